@@ -1,0 +1,34 @@
+//! What devices send up.
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+use crate::{AppId, DeviceId, Timestamp, TraceParent, UplinkId, UserId, record::Record};
+
+/// Something a device published to `push/{app}/up/{type}`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Uplink {
+    /// Its id; grows with the time of arrival.
+    pub id: UplinkId,
+    /// Whose device sent it.
+    pub app: AppId,
+    /// Which one.
+    pub device: DeviceId,
+    /// Whose device that is.
+    pub user: Option<UserId>,
+    /// Business type: the last level of the topic.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// MIME type, when the device said one.
+    pub content_type: Option<String>,
+    /// The body.
+    pub payload: Bytes,
+    /// When it arrived.
+    pub received_at: Timestamp,
+    /// The journey it starts.
+    pub trace: TraceParent,
+}
+
+impl Record for Uplink {
+    const VERSION: u8 = 1;
+}
