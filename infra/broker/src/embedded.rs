@@ -1,0 +1,1 @@
+//! The broker in this process: queues as key ranges of the embedded engine.
