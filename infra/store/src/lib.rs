@@ -1,1 +1,87 @@
-//! Package store.
+//! The store: what outlives a message's way through the queues.
+//!
+//! Each concern is a small trait whose doc comments are its promises; [`Store`] is all of them. There are exactly two
+//! implementations, chosen by URL: [`embedded`] (durable, in `data_dir`) and Redis. The promises are repeated, one test
+//! a promise, in [`contract`], which both implementations run. A tier takes the narrowest part it needs.
+
+pub mod apps;
+#[cfg(feature = "contract")]
+pub mod contract;
+pub mod cursors;
+pub mod devices;
+pub mod embedded;
+pub mod groups;
+pub mod inbox;
+pub mod messages;
+pub mod receipts;
+pub mod routes;
+pub mod timeline;
+pub mod uplinks;
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use model::Timestamp;
+use thiserror::Error;
+
+pub use apps::Apps;
+pub use cursors::{CursorWrite, Cursors};
+pub use devices::{Devices, Registration};
+pub use groups::Groups;
+pub use inbox::{Inbox, InboxAppend, InboxEntry};
+pub use messages::{Accepted, Cancelled, Entry, Messages, Once};
+pub use receipts::Receipts;
+pub use routes::{Claim, Routes};
+pub use timeline::{Timeline, TimelineAppend, TimelineEntry};
+pub use uplinks::Uplinks;
+
+/// Why the store did not do what was asked, by what the caller can do about it.
+#[derive(Clone, Debug, Error)]
+pub enum Error {
+    /// Not now; whether a write took effect is unknown. Try again.
+    #[error("store unavailable: {0}")]
+    Unavailable(String),
+    /// Not like this: the text says what would be taken. Nothing was written.
+    #[error("{0}")]
+    Rejected(String),
+    /// What the store keeps cannot be trusted: stop and restore.
+    #[error("store damaged: {0}")]
+    Corrupt(String),
+}
+
+/// Entries a read or a sweep takes at once, so that none holds up others for long.
+pub const PAGE_MAX: usize = 1_000;
+
+/// Whether an append did something.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Appended {
+    /// The entries are there now.
+    New,
+    /// This message was appended before: nothing changed, its entries keep their numbers.
+    Again,
+    /// This message was cancelled before it was appended: nothing was added.
+    Cancelled,
+}
+
+/// What must go when its time is over.
+#[async_trait]
+pub trait Retention: Send + Sync {
+    /// Removes what is over: expired entries of streams, and messages (with their tallies and idempotency keys) whose
+    /// keeping time has passed; at most [`PAGE_MAX`] of each kind. Returns how much was removed; call again while it
+    /// is not zero.
+    async fn expire(&self, now: Timestamp) -> Result<usize, Error>;
+}
+
+/// Everything a store does.
+pub trait Store:
+    Apps + Devices + Groups + Messages + Inbox + Timeline + Cursors + Routes + Receipts + Uplinks + Retention
+{
+}
+
+impl<T> Store for T where
+    T: Apps + Devices + Groups + Messages + Inbox + Timeline + Cursors + Routes + Receipts + Uplinks + Retention
+{
+}
+
+/// A store, shared.
+pub type SharedStore = Arc<dyn Store>;

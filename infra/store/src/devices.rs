@@ -1,0 +1,58 @@
+//! The registry of devices.
+
+use async_trait::async_trait;
+use model::{AppId, Device, DeviceId, Env, Ordinal, Ordinals, Profile, Timestamp, UserId};
+
+use crate::Error;
+
+/// A device to be registered.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Registration {
+    /// Its name.
+    pub id: DeviceId,
+    /// The environment it belongs to.
+    pub env: Env,
+    /// What is known about it; `None` leaves what is known as it is.
+    pub profile: Option<Profile>,
+}
+
+/// The registry of devices. Durable when a call returns.
+#[async_trait]
+pub trait Devices: Send + Sync {
+    /// Registers devices, or updates those that are there; returns them in the order given, and whether each is new.
+    ///
+    /// A new device gets the next ordinal of its app, and its cursor starts at the head of the timeline: it is in no
+    /// audience that was there before it. A device that was removed and comes back is a new device with a new ordinal.
+    /// Rejected when a device is there in the other environment.
+    async fn register(
+        &self,
+        app: &AppId,
+        devices: Vec<Registration>,
+        now: Timestamp,
+    ) -> Result<Vec<(Device, bool)>, Error>;
+
+    /// The devices of these names, in the order given.
+    async fn devices(&self, app: &AppId, ids: &[DeviceId]) -> Result<Vec<Option<Device>>, Error>;
+
+    /// The names behind these ordinals, in the order given; removed devices keep theirs.
+    async fn names(&self, app: &AppId, ordinals: &[Ordinal]) -> Result<Vec<Option<DeviceId>>, Error>;
+
+    /// The devices of these users, in one set.
+    async fn devices_of(&self, app: &AppId, env: Env, users: &[UserId]) -> Result<Vec<Ordinals>, Error>;
+
+    /// Every registered device of an environment.
+    async fn registered(&self, app: &AppId, env: Env) -> Result<Ordinals, Error>;
+
+    /// How many ordinals were ever given in this app: devices registered from now on get this one or greater.
+    async fn count(&self, app: &AppId) -> Result<u32, Error>;
+
+    /// At most `limit` devices of an environment after the one named `after`, in order of ordinals.
+    async fn list(&self, app: &AppId, env: Env, after: Option<Ordinal>, limit: usize) -> Result<Vec<Device>, Error>;
+
+    /// Removes a device, what is left in its inbox, and its cursor; returns it. Its ordinal is never given again.
+    async fn remove(&self, app: &AppId, id: &DeviceId) -> Result<Option<Device>, Error>;
+
+    /// Revokes every token made so far: raises the device's generation and returns the new one; `None` when there is
+    /// no such device.
+    async fn revoke(&self, app: &AppId, id: &DeviceId) -> Result<Option<u32>, Error>;
+}

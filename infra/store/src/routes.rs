@@ -1,0 +1,31 @@
+//! Where devices are connected. Volatile: the access points are the truth and may tell again at any time.
+
+use async_trait::async_trait;
+use model::{AppId, Epoch, NodeId, Ordinal, Route, Timestamp};
+
+use crate::Error;
+
+/// What a session got by claiming its device.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Claim {
+    /// Its number: greater than that of any session of this device before.
+    pub epoch: Epoch,
+    /// Where the device was connected until now, as far as is known: that session must go.
+    pub previous: Option<Route>,
+}
+
+/// Where devices are connected.
+#[async_trait]
+pub trait Routes: Send + Sync {
+    /// Makes `node` the place of a device, in one step with the number of its new session.
+    async fn claim(&self, app: &AppId, device: Ordinal, node: &NodeId, now: Timestamp) -> Result<Claim, Error>;
+
+    /// Forgets the route of a device if it is still the session `epoch`; a later session's is left alone.
+    async fn release(&self, app: &AppId, device: Ordinal, epoch: Epoch) -> Result<(), Error>;
+
+    /// Where these devices are, in the order given. `None` means unknown, never offline: ring everywhere.
+    async fn routes(&self, app: &AppId, devices: &[Ordinal]) -> Result<Vec<Option<Route>>, Error>;
+
+    /// How many devices of an app are connected, as far as is known.
+    async fn online(&self, app: &AppId) -> Result<u64, Error>;
+}
