@@ -1,1 +1,50 @@
-//! Package audience.
+//! Audiences by expression: what a tier that targets devices needs of the tier that knows them.
+//!
+//! No IO here: [`Select`] is a promise that the filter tier keeps, in process or over HTTP.
+
+use async_trait::async_trait;
+use model::{AppId, Env, Ordinals, Timestamp};
+use thiserror::Error;
+
+/// Longest expression that is read, in bytes.
+pub const EXPRESSION_MAX_BYTES: usize = 16 * 1024;
+
+/// Why an expression cannot be taken; the text is for the person who wrote it.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+#[error("column {column}: {reason}")]
+pub struct Invalid {
+    /// Where in the expression, in characters from 1.
+    pub column: usize,
+    /// What is wrong there, and what would be right.
+    pub reason: String,
+    /// The stable name of this kind of mistake, `snake_case`.
+    pub code: &'static str,
+}
+
+/// Why nothing was selected, by what the caller can do about it.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+pub enum SelectError {
+    /// Not now. Try again.
+    #[error("filter unavailable: {0}")]
+    Unavailable(String),
+    /// Not this expression.
+    #[error("invalid filter: {0}")]
+    Invalid(#[from] Invalid),
+}
+
+/// Turns an expression into the devices that satisfy it.
+#[async_trait]
+pub trait Select: Send + Sync {
+    /// The devices of an app and environment that satisfy the expression at this moment: a frozen set, which never
+    /// names a device of another app or environment.
+    ///
+    /// # Errors
+    /// [`SelectError::Unavailable`]: nothing was evaluated. [`SelectError::Invalid`]: nothing ever will be.
+    async fn select(&self, app: &AppId, env: Env, expression: &str, now: Timestamp) -> Result<Ordinals, SelectError>;
+
+    /// Whether the expression can be selected by, without evaluating it.
+    ///
+    /// # Errors
+    /// Where and why it is [`Invalid`].
+    fn check(&self, app: &AppId, expression: &str) -> Result<(), Invalid>;
+}
