@@ -1,1 +1,64 @@
-//! Package stats.
+//! What became of messages: receipts into tallies, figures of the queues, and what is over removed.
+//!
+//! Nothing here is on a message's way: this tier may fail without changing any answer but its own. The funnel is
+//! derived from the tallies it keeps (see [`model::Tally`]), so telling twice or late never makes it wrong.
+
+mod metrics;
+mod queues;
+mod receipts;
+mod retention;
+
+use std::sync::Arc;
+
+use broker::SharedBroker;
+use model::Clock;
+use prometheus_client::registry::Registry;
+use store::SharedStore;
+use thiserror::Error;
+use tokio_util::sync::CancellationToken;
+
+pub use metrics::router;
+
+/// What stats works with.
+#[derive(Clone)]
+pub struct Deps {
+    /// Where receipts come from.
+    pub broker: SharedBroker,
+    /// Where tallies are.
+    pub store: SharedStore,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+}
+
+/// Why stats stopped.
+#[derive(Debug, Error)]
+#[error("stats: {0}")]
+pub struct Error(#[from] broker::Error);
+
+/// The stats tier.
+pub struct Stats {
+    deps: Deps,
+    queues: queues::Gauges,
+    receipts: receipts::Counters,
+}
+
+impl Stats {
+    /// Prepares the tier; its metrics go to `registry`.
+    pub fn new(deps: Deps, registry: &mut Registry) -> Self {
+        Self { deps, queues: queues::Gauges::new(registry), receipts: receipts::Counters::new(registry) }
+    }
+
+    /// Works until `shutdown`.
+    ///
+    /// # Errors
+    /// When the broker's data cannot be trusted.
+    pub async fn run(self, shutdown: CancellationToken) -> Result<(), Error> {
+        let Self { deps, queues, receipts } = self;
+        let (kept, (), ()) = tokio::join!(
+            receipts::keep(&deps, &receipts, &shutdown),
+            queues::watch(&deps, &queues, &shutdown),
+            retention::run(&deps, &shutdown),
+        );
+        Ok(kept?)
+    }
+}

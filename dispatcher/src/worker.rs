@@ -1,0 +1,201 @@
+//! One queue's worker: takes what waits, brings it into the streams together, rings, acks.
+
+use std::{future::Future, sync::Arc, time::Duration};
+
+use broker::{Consumer, Delivery};
+use model::{Envelope, Lane, Message, Queue, record::Record as _};
+use store::{Appended, InboxAppend, TimelineAppend};
+use tokio::time;
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, warn};
+
+use crate::{
+    Config, Deps,
+    metrics::LaneMetrics,
+    resolve::{Place, Unresolved, resolve},
+    ring::Bells,
+};
+
+/// First pause after the store failed; doubled up to [`PAUSE_MAX`].
+const PAUSE_MIN: Duration = Duration::from_millis(20);
+const PAUSE_MAX: Duration = Duration::from_secs(2);
+
+pub(crate) struct Worker {
+    pub(crate) queue: Queue,
+    pub(crate) lane: Lane,
+    pub(crate) config: Config,
+    pub(crate) deps: Deps,
+    pub(crate) metrics: LaneMetrics,
+}
+
+/// A delivery on its way into streams.
+struct Job {
+    delivery: Delivery,
+    message: Arc<Message>,
+    place: Place,
+}
+
+impl Worker {
+    pub(crate) async fn run(self: Arc<Self>, shutdown: CancellationToken) -> Result<(), broker::Error> {
+        // What is taken while the store is away would count as begun each time this process ends.
+        if self.patiently(&shutdown, || async { Ok(self.deps.store.apps().await?) }).await.is_none() {
+            return Ok(());
+        }
+        let mut consumer: Consumer = self.deps.broker.consume(self.queue, self.config.prefetch).await?;
+        loop {
+            let batch = tokio::select! {
+                () = shutdown.cancelled() => return Ok(()),
+                batch = consumer.next(self.config.prefetch) => batch,
+            };
+            if batch.is_empty() {
+                return Ok(());
+            }
+            self.dispatch(batch, &shutdown).await;
+        }
+    }
+
+    /// Brings a batch into the streams. Whatever is not acked when this returns goes back to the queue.
+    async fn dispatch(&self, batch: Vec<Delivery>, shutdown: &CancellationToken) {
+        let mut jobs = Vec::with_capacity(batch.len());
+        for delivery in batch {
+            if let Some((delivery, envelope)) = self.open(delivery).await
+                && let Some(job) = self.place(delivery, envelope, shutdown).await
+            {
+                jobs.push(job);
+            }
+        }
+        jobs.sort_by_key(|job| std::cmp::Reverse(job.message.priority));
+        let (inbox, timeline) = jobs.into_iter().partition(|job| matches!(job.place, Place::Inbox(_)));
+        tokio::join!(self.append(inbox, shutdown), self.append(timeline, shutdown));
+    }
+
+    /// Reads the envelope. What cannot be read, or has killed its handler too often, is set aside.
+    async fn open(&self, delivery: Delivery) -> Option<(Delivery, Envelope)> {
+        let envelope = match Envelope::decode(delivery.body()) {
+            Ok(envelope) => envelope,
+            Err(unreadable) => {
+                self.set_aside(delivery, unreadable.to_string()).await;
+                return None;
+            }
+        };
+        if delivery.attempt() > self.config.attempts_max {
+            let reason = format!("begun {} times and never finished", self.config.attempts_max);
+            self.fail(&envelope.message, &reason).await;
+            self.set_aside(delivery, reason).await;
+            return None;
+        }
+        Some((delivery, envelope))
+    }
+
+    /// Finds out whose streams the message goes to.
+    async fn place(&self, delivery: Delivery, envelope: Envelope, shutdown: &CancellationToken) -> Option<Job> {
+        let Envelope { message, audience } = envelope;
+        let started = time::Instant::now();
+        let resolved = self.patiently(shutdown, || resolve(&self.deps, &message, &audience)).await?;
+        self.metrics.resolve_seconds.observe(started.elapsed().as_secs_f64());
+        match resolved {
+            Ok(place) => Some(Job { delivery, message: message.into(), place }),
+            Err(reason) => {
+                self.fail(&message, &reason).await;
+                self.set_aside(delivery, reason).await;
+                None
+            }
+        }
+    }
+
+    /// Appends jobs of one stream kind in one step, then rings and acks. One that the store would not take at all is
+    /// set aside alone.
+    async fn append(&self, jobs: Vec<Job>, shutdown: &CancellationToken) {
+        if jobs.is_empty() {
+            return;
+        }
+        match self.patiently(shutdown, || self.store(&jobs)).await {
+            None => {}
+            Some(Ok(appended)) => {
+                self.ring(&jobs).await;
+                for (job, appended) in jobs.into_iter().zip(appended) {
+                    self.metrics.count(appended);
+                    debug!(message.id = %job.message.id, app = %job.message.app, trace.id = job.message.trace.id(),
+                        ?appended, "dispatched");
+                    job.delivery.ack();
+                }
+            }
+            Some(Err(_)) if jobs.len() > 1 => {
+                for job in jobs {
+                    Box::pin(self.append(vec![job], shutdown)).await;
+                }
+            }
+            Some(Err(reason)) => {
+                for job in jobs {
+                    self.fail(&job.message, &reason).await;
+                    self.set_aside(job.delivery, reason.clone()).await;
+                }
+            }
+        }
+    }
+
+    async fn store(&self, jobs: &[Job]) -> Result<Vec<Appended>, Unresolved> {
+        let (mut inbox, mut timeline) = (Vec::new(), Vec::new());
+        for Job { message, place, .. } in jobs {
+            let message = message.clone();
+            match place {
+                Place::Inbox(devices) => inbox.push(InboxAppend { message, devices: devices.clone() }),
+                Place::Timeline(audience) => timeline.push(TimelineAppend { message, audience: audience.clone() }),
+            }
+        }
+        let now = self.deps.clock.now();
+        let appended = if timeline.is_empty() {
+            self.deps.store.append_inbox(inbox, now).await
+        } else {
+            self.deps.store.append_timeline(timeline, now).await
+        };
+        appended.map_err(Unresolved::from)
+    }
+
+    async fn ring(&self, jobs: &[Job]) {
+        let mut bells = Bells::default();
+        for job in jobs {
+            match &job.place {
+                Place::Inbox(devices) => bells.inbox(&job.message.app, devices),
+                Place::Timeline(_) => bells.timeline(&job.message.app),
+            }
+        }
+        bells.ring(self.lane, &self.deps).await;
+    }
+
+    /// Does `step` until it succeeds, is refused for good (the reason), or the tier shuts down (`None`).
+    async fn patiently<T, F: Future<Output = Result<T, Unresolved>>>(
+        &self,
+        shutdown: &CancellationToken,
+        step: impl Fn() -> F,
+    ) -> Option<Result<T, String>> {
+        let mut pause = PAUSE_MIN;
+        loop {
+            match step().await {
+                Ok(done) => return Some(Ok(done)),
+                Err(Unresolved::Never(reason)) => return Some(Err(reason)),
+                Err(Unresolved::NotNow(reason)) => warn!(reason, ?pause, "store unavailable; holding the delivery"),
+            }
+            let jitter = pause.mul_f64(rand::random_range(0.5..1.0));
+            tokio::select! {
+                () = shutdown.cancelled() => return None,
+                () = time::sleep(jitter) => pause = (pause * 2).min(PAUSE_MAX),
+            }
+        }
+    }
+
+    /// Tells the sender why there will be no delivery; a note that cannot be taken does not hold up the rest.
+    async fn fail(&self, message: &Message, reason: &str) {
+        if let Err(error) = self.deps.store.fail(&message.app, message.id, reason.to_owned()).await {
+            warn!(message.id = %message.id, %error, "cannot note why the message failed");
+        }
+    }
+
+    async fn set_aside(&self, delivery: Delivery, reason: String) {
+        self.metrics.dead_letters.inc();
+        warn!(reason, "dead letter");
+        if let Err(error) = delivery.dead_letter(reason).await {
+            warn!(%error, "cannot set it aside now; it will come again");
+        }
+    }
+}
