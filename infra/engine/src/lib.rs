@@ -48,7 +48,8 @@ impl From<fjall::Error> for Error {
     }
 }
 
-/// One named, ordered map of bytes to bytes. Cheap to clone; reads see what is durable.
+/// One named, ordered map of bytes to bytes. Cheap to clone; reads see what is durable, each by itself: what belongs
+/// together is read through a [`View`].
 #[derive(Clone)]
 pub struct Keyspace(SingleWriterTxKeyspace);
 
@@ -72,6 +73,29 @@ impl Keyspace {
         range: impl RangeBounds<K>,
     ) -> impl DoubleEndedIterator<Item = Result<(Slice, Slice), Error>> {
         self.0.inner().range(range).map(pair)
+    }
+}
+
+/// Everything that was durable at one moment: of a group either all of it or nothing. Keep it only as long as it takes
+/// to read.
+pub struct View(fjall::Snapshot);
+
+impl View {
+    /// The value of `key`.
+    ///
+    /// # Errors
+    /// When the disk cannot be read.
+    pub fn get(&self, keyspace: &Keyspace, key: impl AsRef<[u8]>) -> Result<Option<Slice>, Error> {
+        Ok(self.0.get(&keyspace.0, key)?)
+    }
+
+    /// The entries whose key is in `range`, in order of keys.
+    pub fn range<K: AsRef<[u8]>>(
+        &self,
+        keyspace: &Keyspace,
+        range: impl RangeBounds<K>,
+    ) -> impl DoubleEndedIterator<Item = Result<(Slice, Slice), Error>> {
+        self.0.range(&keyspace.0, range).map(pair)
     }
 }
 
@@ -157,6 +181,11 @@ impl Engine {
     pub fn keyspace(&self, name: &str) -> Result<Keyspace, Error> {
         let options = || KeyspaceCreateOptions::default().max_memtable_size(MEMTABLE_BYTES);
         Ok(Keyspace(self.db.keyspace(name, options)?))
+    }
+
+    /// What is durable now.
+    pub fn view(&self) -> View {
+        View(self.db.read_tx())
     }
 
     /// Runs `step` in the next group and returns what it returned once the group is on disk. Steps run in the order
