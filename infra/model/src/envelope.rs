@@ -18,3 +18,68 @@ pub struct Envelope {
 impl Record for Envelope {
     const VERSION: u8 = 1;
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::{Env, GroupId, Lane, MessageId, Ordinal, Priority, Timestamp, TraceParent, record::Unreadable};
+
+    /// One envelope for each kind of audience, all fields set.
+    fn samples() -> Vec<(&'static str, Envelope)> {
+        let at = Timestamp::from_millis(1_795_249_800_123);
+        let audiences = [
+            ("one", Lane::Unicast, Audience::One(Ordinal(7))),
+            ("devices", Lane::Multicast, Audience::Devices([1, 2, 70_000].map(Ordinal).into_iter().collect())),
+            ("group", Lane::Multicast, Audience::Group(GroupId::new(at, 5))),
+            ("filter", Lane::Broadcast, Audience::Filter("tag(\"vip\")".into())),
+            ("all", Lane::Broadcast, Audience::All { below: 1_000 }),
+        ];
+        let envelope = |lane, audience| Envelope {
+            message: Message {
+                id: MessageId::new(at, 42),
+                app: "demo".parse().unwrap(),
+                env: Env::Live,
+                lane,
+                kind: "order".into(),
+                payload: r#"{"title":"Shipped"}"#.into(),
+                content_type: "application/json".into(),
+                created_at: at,
+                expires_at: Timestamp::from_millis(1_795_336_200_123),
+                priority: Priority::High,
+                collapse_key: Some("order-8812".into()),
+                metadata: BTreeMap::from([("campaign".into(), "ops".into())]),
+                trace: TraceParent::start(0x4bf9_2f35, 0xf067),
+            },
+            audience,
+        };
+        audiences.map(|(name, lane, audience)| (name, envelope(lane, audience))).to_vec()
+    }
+
+    fn hex(bytes: &[u8]) -> String {
+        hex::encode(bytes)
+    }
+
+    #[test]
+    fn envelopes_of_every_version_are_read_and_this_version_is_written_as_ever() {
+        let golden = include_str!("../golden/envelope-v1.txt");
+        let golden: BTreeMap<&str, &str> = golden.lines().filter_map(|line| line.split_once(' ')).collect();
+        for (name, envelope) in samples() {
+            let bytes = hex::decode(golden.get(name).copied().unwrap_or_default()).unwrap();
+            assert_eq!(hex(&envelope.encode()), hex(&bytes), "the layout changed: raise VERSION and add a golden file");
+            assert_eq!(Envelope::decode(&bytes).unwrap(), envelope);
+        }
+    }
+
+    #[test]
+    fn other_versions_and_damage_are_told_apart() {
+        let (_, envelope) = samples().remove(0);
+        let bytes = envelope.encode();
+        let newer = [&[Envelope::VERSION + 1], &bytes[1..]].concat();
+        assert!(matches!(Envelope::decode(&newer), Err(Unreadable::Version(v)) if v == Envelope::VERSION + 1));
+        for damaged in [&[][..], &bytes[..bytes.len() - 3], &[Envelope::VERSION, 0xc1]] {
+            assert!(matches!(Envelope::decode(damaged), Err(Unreadable::Malformed(_))));
+        }
+    }
+}

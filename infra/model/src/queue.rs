@@ -33,6 +33,11 @@ impl Shard {
         (0..SHARDS).map(Self)
     }
 
+    /// The shard's number, below [`SHARDS`].
+    pub fn number(self) -> u8 {
+        self.0
+    }
+
     fn of<T: Hash + ?Sized>(receiver: &T) -> Self {
         let mut hasher = DefaultHasher::new();
         receiver.hash(&mut hasher);
