@@ -1,0 +1,211 @@
+//! Messages as PUBLISH packets, encoded once for all devices that get the same one. Between two devices only the
+//! packet id, the DUP flag and the remaining time to live differ: they are patched into a copy of the short head, and
+//! the body is shared.
+
+use std::str::FromStr;
+
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use bytes::Bytes;
+use model::{Message, Seq, Stream, Timestamp};
+use serde::Serialize;
+use serde_json::value::RawValue;
+
+use crate::{topic, wire::Error, wire::Version};
+
+/// First byte of a PUBLISH of QoS 1.
+const PUBLISH_QOS1: u8 = 0x32;
+/// Set in the first byte of what was sent before.
+const DUP: u8 = 0x08;
+
+/// Largest remaining length that four bytes can say.
+const REMAINING_MAX: usize = 268_435_455;
+
+const MESSAGE_EXPIRY_INTERVAL: u8 = 0x02;
+const CONTENT_TYPE: u8 = 0x03;
+const USER_PROPERTY: u8 = 0x26;
+
+const JSON: &str = "application/json";
+
+/// How a device wants messages written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Format {
+    /// The payload is the body; what else there is to say stands in MQTT 5 properties.
+    Raw,
+    /// A JSON object holds everything: for MQTT 3.1.1, which has no properties.
+    Envelope,
+}
+
+impl FromStr for Format {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        match text {
+            "raw" => Ok(Self::Raw),
+            "envelope" => Ok(Self::Envelope),
+            _ => Err(()),
+        }
+    }
+}
+
+/// A message as a PUBLISH of QoS 1, ready to be copied out for any number of devices.
+#[derive(Clone, Debug)]
+pub struct Encoded {
+    head: Box<[u8]>,
+    packet_id_at: usize,
+    expiry_at: Option<usize>,
+    expires_at: Timestamp,
+    body: Bytes,
+}
+
+#[derive(Serialize)]
+struct Envelope<'a> {
+    id: String,
+    seq: String,
+    #[serde(rename = "type")]
+    kind: &'a str,
+    ts: String,
+    traceparent: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    payload: Option<&'a RawValue>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    payload_base64: Option<String>,
+}
+
+impl Encoded {
+    /// Encodes what stands at `seq` of `stream`.
+    ///
+    /// # Errors
+    /// [`Error::Unwritable`] when the protocol has no bytes for it.
+    pub fn new(message: &Message, stream: Stream, seq: Seq, version: Version, format: Format) -> Result<Self, Error> {
+        let body = match format {
+            Format::Raw => message.payload.clone(),
+            Format::Envelope => envelope(message, stream, seq)?,
+        };
+        let mut variable = Vec::with_capacity(256);
+        text(&mut variable, &topic::message(&message.app, &message.kind))?;
+        let packet_id = variable.len();
+        variable.extend_from_slice(&[0, 0]);
+        let mut expiry = None;
+        if version == Version::V5 {
+            let properties = properties(message, stream, seq, format)?;
+            length(&mut variable, properties.len());
+            expiry = Some(variable.len() + 1);
+            variable.extend_from_slice(&properties);
+        }
+        let remaining = variable.len() + body.len();
+        if remaining > REMAINING_MAX {
+            return Err(Error::Unwritable(format!("a message of {remaining} bytes")));
+        }
+        let mut head = vec![PUBLISH_QOS1];
+        length(&mut head, remaining);
+        let fixed = head.len();
+        head.extend_from_slice(&variable);
+        Ok(Self {
+            head: head.into(),
+            packet_id_at: fixed + packet_id,
+            expiry_at: expiry.map(|at| fixed + at),
+            expires_at: message.expires_at,
+            body,
+        })
+    }
+
+    /// Bytes of the whole packet.
+    #[expect(clippy::len_without_is_empty, reason = "a packet is never empty")]
+    pub fn len(&self) -> usize {
+        self.head.len() + self.body.len()
+    }
+
+    /// Appends the head for one device; [`body`](Self::body) must follow it on the wire.
+    pub fn write_head(&self, packet_id: u16, dup: bool, now: Timestamp, out: &mut Vec<u8>) {
+        let start = out.len();
+        out.extend_from_slice(&self.head);
+        let head = &mut out[start..];
+        if dup {
+            head[0] |= DUP;
+        }
+        head[self.packet_id_at..][..2].copy_from_slice(&packet_id.to_be_bytes());
+        if let Some(at) = self.expiry_at {
+            head[at..][..4].copy_from_slice(&seconds_left(self.expires_at, now).to_be_bytes());
+        }
+    }
+
+    /// The body, the same for every device.
+    pub fn body(&self) -> &Bytes {
+        &self.body
+    }
+}
+
+/// Rounded up: a message that may still be delivered has a second left.
+fn seconds_left(expires_at: Timestamp, now: Timestamp) -> u32 {
+    let millis = u64::try_from(expires_at.since(now).as_millis()).unwrap_or(u64::MAX);
+    u32::try_from(millis.div_ceil(1_000)).unwrap_or(u32::MAX)
+}
+
+fn properties(message: &Message, stream: Stream, seq: Seq, format: Format) -> Result<Vec<u8>, Error> {
+    let mut out = vec![MESSAGE_EXPIRY_INTERVAL, 0, 0, 0, 0, CONTENT_TYPE];
+    if format == Format::Envelope {
+        text(&mut out, JSON)?;
+        return Ok(out);
+    }
+    text(&mut out, &message.content_type)?;
+    let pairs = [
+        ("id", message.id.to_string()),
+        ("seq", seq.in_stream(stream).to_string()),
+        ("type", message.kind.clone()),
+        ("ts", written(message.created_at)),
+        ("traceparent", message.trace.to_string()),
+    ];
+    for (name, value) in pairs {
+        out.push(USER_PROPERTY);
+        text(&mut out, name)?;
+        text(&mut out, &value)?;
+    }
+    Ok(out)
+}
+
+fn envelope(message: &Message, stream: Stream, seq: Seq) -> Result<Bytes, Error> {
+    let json = (message.content_type == JSON).then(|| serde_json::from_slice::<&RawValue>(&message.payload).ok());
+    let payload = json.flatten();
+    let envelope = Envelope {
+        id: message.id.to_string(),
+        seq: seq.in_stream(stream).to_string(),
+        kind: &message.kind,
+        ts: written(message.created_at),
+        traceparent: message.trace.to_string(),
+        payload,
+        payload_base64: payload.is_none().then(|| STANDARD.encode(&message.payload)),
+    };
+    serde_json::to_vec(&envelope).map(Bytes::from).map_err(|error| Error::Unwritable(error.to_string()))
+}
+
+/// RFC 3339; the raw number for a time that no calendar has.
+fn written(at: Timestamp) -> String {
+    let millis = i64::try_from(at.as_millis()).ok();
+    let time = millis.and_then(|millis| jiff::Timestamp::from_millisecond(millis).ok());
+    time.map_or_else(|| at.as_millis().to_string(), |time| format!("{time:.3}"))
+}
+
+/// Appends a text behind its length.
+fn text(out: &mut Vec<u8>, text: &str) -> Result<(), Error> {
+    let len = u16::try_from(text.len()).map_err(|_| Error::Unwritable("a text over 64 KiB".into()))?;
+    out.extend_from_slice(&len.to_be_bytes());
+    out.extend_from_slice(text.as_bytes());
+    Ok(())
+}
+
+/// Appends a variable byte integer.
+fn length(out: &mut Vec<u8>, mut value: usize) {
+    loop {
+        #[expect(clippy::cast_possible_truncation, reason = "seven bits fit a byte")]
+        let low = (value & 0x7F) as u8;
+        value >>= 7;
+        if value == 0 {
+            out.push(low);
+            return;
+        }
+        out.push(low | 0x80);
+    }
+}
+
+#[cfg(test)]
+mod tests;
