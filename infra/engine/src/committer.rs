@@ -33,15 +33,19 @@ impl Committer {
         Self { steps: Some(steps), thread: Some(thread) }
     }
 
-    pub(crate) async fn submit<T: Send + 'static>(
+    pub(crate) async fn submit<T, U: Send + 'static>(
         &self,
         step: impl FnOnce(&mut Tx<'_>) -> T + Send + 'static,
-    ) -> Result<T, Error> {
+        then: impl FnOnce(T) -> U + Send + 'static,
+    ) -> Result<U, Error>
+    where
+        T: Send + 'static,
+    {
         let closed = || Error::Unavailable("shutting down".into());
         let (tell, told) = oneshot::channel();
         let step: Step = Box::new(move |tx| {
             let result = step(tx);
-            Box::new(move || drop(tell.send(result)))
+            Box::new(move || drop(tell.send(then(result))))
         });
         self.steps.as_ref().ok_or_else(closed)?.send(step).await.map_err(|_| closed())?;
         told.await.map_err(|_| closed())
@@ -93,6 +97,25 @@ mod tests {
             seen.push(increment.await.unwrap());
         }
         assert_eq!(seen, (1..=500).collect::<Vec<u32>>());
+    }
+
+    #[tokio::test]
+    async fn what_follows_a_step_sees_it_durable_even_when_nobody_waits() {
+        let dir = tempfile::tempdir().unwrap();
+        let engine = Engine::open(dir.path()).unwrap();
+        let space = engine.keyspace("space").unwrap();
+        let (seen, mut looked) = tokio::sync::mpsc::channel(1);
+        let handles = (space.clone(), space.clone());
+        let write = engine.write_then(
+            move |tx| tx.insert(&handles.0, "key", "value"),
+            move |()| seen.try_send(handles.1.get("key").unwrap().is_some()).unwrap(),
+        );
+        tokio::select! {
+            biased;
+            _ = write => {}
+            () = std::future::ready(()) => {}
+        }
+        assert_eq!(looked.recv().await, Some(true));
     }
 
     #[tokio::test]

@@ -199,6 +199,20 @@ impl Engine {
         &self,
         step: impl FnOnce(&mut Tx<'_>) -> T + Send + 'static,
     ) -> Result<T, Error> {
-        self.committer.submit(step).await
+        self.committer.submit(step, |result| result).await
+    }
+
+    /// Like [`write`](Engine::write), with `then` run once the group is on disk: on the committer's thread, in the
+    /// order of the steps, and also when the caller has stopped waiting. It must be short, since everybody waits for
+    /// it, and must not own the engine.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] when the engine is shutting down.
+    pub async fn write_then<T: Send + 'static, U: Send + 'static>(
+        &self,
+        step: impl FnOnce(&mut Tx<'_>) -> T + Send + 'static,
+        then: impl FnOnce(T) -> U + Send + 'static,
+    ) -> Result<U, Error> {
+        self.committer.submit(step, then).await
     }
 }
