@@ -1,1 +1,22 @@
-//! Package lab.
+//! Fanfare seen from outside: simulated devices and senders, faults, load, and a checker that trusts nobody.
+//!
+//! Everything here goes through the public interfaces, HTTP and MQTT; nothing depends on a tier, the broker or the
+//! store, so a bug of theirs cannot hide in here as well.
+
+pub mod api;
+pub mod audience;
+pub mod check;
+pub mod device;
+pub mod error;
+pub mod fleet;
+pub mod history;
+pub mod received;
+
+pub use api::Api;
+pub use audience::Audience;
+pub use check::{Verdict, check};
+pub use device::{Arrival, Device, Faults, Observer, Orders};
+pub use error::{Error, Problem};
+pub use fleet::Fleet;
+pub use history::{History, Kind, Op, Record};
+pub use received::{Place, Received};
