@@ -1,1 +1,67 @@
 //! The store in this process, on the embedded engine.
+//!
+//! Every change is one step on the engine's committer, made through a draft that takes effect wholly or not at all, so
+//! calls need no locks. Reads go to a view of what is durable and are short enough to run where they are called. Only
+//! routes live in memory: access points tell them again.
+
+mod apps;
+mod bounds;
+mod cursors;
+mod devices;
+mod groups;
+mod inbox;
+mod key;
+mod messages;
+mod receipts;
+mod retention;
+mod routes;
+mod table;
+mod timeline;
+mod uplinks;
+
+use std::sync::Arc;
+
+use engine::Engine;
+
+use crate::Error;
+use routes::Sessions;
+use table::{Draft, Tables, View};
+
+/// A store in the database of this process.
+pub struct Embedded {
+    engine: Arc<Engine>,
+    tables: Arc<Tables>,
+    sessions: Sessions,
+}
+
+impl Embedded {
+    /// Opens the store that `engine` keeps, an empty one when there is none.
+    ///
+    /// # Errors
+    /// When the disk refuses.
+    pub fn open(engine: Arc<Engine>) -> Result<Arc<Self>, Error> {
+        let tables = Arc::new(Tables::open(&engine)?);
+        Ok(Arc::new(Self { engine, tables, sessions: Sessions::default() }))
+    }
+
+    /// What is durable now.
+    fn view(&self) -> View<'_> {
+        View::new(&self.engine, &self.tables)
+    }
+
+    /// Runs `step` in the next group; what it drafted takes effect unless it fails.
+    async fn write<T: Send + 'static>(
+        &self,
+        step: impl FnOnce(&mut Draft<'_, '_>) -> Result<T, Error> + Send + 'static,
+    ) -> Result<T, Error> {
+        let tables = self.tables.clone();
+        self.engine
+            .write(move |tx| {
+                let mut draft = Draft::new(tx, &tables);
+                let done = step(&mut draft)?;
+                draft.apply();
+                Ok(done)
+            })
+            .await?
+    }
+}

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use async_trait::async_trait;
-use model::{AppId, Env, Lane, MessageId, Tally, Timestamp, TraceParent};
+use model::{AppId, Env, Lane, Message, MessageId, Tally, Timestamp, TraceParent};
 use serde::{Deserialize, Serialize};
 
 use crate::Error;
@@ -37,6 +37,25 @@ pub struct Entry {
     pub cancelled_at: Option<Timestamp>,
     /// Why it could not be dispatched, for people.
     pub failed: Option<String>,
+}
+
+impl From<&Message> for Entry {
+    /// The entry of a message to which nothing has happened yet.
+    fn from(message: &Message) -> Self {
+        Self {
+            id: message.id,
+            lane: message.lane,
+            env: message.env,
+            kind: message.kind.clone(),
+            created_at: message.created_at,
+            expires_at: message.expires_at,
+            metadata: message.metadata.clone(),
+            trace: message.trace,
+            dispatched_at: None,
+            cancelled_at: None,
+            failed: None,
+        }
+    }
 }
 
 /// A sender's promise to mean the same message whenever it uses this key within 24 hours.

@@ -1,0 +1,73 @@
+//! What is known of deliveries. A tally lies in two places: the audience, written once, and the answers to it.
+
+use async_trait::async_trait;
+use model::{AppId, MessageId, Ordinals, ReceiptBatch, Tally};
+
+use super::{
+    Embedded, key,
+    table::{Draft, Read, Set},
+};
+use crate::{Error, Receipts};
+
+#[async_trait]
+impl Receipts for Embedded {
+    async fn add_receipts(&self, batches: Vec<ReceiptBatch>) -> Result<(), Error> {
+        self.write(move |draft| {
+            for ReceiptBatch { app, receipts } in batches {
+                for receipt in receipts {
+                    amend(draft, &app, receipt.message, |tally| tally.add(&receipt))?;
+                }
+            }
+            Ok(())
+        })
+        .await
+    }
+
+    async fn tally(&self, app: &AppId, message: MessageId) -> Result<Option<Tally>, Error> {
+        tally(&self.view(), app, message)
+    }
+}
+
+/// The tally of a message, with whom it is for.
+pub(super) fn tally(read: &impl Read, app: &AppId, message: MessageId) -> Result<Option<Tally>, Error> {
+    let Some(Set(targeted)) = read.get(&key::Audience { app: app.clone(), message })? else { return Ok(None) };
+    let answers = read.get(&key::Tally { app: app.clone(), message })?.unwrap_or_default();
+    Ok(Some(Tally { targeted, ..answers }))
+}
+
+/// Who has neither answered nor been told that there is nothing to wait for.
+pub(super) fn open(tally: &Tally) -> Ordinals {
+    let mut open = tally.targeted.clone();
+    for closed in [&tally.acked, &tally.rejected, &tally.truncated, &tally.cancelled] {
+        open -= closed;
+    }
+    open
+}
+
+/// Changes what is known of a message that was dispatched; nothing when it was not, or is forgotten.
+pub(super) fn amend(
+    draft: &mut Draft<'_, '_>,
+    app: &AppId,
+    message: MessageId,
+    change: impl FnOnce(&mut Tally),
+) -> Result<(), Error> {
+    if draft.has(&key::Audience { app: app.clone(), message })? {
+        let mut answers = draft.get(&key::Tally { app: app.clone(), message })?.unwrap_or_default();
+        change(&mut answers);
+        put(draft, app, message, answers);
+    }
+    Ok(())
+}
+
+/// Keeps a tally, without whom it is for.
+pub(super) fn put(draft: &mut Draft<'_, '_>, app: &AppId, message: MessageId, tally: Tally) {
+    let answers = Tally {
+        targeted: Ordinals::new(),
+        sent: tally.sent.compact(),
+        acked: tally.acked.compact(),
+        rejected: tally.rejected.compact(),
+        cancelled: tally.cancelled.compact(),
+        truncated: tally.truncated.compact(),
+    };
+    draft.put(&key::Tally { app: app.clone(), message }, &answers);
+}
