@@ -93,8 +93,9 @@ pub trait Broker: Send + Sync {
     ///
     /// A message whose [`Delivery`] is dropped, or whose consumer or process is gone, is handed out again, to any
     /// consumer, with a higher [`attempt`](Delivery::attempt). That number is durable: it rises also when the process
-    /// that handled the message dies, and only for messages that were being handled then; such messages are handed
-    /// out one at a time, so a message that kills its handler takes no neighbour along.
+    /// that handled the message dies, and only for messages that were being handled then, or were among the next
+    /// thousand to be; such messages are handed out before all others and one at a time, so a message that kills its
+    /// handler takes no neighbour along.
     ///
     /// # Errors
     /// [`Error::Unavailable`] when the queue cannot be reached.

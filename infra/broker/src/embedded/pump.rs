@@ -77,11 +77,17 @@ impl Queue {
         Ok(())
     }
 
-    /// Makes it durable that a suspect is handed out once more, and fetches it.
+    /// Makes it durable that a suspect is handed out once more, and fetches it. What was acked before goes in the same
+    /// step: the suspects before this one must not be counted again because this one kills the process.
     async fn count(&self, seq: u64, attempt: u32) -> Result<(), Error> {
+        let Some(queue) = self.me.upgrade() else {
+            return Ok(());
+        };
         let key = key::message(self.name, seq);
-        let attempts = self.shared.spaces.attempts.clone();
-        let step = move |tx: &mut Tx<'_>| tx.insert(&attempts, key, key::encode_attempts(attempt));
+        let step = move |tx: &mut Tx<'_>| {
+            queue.settle(tx);
+            tx.insert(&queue.shared.spaces.attempts, key, key::encode_attempts(attempt));
+        };
         self.shared.engine()?.write(step).await?;
         let value = self.shared.spaces.messages.get(key)?;
         let value = value.ok_or_else(|| Error::Corrupt(format!("message {seq} of queue {} is missing", self.name)))?;
