@@ -1,13 +1,29 @@
-//! Audiences by expression: what a tier that targets devices needs of the tier that knows them.
+//! Audiences by expression: the language, and what a tier that targets devices needs of the tier that knows them.
 //!
-//! No IO here: [`Select`] is a promise that the filter tier keeps, in process or over HTTP.
+//! A text parses to an [`Expr`], which prints as text again; [`holds`] says what it means for one device. No IO here:
+//! [`Select`] is a promise that the filter tier keeps, in process or over HTTP.
+
+pub mod evaluate;
+pub mod expr;
+pub mod field;
+pub mod literal;
+mod parse;
+pub mod value;
+pub mod version;
 
 use async_trait::async_trait;
 use model::{AppId, Env, Ordinals, Timestamp};
 use thiserror::Error;
 
+pub use evaluate::{Facts, holds};
+pub use expr::{Comparison, Expr, Leaf, Quantity};
+pub use field::{BuiltIn, Field};
+pub use literal::{Literal, Span};
+pub use value::Value;
+pub use version::Version;
+
 /// Longest expression that is read, in bytes.
-pub const EXPRESSION_MAX_BYTES: usize = 16 * 1024;
+pub const EXPRESSION_MAX_BYTES: usize = 8 * 1024;
 
 /// Why an expression cannot be taken; the text is for the person who wrote it.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]

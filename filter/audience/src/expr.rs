@@ -1,0 +1,281 @@
+//! An expression as a tree, and how it is written down. What it means is in [`evaluate`](crate::evaluate).
+
+use std::{fmt, ops};
+
+use crate::{Field, Literal, literal::quoted};
+
+/// Deepest nesting of groups of `&&` and `||` in each other.
+pub const DEPTH_MAX: usize = 8;
+/// Most predicates in one expression.
+pub const LEAVES_MAX: usize = 200;
+/// Most values in one list.
+pub const VALUES_MAX: usize = 1_000;
+
+/// An expression over what is known about one device.
+///
+/// Built with `&`, `|` and `!`, which keep the tree in its one form: a group has two parts or more, none of them a
+/// group of its own kind, and nothing is negated twice. Its [`Display`](fmt::Display) is text that parses to the same
+/// tree.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Expr {
+    /// Holds where every part does.
+    All(Vec<Self>),
+    /// Holds where any part does.
+    Any(Vec<Self>),
+    /// Holds where the part does not: the complement, so also where what it asks about is missing.
+    Not(Box<Self>),
+    /// Asks one question.
+    Leaf(Leaf),
+}
+
+/// One question about a device. Each but [`Has`](Leaf::Has) is answered *no* where what it asks about is missing.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Leaf {
+    /// `field == literal` and its like.
+    Compare {
+        /// What is compared.
+        field: Field,
+        /// How.
+        comparison: Comparison,
+        /// With what.
+        with: Literal,
+    },
+    /// `field in […]` or `field not in […]`.
+    In {
+        /// What is looked for.
+        field: Field,
+        /// Whether it must be absent from the list.
+        negated: bool,
+        /// The list; one or more, of one type.
+        values: Vec<Literal>,
+    },
+    /// `between(field, from, to)`: both ends are inside.
+    Between {
+        /// What is compared.
+        field: Field,
+        /// The least it may be.
+        from: Literal,
+        /// The most it may be.
+        to: Literal,
+    },
+    /// `has(field)`; `missing(field)` is its negation.
+    Has(Field),
+    /// `starts_with(field, prefix)`.
+    StartsWith {
+        /// What is looked at.
+        field: Field,
+        /// What it begins with.
+        prefix: String,
+    },
+    /// `contains(field, value)`, `contains_any(field, …)` or `contains_all(field, …)`.
+    Contains {
+        /// A list of texts.
+        field: Field,
+        /// How many of them.
+        quantity: Quantity,
+        /// What it holds; one or more.
+        values: Vec<String>,
+    },
+    /// `tag(tag)`, `tag_any(…)` or `tag_all(…)`.
+    Tags {
+        /// How many of them.
+        quantity: Quantity,
+        /// The tags; one or more.
+        tags: Vec<String>,
+    },
+    /// `sample(percent, salt)`: a stable share of all devices, another one for each salt.
+    Sample {
+        /// The share, in hundredths of a percent: 1 to 10,000.
+        hundredths: u16,
+        /// What tells this sample from others.
+        salt: String,
+    },
+}
+
+/// How two values are compared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Comparison {
+    /// `==`
+    Equal,
+    /// `!=`
+    NotEqual,
+    /// `<`
+    Less,
+    /// `<=`
+    AtMost,
+    /// `>`
+    Greater,
+    /// `>=`
+    AtLeast,
+}
+
+impl Comparison {
+    /// All of them.
+    pub const ALL: [Self; 6] = [Self::Equal, Self::NotEqual, Self::Less, Self::AtMost, Self::Greater, Self::AtLeast];
+
+    /// The operator.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Equal => "==",
+            Self::NotEqual => "!=",
+            Self::Less => "<",
+            Self::AtMost => "<=",
+            Self::Greater => ">",
+            Self::AtLeast => ">=",
+        }
+    }
+
+    /// Whether it asks for order, not only for equality.
+    pub const fn is_ordered(self) -> bool {
+        !matches!(self, Self::Equal | Self::NotEqual)
+    }
+}
+
+/// How many of several values.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Quantity {
+    /// At least one. A single value is always asked for so.
+    Any,
+    /// Each.
+    All,
+}
+
+impl Expr {
+    /// How deep groups nest in each other; 0 without any.
+    pub fn depth(&self) -> usize {
+        match self {
+            Self::All(parts) | Self::Any(parts) => 1 + parts.iter().map(Self::depth).max().unwrap_or(0),
+            Self::Not(part) => part.depth(),
+            Self::Leaf(_) => 0,
+        }
+    }
+
+    /// Writes it as an operand: in parentheses unless it is a call.
+    fn fmt_operand(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Leaf(leaf) if !leaf.is_infix() => write!(f, "{leaf}"),
+            _ => write!(f, "({self})"),
+        }
+    }
+}
+
+impl From<Leaf> for Expr {
+    fn from(leaf: Leaf) -> Self {
+        Self::Leaf(leaf)
+    }
+}
+
+impl ops::Not for Expr {
+    type Output = Self;
+
+    fn not(self) -> Self {
+        match self {
+            Self::Not(part) => *part,
+            part => Self::Not(Box::new(part)),
+        }
+    }
+}
+
+impl ops::BitAnd for Expr {
+    type Output = Self;
+
+    fn bitand(self, other: Self) -> Self {
+        let parts = |part| if let Self::All(parts) = part { parts } else { vec![part] };
+        let mut all = parts(self);
+        all.extend(parts(other));
+        Self::All(all)
+    }
+}
+
+impl ops::BitOr for Expr {
+    type Output = Self;
+
+    fn bitor(self, other: Self) -> Self {
+        let parts = |part| if let Self::Any(parts) = part { parts } else { vec![part] };
+        let mut any = parts(self);
+        any.extend(parts(other));
+        Self::Any(any)
+    }
+}
+
+impl fmt::Display for Expr {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::All(parts) => write_joined(f, parts, " && ", |f, part| match part {
+                Self::Any(_) => write!(f, "({part})"),
+                _ => part.fmt(f),
+            }),
+            Self::Any(parts) => write_joined(f, parts, " || ", |f, part| part.fmt(f)),
+            Self::Not(part) => {
+                f.write_str("!")?;
+                part.fmt_operand(f)
+            }
+            Self::Leaf(leaf) => leaf.fmt(f),
+        }
+    }
+}
+
+impl Leaf {
+    /// Whether it is written around an operator, so that a `!` before it would mislead the eye.
+    const fn is_infix(&self) -> bool {
+        matches!(self, Self::Compare { .. } | Self::In { .. })
+    }
+}
+
+impl fmt::Display for Leaf {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Compare { field, comparison, with } => write!(f, "{field} {} {with}", comparison.as_str()),
+            Self::In { field, negated, values } => {
+                write!(f, "{field} {}in [", if *negated { "not " } else { "" })?;
+                write_joined(f, values, ", ", |f, value| value.fmt(f))?;
+                f.write_str("]")
+            }
+            Self::Between { field, from, to } => write!(f, "between({field}, {from}, {to})"),
+            Self::Has(field) => write!(f, "has({field})"),
+            Self::StartsWith { field, prefix } => write!(f, "starts_with({field}, {})", quoted(prefix)),
+            Self::Contains { field, quantity, values } => {
+                write!(f, "contains{}({field}, ", quantity.suffix(values))?;
+                write_texts(f, values)
+            }
+            Self::Tags { quantity, tags } => {
+                write!(f, "tag{}(", quantity.suffix(tags))?;
+                write_texts(f, tags)
+            }
+            Self::Sample { hundredths, salt } => {
+                write!(f, "sample({}, {})", f64::from(*hundredths) / 100.0, quoted(salt))
+            }
+        }
+    }
+}
+
+impl Quantity {
+    /// What a function's name ends with to ask for so many of `values`.
+    const fn suffix(self, values: &[String]) -> &'static str {
+        match self {
+            Self::Any if values.len() == 1 => "",
+            Self::Any => "_any",
+            Self::All => "_all",
+        }
+    }
+}
+
+fn write_texts(f: &mut fmt::Formatter<'_>, texts: &[String]) -> fmt::Result {
+    write_joined(f, texts, ", ", |f, text| write!(f, "{}", quoted(text)))?;
+    f.write_str(")")
+}
+
+fn write_joined<T>(
+    f: &mut fmt::Formatter<'_>,
+    parts: &[T],
+    separator: &str,
+    write: impl Fn(&mut fmt::Formatter<'_>, &T) -> fmt::Result,
+) -> fmt::Result {
+    for (at, part) in parts.iter().enumerate() {
+        if at > 0 {
+            f.write_str(separator)?;
+        }
+        write(f, part)?;
+    }
+    Ok(())
+}

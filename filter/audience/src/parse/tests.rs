@@ -1,0 +1,164 @@
+//! What is read, as what, and what is refused, where and why.
+
+use crate::{EXPRESSION_MAX_BYTES, Expr, Invalid};
+
+fn refused(text: &str) -> Invalid {
+    text.parse::<Expr>().expect_err(text)
+}
+
+#[test]
+fn what_is_written_plainly_is_printed_as_it_was_written() {
+    let texts = [
+        r#"platform == "ios""#,
+        r#"platform in ["ios", "android"] && app_version >= "2.10.0" && (tag("vip") || attr.level >= 5)"#,
+        r#"platform not in ["ios"]"#,
+        r#"!(attr.city == "北京")"#,
+        r#"!(platform in ["ios"])"#,
+        "has(attr.city) && !has(user_id)",
+        r#"!tag("staff") && !tag_any("a", "b") && tag_all("c", "d")"#,
+        r#"!(tag("a") && tag("b"))"#,
+        r#"tag("a") || tag("b") && !(tag("c") || tag("d"))"#,
+        "between(attr.level, -0.5, 1e21)",
+        r#"between(app_version, "2.9", "2.10.0-rc.1")"#,
+        "first_seen > -7d && first_seen <= 0s",
+        r#"first_seen < "2026-11-21T08:30:00Z""#,
+        r#"starts_with(lang, "zh")"#,
+        r#"contains(attr.langs, "zh") || contains_any(attr.langs, "en", "fr") || contains_all(attr.langs, "x", "y")"#,
+        "attr.paid == true || attr.paid != false",
+        r#"sample(12.5, "exp-1")"#,
+        r#"attr.note == "a \"quote\", a \\, a\nline\tand it's over""#,
+        r#"user_id in ["u-1", "u-2"]"#,
+    ];
+    for text in texts {
+        assert_eq!(text.parse::<Expr>().unwrap().to_string(), text);
+    }
+}
+
+#[test]
+fn other_ways_of_writing_come_to_the_same_tree() {
+    let pairs = [
+        (r#"platform=="ios"&&(sdk=='x')"#, r#"platform == "ios" && sdk == "x""#),
+        (r#"((tag("a")) && (tag("b") && tag("c")))"#, r#"tag("a") && tag("b") && tag("c")"#),
+        (r#"(tag("a") || tag("b")) || tag("c")"#, r#"tag("a") || tag("b") || tag("c")"#),
+        (r#"!!!tag("a")"#, r#"!tag("a")"#),
+        (r#"!(!(tag("a")))"#, r#"tag("a")"#),
+        (r#"!attr.city == "x""#, r#"!(attr.city == "x")"#),
+        ("missing(attr.city)", "!has(attr.city)"),
+        (r#"user("u-1")"#, r#"user_id == "u-1""#),
+        (r#"user("u-1", "u-2")"#, r#"user_id in ["u-1", "u-2"]"#),
+        (r#"tag_all("a") && tag_any("a")"#, r#"tag("a") && tag("a")"#),
+        (r#"attr.a == 5.0 || attr.a == 5e0 || attr.a == 5e-1"#, "attr.a == 5 || attr.a == 5 || attr.a == 0.5"),
+        (r#"app_version == "2.10.0+7""#, r#"app_version == "2.10.0""#),
+        ("first_seen > '2026-11-21T16:30:00+08:00'", r#"first_seen > "2026-11-21T08:30:00Z""#),
+        ("\n sample( 10 ,\t'x' ) ", r#"sample(10, "x")"#),
+    ];
+    for (written, canonical) in pairs {
+        assert_eq!(written.parse::<Expr>().expect(written), canonical.parse::<Expr>().unwrap(), "{written}");
+        assert_eq!(written.parse::<Expr>().unwrap().to_string(), canonical);
+    }
+}
+
+#[test]
+fn mistakes_are_shown_where_they_are() {
+    let mistakes = [
+        ("", 1, "expected a field or a function, found the end"),
+        (r#"platform = "ios""#, 10, "`=` is written twice"),
+        (r#"platform == ios"#, 13, "expected a value, found `ios`; a text stands in quotes"),
+        (r#"platform == "ios"#, 13, "this text has no closing quote"),
+        (r#"tag("北京") and tag("b")"#, 11, "expected `&&`, `||` or the end, found `and`; and is written `&&`"),
+        (r#"tag("a") tag("b")"#, 10, "expected `&&`, `||` or the end, found `tag`"),
+        (r#"(tag("a")"#, 10, "expected `)`, found the end"),
+        (r#"tag("a"))"#, 9, "expected `&&`, `||` or the end, found `)`"),
+        (r#"tag("a") &&"#, 12, "expected a field or a function, found the end"),
+        (r#"tag("a") & tag("b")"#, 10, "`&` is written twice"),
+        ("platform", 9, "expected a comparison, `in` or `not in`, found the end"),
+        (r#"platform not ["ios"]"#, 14, "expected `in`, found `[`"),
+        ("platform in []", 14, "expected a value, found `]`"),
+        (r#"attr.a == "\x""#, 11, r#"in a text, `\` stands only before `"`, `'`, `\`, n, r and t"#),
+        ("attr.a == 1e999", 11, "1e999 is not a number"),
+        ("attr.a == -x", 11, "-x is not a number"),
+        ("first_seen > -7days", 14, "a duration is a whole number and one of s m h d w"),
+        ("first_seen > -9999w", 14, "a duration is at most a hundred years"),
+        ("tag(vip)", 5, "expected a text in quotes, found `vip`"),
+        ("platform ~ 1", 10, "'~' means nothing here"),
+    ];
+    for (text, column, reason) in mistakes {
+        assert_eq!(refused(text), Invalid { column, reason: reason.into(), code: "malformed_filter" }, "{text}");
+    }
+}
+
+#[test]
+fn unknown_names_come_with_the_known_ones() {
+    let mistakes = [
+        (r#"tag("a") && platfrom == "ios""#, 13, "unknown_attribute", "platfrom is no field; did you mean platform?"),
+        ("appversion > 1", 1, "unknown_attribute", "appversion is no field; did you mean app_version?"),
+        ("city > 1", 1, "unknown_attribute", "city is no field; an attribute of your own is written attr.city"),
+        (
+            "attr.City == 1",
+            1,
+            "unknown_attribute",
+            "attr.City is no attribute: a name is a-z, then at most 31 of a-z 0-9 _",
+        ),
+        ("hasnt(lang)", 1, "unknown_function", "hasnt is no function; did you mean has?"),
+        (r#"regex(lang, "z")"#, 1, "unknown_function", "regex is no function"),
+        ("last_seen > -7d", 1, "not_supported", "last_seen cannot be asked for yet"),
+        (r#"group("grp_1")"#, 1, "not_supported", "group(…) cannot be asked for yet"),
+        (r#"!audience("aud_1")"#, 2, "not_supported", "audience(…) cannot be asked for yet"),
+    ];
+    for (text, column, code, reason) in mistakes {
+        assert_eq!(refused(text), Invalid { column, reason: reason.into(), code }, "{text}");
+    }
+}
+
+#[test]
+fn values_must_be_what_their_field_takes() {
+    let mistakes = [
+        ("platform == 5", 13, r#"platform is a text, as in "ios"; 5 is not"#),
+        (r#"app_version > "two""#, 15, r#"app_version is a version, as in "2.10.0"; "two" is not"#),
+        ("app_version > 2.10", 15, r#"app_version is a version, as in "2.10.0"; 2.1 is not"#),
+        (
+            r#"first_seen > "yesterday""#,
+            14,
+            r#"first_seen is a time, as in "2026-11-21T08:30:00Z" or -7d; "yesterday" is not"#,
+        ),
+        ("attr.born > -7d", 13, "attr.born is a text, a number, true or false; -7d is not"),
+        ("attr.paid > true", 13, "true and false are compared with `==` and `!=` only"),
+        ("attr.paid in [true]", 15, "true and false are compared with `==` and `!=` only"),
+        (r#"attr.a in [1, "b"]"#, 15, r#"a list of one type: 1 is a number, "b" is a text"#),
+        (r#"between(lang, "a", "b")"#, 15, "between takes numbers, versions and times, not texts"),
+        (
+            "starts_with(app_version, '2')",
+            13,
+            r#"starts_with looks at texts; app_version is a version, as in "2.10.0""#,
+        ),
+        ("contains(platform, 'ios')", 10, r#"contains looks into lists; platform is a text, as in "ios""#),
+    ];
+    for (text, column, reason) in mistakes {
+        assert_eq!(refused(text), Invalid { column, reason: reason.into(), code: "type_mismatch" }, "{text}");
+    }
+    for percent in ["0", "-1", "100.01", "0.001", "1e9"] {
+        assert_eq!(refused(&format!("sample({percent}, 'x')")).code, "out_of_range");
+    }
+}
+
+#[test]
+fn what_costs_too_much_is_refused_before_it_costs() {
+    let nested = |depth: usize| {
+        let groups = (1..depth).fold(r#"tag("a") && tag("b")"#.to_owned(), |inner, at| {
+            format!(r#"({inner}) {} tag("c")"#, if at % 2 == 0 { "&&" } else { "||" })
+        });
+        groups.parse::<Expr>()
+    };
+    let leaves = |count| vec![r#"tag("a")"#; count].join("&&").parse::<Expr>();
+    let values = |count| format!("attr.a in [{}]", vec!["1"; count].join(",")).parse::<Expr>();
+    let parentheses = |count| format!(r#"{}tag("a"){}"#, "(".repeat(count), ")".repeat(count)).parse::<Expr>();
+    let bytes = |count| format!(r#"tag("{}")"#, "a".repeat(count - 7)).parse::<Expr>();
+    assert!(nested(8).is_ok() && leaves(200).is_ok() && values(1_000).is_ok() && parentheses(16).is_ok());
+    assert!(bytes(EXPRESSION_MAX_BYTES).is_ok());
+    let too_much =
+        [nested(9), leaves(201), values(1_001), parentheses(17), parentheses(4_000), bytes(EXPRESSION_MAX_BYTES + 1)];
+    for result in too_much {
+        assert_eq!(result.unwrap_err().code, "filter_too_complex");
+    }
+    assert_eq!(leaves(201).unwrap_err().column, 200 * 10 + 1);
+}

@@ -1,0 +1,117 @@
+//! Expressions and devices, at random but from few values, so that they often meet.
+
+use audience::{BuiltIn, Comparison, Expr, Field, Leaf, Literal, Quantity};
+use model::{Device, Env, Ordinal, Profile, Timestamp};
+use proptest::{collection, prelude::*, sample::select};
+
+/// The moment at which everything is evaluated.
+pub(crate) const NOW: Timestamp = Timestamp::from_millis(1_795_249_800_123);
+
+const WORDS: [&str; 5] = ["a", "b", "ab", "北京", "quote \" back \\ line \n"];
+const VERSIONS: [&str; 4] = ["2.9", "2.10", "2.10.0-rc.1", "not a version"];
+const NUMBERS: [f64; 5] = [-1.5, 0.0, 5.0, 1e-9, 1e300];
+const TIMES: [&str; 3] = ["-7d", "0s", "\"2026-11-20T00:00:00.5Z\""];
+
+fn words() -> impl Strategy<Value = Vec<String>> {
+    collection::vec(select(&WORDS[..]).prop_map(str::to_owned), 1..4)
+}
+
+fn attribute() -> impl Strategy<Value = Field> {
+    select(&["one", "two"][..]).prop_map(|name| Field::Attribute(name.to_owned()))
+}
+
+fn field() -> impl Strategy<Value = Field> {
+    prop_oneof![select(&BuiltIn::ALL[..]).prop_map(Field::BuiltIn), attribute()]
+}
+
+/// A list of literals of one type that `field` takes.
+fn literals(field: &Field, count: usize) -> BoxedStrategy<Vec<Literal>> {
+    let text = || select(&WORDS[..]).prop_map(|text| Literal::Text(text.to_owned()));
+    let number = || select(&NUMBERS[..]).prop_map(Literal::Number);
+    match field {
+        Field::BuiltIn(BuiltIn::AppVersion | BuiltIn::OsVersion) => {
+            collection::vec(select(&VERSIONS[..3]).prop_map(|text| Literal::Version(text.parse().unwrap())), count)
+                .boxed()
+        }
+        Field::BuiltIn(BuiltIn::FirstSeen) => collection::vec(select(&TIMES[..]).prop_map(time), count).boxed(),
+        Field::BuiltIn(_) => collection::vec(text(), count).boxed(),
+        Field::Attribute(_) => prop_oneof![collection::vec(text(), count), collection::vec(number(), count)].boxed(),
+    }
+}
+
+fn time(text: &str) -> Literal {
+    match text.strip_prefix('"') {
+        Some(quoted) => Literal::Time(quoted.trim_end_matches('"').parse().unwrap()),
+        None => Literal::Relative(text.parse().unwrap()),
+    }
+}
+
+fn quantity(quantity: Quantity, values: &[String]) -> Quantity {
+    if values.len() > 1 { quantity } else { Quantity::Any }
+}
+
+/// One predicate of any kind.
+pub(crate) fn leaf() -> impl Strategy<Value = Leaf> {
+    let with = |count| field().prop_flat_map(move |field| (Just(field.clone()), literals(&field, count)));
+    let any_or_all = || select(&[Quantity::Any, Quantity::All][..]);
+    let compare = (with(1), select(&Comparison::ALL[..]));
+    let within = ((1_usize..4).prop_flat_map(with), any::<bool>());
+    let ranged =
+        prop_oneof![attribute(), select(&[BuiltIn::AppVersion, BuiltIn::FirstSeen][..]).prop_map(Field::BuiltIn)];
+    let between = ranged
+        .prop_flat_map(|field| (Just(field.clone()), literals(&field, 2)))
+        .prop_filter("texts have no ranges", |(_, ends)| !matches!(ends[0], Literal::Text(_)));
+    prop_oneof![
+        4 => compare.prop_map(|((field, mut with), comparison)| Leaf::Compare { field, comparison, with: with.remove(0) }),
+        2 => within.prop_map(|((field, values), negated)| Leaf::In { field, negated, values }),
+        1 => between.prop_map(|(field, mut ends)| Leaf::Between { field, to: ends.remove(1), from: ends.remove(0) }),
+        1 => field().prop_map(Leaf::Has),
+        1 => (attribute(), select(&WORDS[..])).prop_map(|(field, prefix)| Leaf::StartsWith { field, prefix: prefix.to_owned() }),
+        1 => (attribute(), any_or_all(), words())
+            .prop_map(|(field, q, values)| Leaf::Contains { field, quantity: quantity(q, &values), values }),
+        2 => (any_or_all(), words()).prop_map(|(q, tags)| Leaf::Tags { quantity: quantity(q, &tags), tags }),
+        1 => (1_u16..=10_000, select(&WORDS[..])).prop_map(|(hundredths, salt)| Leaf::Sample { hundredths, salt: salt.to_owned() }),
+    ]
+}
+
+/// An expression of every kind of predicate, as deep as is read.
+pub(crate) fn expr() -> impl Strategy<Value = Expr> {
+    leaf().prop_map(Expr::from).prop_recursive(8, 40, 3, |inner| {
+        prop_oneof![
+            (inner.clone(), inner.clone()).prop_map(|(a, b)| a & b),
+            (inner.clone(), inner.clone()).prop_map(|(a, b)| a | b),
+            inner.prop_map(|a| !a),
+        ]
+    })
+}
+
+fn json() -> impl Strategy<Value = String> {
+    prop_oneof![
+        select(&WORDS[..]).prop_map(|text| serde_json::json!(text).to_string()),
+        select(&NUMBERS[..]).prop_map(|number| serde_json::json!(number).to_string()),
+        any::<bool>().prop_map(|bool| bool.to_string()),
+        words().prop_map(|list| serde_json::json!(list).to_string()),
+    ]
+}
+
+/// A device of which more or less is known.
+pub(crate) fn device() -> impl Strategy<Value = Device> {
+    let texts = collection::btree_map(
+        select(&BuiltIn::TOLD[..]).prop_map(|name| name.as_str().to_owned()),
+        prop_oneof![select(&WORDS[..]), select(&VERSIONS[..])].prop_map(str::to_owned),
+        0..6,
+    );
+    let attributes = collection::btree_map(select(&["one", "two"][..]).prop_map(str::to_owned), json(), 0..3);
+    let user = proptest::option::of(select(&["a", "b"][..]).prop_map(|user| user.parse().unwrap()));
+    let tags = collection::btree_set(select(&WORDS[..]).prop_map(str::to_owned), 0..4);
+    (texts, attributes, user, tags, 0_u32..100, 0_u64..20).prop_map(
+        |(built_in, attributes, user_id, tags, number, days)| Device {
+            id: format!("dev-{number}").parse().unwrap(),
+            ordinal: Ordinal(number),
+            env: Env::Live,
+            generation: 0,
+            first_seen: Timestamp::from_millis(NOW.as_millis() - days * 86_400_000),
+            profile: Profile { user_id, built_in, tags, attributes },
+        },
+    )
+}

@@ -1,0 +1,52 @@
+//! What is true of every expression.
+
+use audience::{Comparison, Expr, Facts, Leaf, expr::DEPTH_MAX, holds};
+use proptest::prelude::*;
+
+use crate::generate::{NOW, device, expr, leaf};
+
+proptest! {
+    #[test]
+    fn what_is_printed_parses_to_the_same_tree(expr in expr()) {
+        prop_assume!(expr.depth() <= DEPTH_MAX);
+        let text = expr.to_string();
+        prop_assert_eq!(text.parse::<Expr>().map_err(|invalid| format!("{invalid} in {text}")), Ok(expr));
+    }
+
+    #[test]
+    fn any_text_is_read_or_refused_within_itself(text in r#"([a-z_.]{1,8}|[0-9]{1,3}|"[^"]{0,3}"|==|&&|\|\||[!()\[\], <>'\\é-]){0,20}"#) {
+        if let Err(invalid) = text.parse::<Expr>() {
+            prop_assert!((1..=text.chars().count() + 1).contains(&invalid.column), "{invalid} in {text:?}");
+        }
+    }
+
+    #[test]
+    fn not_and_or_obey_de_morgan(a in expr(), b in expr(), device in device()) {
+        let holds = |expr: &Expr| holds(expr, &Facts { device: &device, now: NOW });
+        prop_assert_eq!(holds(&!(a.clone() & b.clone())), holds(&(!a.clone() | !b.clone())));
+        prop_assert_eq!(holds(&!(a.clone() | b.clone())), holds(&(!a.clone() & !b.clone())));
+    }
+
+    #[test]
+    fn groups_mean_what_their_parts_mean(a in expr(), b in expr(), device in device()) {
+        let holds = |expr: &Expr| holds(expr, &Facts { device: &device, now: NOW });
+        prop_assert_eq!(holds(&(a.clone() & b.clone())), holds(&a) && holds(&b));
+        prop_assert_eq!(holds(&(a.clone() | b.clone())), holds(&a) || holds(&b));
+        prop_assert_eq!(holds(&!a.clone()), !holds(&a));
+    }
+
+    #[test]
+    fn a_question_and_its_opposite_never_both_hold_and_one_does_only_where_the_field_is(leaf in leaf(), device in device()) {
+        let (field, opposite) = match leaf.clone() {
+            Leaf::Compare { field, comparison: Comparison::Equal, with } => {
+                (field.clone(), Leaf::Compare { field, comparison: Comparison::NotEqual, with })
+            }
+            Leaf::In { field, negated, values } => (field.clone(), Leaf::In { field, negated: !negated, values }),
+            _ => return Err(TestCaseError::reject("has no opposite")),
+        };
+        let holds = |leaf: Leaf| holds(&leaf.into(), &Facts { device: &device, now: NOW });
+        let (leaf, opposite) = (holds(leaf), holds(opposite));
+        prop_assert!(!(leaf && opposite));
+        prop_assert!(!(leaf || opposite) || holds(Leaf::Has(field)));
+    }
+}
