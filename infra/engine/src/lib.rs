@@ -6,6 +6,7 @@
 //! This is the only package that names the database underneath.
 
 mod committer;
+mod journal;
 
 use std::{
     ops::{Bound, RangeBounds},
@@ -158,13 +159,16 @@ pub struct Engine {
 }
 
 impl Engine {
-    /// Opens the database in `dir`, creating it when it is not there, and recovers what a crash left.
+    /// Opens the database in `dir`, creating it when it is not there, and recovers what a crash left: a group that was
+    /// being written when the process or the power went is cut, since nobody was told of it.
     ///
     /// # Errors
-    /// [`Error::Locked`] when another process has it, [`Error::Corrupt`] when it cannot be trusted.
+    /// [`Error::Locked`] when another process has it, [`Error::Corrupt`] when it cannot be trusted: nothing that was
+    /// confirmed is ever left out silently.
     pub fn open(dir: &Path) -> Result<Arc<Self>, Error> {
         std::fs::create_dir_all(dir)
             .map_err(|error| Error::Unavailable(format!("cannot create {}: {error}", dir.display())))?;
+        journal::examine(dir)?;
         let open = SingleWriterTxDatabase::builder(dir).max_journaling_size(JOURNAL_MAX_BYTES).open();
         let db = open.map_err(|error| match error {
             fjall::Error::Locked => Error::Locked(dir.display().to_string()),
