@@ -15,7 +15,9 @@ pub fn router(registry: Arc<Registry>) -> Router {
     let metrics = move || async move {
         let mut text = String::new();
         match encode(&mut text, &registry) {
-            Ok(()) => ([(CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], text).into_response(),
+            Ok(()) => {
+                ([(CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], text).into_response()
+            }
             Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
         }
     };

@@ -33,11 +33,7 @@ impl Counters {
 }
 
 /// Keeps receipts until `shutdown`; only damage ends it earlier.
-pub(crate) async fn keep(
-    deps: &Deps,
-    counters: &Counters,
-    shutdown: &CancellationToken,
-) -> Result<(), broker::Error> {
+pub(crate) async fn keep(deps: &Deps, counters: &Counters, shutdown: &CancellationToken) -> Result<(), broker::Error> {
     while !shutdown.is_cancelled() {
         match deps.broker.consume(Queue::Receipts, TAKEN_MAX).await {
             Ok(consumer) => drain(deps, counters, consumer, shutdown).await,

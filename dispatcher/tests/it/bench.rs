@@ -1,0 +1,187 @@
+//! A dispatcher between an embedded broker and an embedded store, with an app to send for.
+
+use std::{
+    collections::BTreeMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use async_trait::async_trait;
+use audience::{Invalid, Select, SelectError};
+use broker::{Publication, SharedBroker};
+use dispatcher::{Config, Deps, Dispatcher};
+use engine::Engine;
+use model::{
+    App, AppId, Audience, Clock as _, Env, Envelope, Group, GroupId, Lane, Limits, Message, MessageId, Ordinals,
+    Priority, Queue, Shard, SystemClock, Tally, Timestamp, TraceParent, record::Record as _,
+};
+use prometheus_client::registry::Registry;
+use store::{Entry, Registration, SharedStore};
+use tokio::{sync::Mutex, task::JoinHandle};
+use tokio_util::sync::CancellationToken;
+
+/// A filter tier that is away.
+struct Away;
+
+#[async_trait]
+impl Select for Away {
+    async fn select(&self, _: &AppId, _: Env, _: &str, _: Timestamp) -> Result<Ordinals, SelectError> {
+        Err(SelectError::Unavailable("nobody is there".into()))
+    }
+
+    fn check(&self, _: &AppId, _: &str) -> Result<(), Invalid> {
+        Ok(())
+    }
+}
+
+pub(crate) struct Bench {
+    pub(crate) app: AppId,
+    pub(crate) broker: SharedBroker,
+    pub(crate) store: SharedStore,
+    shutdown: CancellationToken,
+    running: Mutex<Option<JoinHandle<()>>>,
+    _dir: tempfile::TempDir,
+}
+
+impl Bench {
+    /// Starts a dispatcher for an app with this many devices.
+    pub(crate) async fn start(devices: usize) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let engine = Engine::open(dir.path()).unwrap();
+        let limits = broker::embedded::Limits::default();
+        let broker: SharedBroker =
+            broker::embedded::Embedded::open(engine.clone(), Arc::new(SystemClock), limits).unwrap();
+        let store: SharedStore = store::embedded::Embedded::open(engine).unwrap();
+        let deps =
+            Deps { broker: broker.clone(), store: store.clone(), select: Arc::new(Away), clock: Arc::new(SystemClock) };
+        let dispatcher = Dispatcher::new(Config::default(), deps, &mut Registry::default());
+        let shutdown = CancellationToken::new();
+        let token = shutdown.clone();
+        let running = tokio::spawn(async move { dispatcher.run(token).await.unwrap() });
+        let app: AppId = "demo".parse().unwrap();
+        let bench = Self { app, broker, store, shutdown, running: Mutex::new(Some(running)), _dir: dir };
+        let app = App {
+            id: bench.app.clone(),
+            created_at: bench.now(),
+            device_secret: "0".repeat(32),
+            limits: Limits::default(),
+        };
+        bench.store.create_app(app).await.unwrap();
+        for device in 0..devices {
+            bench.register(&format!("dev-{device}")).await;
+        }
+        bench
+    }
+
+    pub(crate) async fn stop(&self) {
+        self.shutdown.cancel();
+        if let Some(running) = self.running.lock().await.take() {
+            running.await.unwrap();
+        }
+    }
+
+    pub(crate) fn now(&self) -> Timestamp {
+        SystemClock.now()
+    }
+
+    pub(crate) async fn register(&self, id: &str) {
+        let device = Registration { id: id.parse().unwrap(), env: Env::Live, profile: None };
+        self.store.register(&self.app, vec![device], self.now()).await.unwrap();
+    }
+
+    pub(crate) async fn group(&self, members: Ordinals) -> GroupId {
+        let id = GroupId::new(self.now(), rand::random());
+        let group = Group { id, name: "some".into(), env: Env::Live, created_at: self.now() };
+        self.store.put_group(&self.app, group).await.unwrap();
+        self.store.change_members(&self.app, id, members, Ordinals::new()).await.unwrap();
+        id
+    }
+
+    pub(crate) fn envelope(&self, lane: Lane, audience: Audience) -> Envelope {
+        let now = self.now();
+        let message = Message {
+            id: MessageId::new(now, rand::random()),
+            app: self.app.clone(),
+            env: Env::Live,
+            lane,
+            kind: "order".into(),
+            payload: r#"{"n":1}"#.into(),
+            content_type: "application/json".into(),
+            created_at: now,
+            expires_at: now + Duration::from_secs(3_600),
+            priority: Priority::Normal,
+            collapse_key: None,
+            metadata: BTreeMap::new(),
+            trace: TraceParent::start(rand::random(), rand::random()),
+        };
+        Envelope { message, audience }
+    }
+
+    pub(crate) async fn accept(&self, envelope: &Envelope) {
+        let message = &envelope.message;
+        let entry = Entry {
+            id: message.id,
+            lane: message.lane,
+            env: message.env,
+            kind: message.kind.clone(),
+            created_at: message.created_at,
+            expires_at: message.expires_at,
+            metadata: BTreeMap::new(),
+            trace: message.trace,
+            dispatched_at: None,
+            cancelled_at: None,
+            failed: None,
+        };
+        self.store.accept(&self.app, entry, None).await.unwrap();
+    }
+
+    pub(crate) async fn publish(&self, envelope: &Envelope) {
+        let shard = match &envelope.audience {
+            Audience::One(device) => Shard::of_device(&self.app, *device),
+            _ => Shard::of_app(&self.app),
+        };
+        let queue = Queue::Push(envelope.message.lane, shard);
+        self.broker.publish(vec![Publication { queue, body: envelope.encode().into() }]).await.unwrap();
+    }
+
+    pub(crate) async fn send(&self, lane: Lane, audience: Audience) -> MessageId {
+        let envelope = self.envelope(lane, audience);
+        self.publish(&envelope).await;
+        envelope.message.id
+    }
+
+    pub(crate) async fn accept_and_send(&self, lane: Lane, audience: Audience) -> MessageId {
+        let envelope = self.envelope(lane, audience);
+        self.accept(&envelope).await;
+        self.publish(&envelope).await;
+        envelope.message.id
+    }
+
+    /// How much of a lane is on the broker.
+    pub(crate) async fn depth(&self, lane: Lane) -> u64 {
+        let mut waiting = 0;
+        for queue in Shard::all().map(|shard| Queue::Push(lane, shard)) {
+            let depth = self.broker.depth(queue).await.unwrap();
+            waiting += depth.ready + depth.unacked;
+        }
+        waiting
+    }
+
+    /// Waits until nothing of a lane is on the broker any more.
+    pub(crate) async fn drained(&self, lane: Lane) {
+        eventually(Duration::from_secs(10), async || self.depth(lane).await == 0).await;
+    }
+
+    pub(crate) async fn tally(&self, message: MessageId) -> Tally {
+        self.store.tally(&self.app, message).await.unwrap().unwrap()
+    }
+}
+
+/// Waits until `holds` does; fails after `patience`.
+pub(crate) async fn eventually(patience: Duration, holds: impl AsyncFn() -> bool) {
+    let started = Instant::now();
+    while !holds().await {
+        assert!(started.elapsed() < patience, "still not so after {patience:?}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}

@@ -1,0 +1,115 @@
+//! The dispatcher on the embedded back ends: what becomes of envelopes.
+#![expect(clippy::unwrap_used, reason = "a test may end at the first surprise")]
+
+mod bench;
+
+use std::time::Duration;
+
+use broker::Publication;
+use model::{Audience, Bell, Lane, Ordinal, Ordinals, Queue, Seq, Shard, record::Record as _};
+
+use bench::{Bench, eventually};
+
+fn set(ordinals: &[u32]) -> Ordinals {
+    ordinals.iter().copied().map(Ordinal).collect()
+}
+
+#[tokio::test]
+async fn a_unicast_reaches_the_inbox_and_rings_the_access_point() {
+    let bench = Bench::start(3).await;
+    let mut bells = bench.broker.listen(&"ap-1".parse().unwrap(), Lane::Unicast).await.unwrap();
+    let message = bench.send(Lane::Unicast, Audience::One(Ordinal(1))).await;
+    let bell = Bell::decode(&bells.heard().await.unwrap()).unwrap();
+    assert_eq!(bell, Bell::Inbox { app: bench.app.clone(), devices: set(&[1]) });
+    let inbox = bench.store.inbox_after(&bench.app, Ordinal(1), Seq::ZERO, 10).await.unwrap();
+    assert_eq!(inbox.iter().map(|entry| entry.message.id).collect::<Vec<_>>(), [message]);
+    assert!(bench.store.inbox_after(&bench.app, Ordinal(0), Seq::ZERO, 10).await.unwrap().is_empty());
+    bench.drained(Lane::Unicast).await;
+}
+
+#[tokio::test]
+async fn a_broadcast_is_frozen_to_those_registered_when_it_was_accepted() {
+    let bench = Bench::start(3).await;
+    bench.register("late").await;
+    let message = bench.send(Lane::Broadcast, Audience::All { below: 3 }).await;
+    bench.drained(Lane::Broadcast).await;
+    let timeline = bench.store.timeline_after(&bench.app, Seq::ZERO, 10).await.unwrap();
+    assert_eq!(timeline.len(), 1);
+    assert_eq!((timeline[0].message.id, &*timeline[0].audience), (message, &set(&[0, 1, 2])));
+    assert_eq!(bench.tally(message).await.targeted, set(&[0, 1, 2]));
+}
+
+#[tokio::test]
+async fn a_list_goes_to_inboxes_and_a_long_one_to_the_timeline() {
+    let bench = Bench::start(1).await;
+    bench.send(Lane::Multicast, Audience::Devices((0..1_000).map(Ordinal).collect())).await;
+    bench.send(Lane::Multicast, Audience::Devices((0..1_001).map(Ordinal).collect())).await;
+    bench.drained(Lane::Multicast).await;
+    assert_eq!(bench.store.inbox_after(&bench.app, Ordinal(999), Seq::ZERO, 10).await.unwrap().len(), 1);
+    assert_eq!(bench.store.timeline_after(&bench.app, Seq::ZERO, 10).await.unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn a_group_means_its_registered_members_and_a_deleted_one_fails_the_message() {
+    let bench = Bench::start(3).await;
+    let group = bench.group(set(&[0, 2, 77])).await;
+    let message = bench.send(Lane::Multicast, Audience::Group(group)).await;
+    bench.drained(Lane::Multicast).await;
+    assert_eq!(bench.tally(message).await.targeted, set(&[0, 2]));
+    bench.store.remove_group(&bench.app, group).await.unwrap();
+    let orphan = bench.accept_and_send(Lane::Multicast, Audience::Group(group)).await;
+    bench.drained(Lane::Multicast).await;
+    let entry = bench.store.entry(&bench.app, orphan).await.unwrap().unwrap();
+    assert!(entry.failed.is_some_and(|reason| reason.contains("deleted")));
+}
+
+#[tokio::test]
+async fn an_envelope_that_comes_twice_is_appended_once() {
+    let bench = Bench::start(2).await;
+    let envelope = bench.envelope(Lane::Unicast, Audience::One(Ordinal(0)));
+    for _ in 0..3 {
+        bench.publish(&envelope).await;
+    }
+    bench.drained(Lane::Unicast).await;
+    assert_eq!(bench.store.inbox_after(&bench.app, Ordinal(0), Seq::ZERO, 10).await.unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn what_nobody_can_read_is_set_aside_and_its_neighbours_are_delivered() {
+    let bench = Bench::start(1).await;
+    let queue = Queue::Push(Lane::Unicast, Shard::of_device(&bench.app, Ordinal(0)));
+    let good = bench.envelope(Lane::Unicast, Audience::One(Ordinal(0)));
+    let mut newer = good.encode();
+    newer[0] = 9;
+    let bodies = [b"garbage".to_vec(), good.encode(), newer];
+    let batch = bodies.map(|body| Publication { queue, body: body.into() }).to_vec();
+    bench.broker.publish(batch).await.unwrap();
+    bench.drained(Lane::Unicast).await;
+    assert_eq!(bench.store.inbox_after(&bench.app, Ordinal(0), Seq::ZERO, 10).await.unwrap().len(), 1);
+    let dead = bench.broker.dead_letters(10).await.unwrap();
+    assert_eq!(dead.len(), 2);
+    assert!(dead.iter().any(|letter| letter.reason.contains("version 9")), "{dead:?}");
+}
+
+#[tokio::test]
+async fn a_cancelled_message_is_not_appended() {
+    let bench = Bench::start(1).await;
+    let envelope = bench.envelope(Lane::Unicast, Audience::One(Ordinal(0)));
+    bench.accept(&envelope).await;
+    bench.store.cancel(&bench.app, envelope.message.id, bench.now()).await.unwrap().unwrap();
+    bench.publish(&envelope).await;
+    bench.drained(Lane::Unicast).await;
+    assert!(bench.store.inbox_after(&bench.app, Ordinal(0), Seq::ZERO, 10).await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn a_filter_that_does_not_answer_holds_its_message_and_no_other_lane() {
+    let bench = Bench::start(1).await;
+    bench.send(Lane::Broadcast, Audience::Filter("tag(\"vip\")".into())).await;
+    bench.send(Lane::Unicast, Audience::One(Ordinal(0))).await;
+    bench.drained(Lane::Unicast).await;
+    let waiting = bench.depth(Lane::Broadcast).await;
+    assert_eq!(waiting, 1, "the filtered message is still on the broker");
+    bench.stop().await;
+    eventually(Duration::from_secs(5), async || bench.depth(Lane::Broadcast).await == 1).await;
+}
