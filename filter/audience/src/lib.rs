@@ -1,13 +1,14 @@
 //! Audiences by expression: the language, and what a tier that targets devices needs of the tier that knows them.
 //!
-//! A text parses to an [`Expr`], which prints as text again; [`holds`] says what it means for one device. No IO here:
-//! [`Select`] is a promise that the filter tier keeps, in process or over HTTP.
+//! A text parses to an [`Expr`], which prints as text again; [`holds`] says what it means for one device, and [`patch`]
+//! what may be known about it. No IO here: [`Select`] is a promise that the filter tier keeps, in process or over HTTP.
 
 pub mod evaluate;
 pub mod expr;
 pub mod field;
 pub mod literal;
 mod parse;
+pub mod patch;
 pub mod value;
 pub mod version;
 
