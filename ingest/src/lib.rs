@@ -1,1 +1,125 @@
-//! Package ingest.
+//! Where products push: the HTTP API.
+//!
+//! Ingest checks who asks and what for, puts messages on the broker, and answers 202 once the broker and the store
+//! have both said that they keep it. It does not decide who gets a message (the dispatcher does) and keeps nothing
+//! itself.
+
+mod admin;
+mod api;
+mod auth;
+mod cancel;
+mod devices;
+mod fields;
+mod gate;
+mod groups;
+mod health;
+mod limit;
+mod listen;
+mod messages;
+mod metrics;
+mod once;
+mod problem;
+mod query;
+mod receipts;
+mod send;
+mod tokens;
+mod uplink;
+mod view;
+
+use std::sync::Arc;
+
+use audience::Select;
+use axum::Router;
+use broker::SharedBroker;
+use model::Clock;
+use prometheus_client::registry::Registry;
+use store::SharedStore;
+use thiserror::Error;
+use tokio::{net::TcpListener, sync::Semaphore};
+use tokio_util::sync::CancellationToken;
+
+use crate::{api::Api, auth::Keys, limit::Budgets, metrics::Metrics, once::Running};
+
+/// What can be set.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Open connections; beyond it new ones wait to be accepted.
+    pub connections_max: usize,
+    /// Requests under way; beyond it requests are answered 503.
+    pub requests_max: usize,
+    /// Largest body of a request but a batch, in bytes.
+    pub body_max_bytes: usize,
+    /// Largest payload of a message, in bytes.
+    pub payload_max_bytes: usize,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self { connections_max: 10_000, requests_max: 1_024, body_max_bytes: 64 * 1024, payload_max_bytes: 4 * 1024 }
+    }
+}
+
+/// What ingest stands on.
+pub struct Deps {
+    /// Where messages go.
+    pub broker: SharedBroker,
+    /// Where everything else is kept.
+    pub store: SharedStore,
+    /// Where the time comes from.
+    pub clock: Arc<dyn Clock>,
+    /// Who knows which devices a filter means; without it filters are refused.
+    pub select: Option<Arc<dyn Select>>,
+    /// Routes of others on the same listener (`/metrics`, say); they are named and logged, and need no key.
+    pub others: Router,
+}
+
+/// Why ingest stopped before it was told to.
+#[derive(Debug, Error)]
+pub enum Error {
+    /// What the broker or the store keeps cannot be trusted: stop and restore.
+    #[error("ingest stopped: {0}")]
+    Corrupt(String),
+}
+
+/// The tier that products push to.
+pub struct Ingest {
+    api: Arc<Api>,
+    others: Router,
+}
+
+impl Ingest {
+    /// Puts the tier together; its metrics join `registry`.
+    pub fn new(config: Config, deps: Deps, registry: &mut Registry) -> Self {
+        let api = Api {
+            places: Semaphore::new(config.requests_max),
+            config,
+            broker: deps.broker,
+            store: deps.store,
+            clock: deps.clock,
+            select: deps.select,
+            keys: Keys::new(),
+            budgets: Budgets::new(),
+            running: Running::default(),
+            metrics: Metrics::new(registry),
+        };
+        Self { api: Arc::new(api), others: deps.others }
+    }
+
+    /// Serves until `shutdown`, then lets the requests under way end. Meanwhile moves what devices send up from the
+    /// broker into the store.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`] when a back end must not be used any more.
+    pub async fn run(self, listener: TcpListener, shutdown: CancellationToken) -> Result<(), Error> {
+        let stop = shutdown.child_token();
+        let router = api::router(&self.api, self.others);
+        let serving = listen::serve(listener, router, self.api.config.connections_max, stop.clone());
+        let moving = async {
+            let moved = uplink::keep_all(&self.api, &stop).await;
+            stop.cancel();
+            moved
+        };
+        let ((), moved) = tokio::join!(serving, moving);
+        moved
+    }
+}

@@ -1,0 +1,91 @@
+//! The map of the API: which path leads where, and what all handlers share.
+
+use std::{any::Any, sync::Arc};
+
+use audience::Select;
+use axum::{
+    Router, middleware,
+    response::{IntoResponse, Response},
+    routing::{delete, get, post, put},
+};
+use broker::{Ring, SharedBroker};
+use model::{Bell, Clock, Lane, record::Record as _};
+use store::SharedStore;
+use tokio::sync::Semaphore;
+use tower_http::catch_panic::CatchPanicLayer;
+
+use crate::{
+    Config, admin,
+    auth::Keys,
+    cancel, devices, gate, groups, health,
+    limit::Budgets,
+    messages,
+    metrics::Metrics,
+    once::Running,
+    problem::{Code, Problem},
+    receipts, send, tokens, uplink,
+};
+
+/// What all handlers share.
+pub(crate) struct Api {
+    pub(crate) config: Config,
+    pub(crate) broker: SharedBroker,
+    pub(crate) store: SharedStore,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) select: Option<Arc<dyn Select>>,
+    pub(crate) keys: Keys,
+    pub(crate) budgets: Budgets,
+    pub(crate) running: Running,
+    pub(crate) places: Semaphore,
+    pub(crate) metrics: Arc<Metrics>,
+}
+
+impl Api {
+    /// Rings at every access point.
+    pub(crate) fn ring(&self, lane: Lane, bell: &Bell) {
+        self.broker.ring(lane, &Ring::All, bell.encode().into());
+    }
+}
+
+/// Every route, with `others` beside them.
+pub(crate) fn router(api: &Arc<Api>, others: Router) -> Router {
+    let gate = middleware::from_fn_with_state(Arc::clone(api), gate::gate);
+    let journey = middleware::from_fn_with_state(Arc::clone(api), gate::journey);
+    let behind_the_gate = Router::new()
+        .route("/v1/messages", post(send::one).get(messages::list))
+        .route("/v1/messages/batch", post(send::batch))
+        .route("/v1/messages/{id}", get(messages::get))
+        .route("/v1/messages/{id}/cancel", post(cancel::cancel))
+        .route("/v1/messages/{id}/receipts", get(receipts::list))
+        .route("/v1/messages/{id}/receipts/query", post(receipts::query))
+        .route("/v1/messages/{id}/receipts/{device}", get(receipts::one))
+        .route("/v1/devices", get(devices::list))
+        .route("/v1/devices/{id}", put(devices::put).get(devices::get).delete(devices::remove))
+        .route("/v1/devices/{id}/tokens", post(tokens::mint).delete(tokens::revoke))
+        .route("/v1/users/{id}/devices", get(devices::of_user))
+        .route("/v1/groups", post(groups::create).get(groups::list))
+        .route("/v1/groups/{id}", get(groups::get).patch(groups::rename).delete(groups::remove))
+        .route("/v1/groups/{id}/members", post(groups::change_members).get(groups::members))
+        .route("/v1/uplink", get(uplink::list))
+        .route("/v1/apps", post(admin::create_app))
+        .route("/v1/apps/{app}/keys", post(admin::create_key))
+        .route("/v1/apps/{app}/keys/{key}", delete(admin::remove_key))
+        .route_layer(gate);
+    Router::new()
+        .merge(behind_the_gate)
+        .route("/healthz", get(health::alive))
+        .route("/readyz", get(health::ready))
+        .with_state(Arc::clone(api))
+        .merge(others)
+        .fallback(|| async { Problem::not_found("path") })
+        .method_not_allowed_fallback(|| async { Problem::new(Code::MethodNotAllowed, "see the header Allow") })
+        .layer(CatchPanicLayer::custom(broken))
+        .layer(journey)
+}
+
+/// A handler panicked: its request fails, the others do not notice.
+fn broken(panic: Box<dyn Any + Send>) -> Response {
+    let said = panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+    tracing::error!(panic = said.unwrap_or("unknown"), "a handler panicked");
+    Problem::new(Code::Internal, "try again with the same idempotency key").into_response()
+}

@@ -1,0 +1,59 @@
+//! `POST /v1/messages/{id}/cancel`: whoever has not been sent the message will not get it.
+
+use std::sync::Arc;
+
+use axum::{
+    Json,
+    extract::{Path, State},
+    response::{IntoResponse, Response},
+};
+use model::{Bell, Lane, MessageId, Scope, Status};
+use serde::Serialize;
+
+use crate::{
+    api::Api,
+    fields::Fields,
+    gate::{Answer, Call, Concerns},
+    messages::Known,
+    problem::{Code, Problem},
+};
+
+#[derive(Serialize)]
+struct CancelView {
+    id: MessageId,
+    status: Status,
+    stopped: u64,
+}
+
+/// `POST /v1/messages/{id}/cancel`. Allowed to whoever could have sent it.
+pub(crate) async fn cancel(State(api): State<Arc<Api>>, Path(id): Path<String>, call: Call) -> Answer {
+    call.caller.require(Scope::Send)?;
+    let mut fields = Fields::read(&call.body)?;
+    if fields.get("recall", "true or false").unwrap_or(false) {
+        fields.fault("recall", "not_supported", "`recall` is not supported yet");
+    }
+    fields.finish()?;
+    let known = Known::find(&api, &call, &id).await?;
+    if known.entry.lane == Lane::Broadcast {
+        call.caller.require(Scope::SendBroadcast)?;
+    }
+    match known.status(api.clock.now()) {
+        Status::Completed | Status::Expired | Status::Failed => {
+            Err(Problem::new(Code::AlreadyCompleted, "nobody is left from whom it could be kept"))
+        }
+        Status::Queued | Status::Delivering | Status::Cancelled => stop(&api, &call, known.entry.id).await,
+    }
+}
+
+async fn stop(api: &Api, call: &Call, message: MessageId) -> Answer {
+    let app = call.caller.app();
+    let cancelled = api.store.cancel(app, message, api.clock.now()).await?;
+    let cancelled = cancelled.ok_or_else(|| Problem::not_found("message"))?;
+    for lane in Lane::ALL {
+        api.ring(lane, &Bell::Cancelled { app: app.clone(), message });
+    }
+    let view = CancelView { id: message, status: Status::Cancelled, stopped: cancelled.stopped };
+    let mut response: Response = Json(view).into_response();
+    response.extensions_mut().insert(Concerns(message));
+    Ok(response)
+}

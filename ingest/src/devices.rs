@@ -1,0 +1,179 @@
+//! The registry of devices, as products keep it.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use axum::{
+    Json,
+    extract::{Path, State},
+    http::StatusCode,
+    response::IntoResponse,
+};
+use model::{Bell, Device, DeviceId, Lane, Ordinal, Profile, Scope, UserId};
+use serde_json::value::RawValue;
+use store::Registration;
+
+use crate::{
+    api::Api,
+    fields::Fields,
+    gate::{Answer, Call},
+    problem::{Code, Problem},
+    query,
+    view::DeviceView,
+};
+
+/// Built-in attributes that products write; the platform writes the others.
+const BUILT_IN: [&str; 7] = ["platform", "app_version", "os_version", "sdk", "lang", "tz", "country"];
+const TEXT_MAX_BYTES: usize = 256;
+const TAGS_MAX: usize = 1_000;
+const TAG_MAX_BYTES: usize = 64;
+const ATTRIBUTES_MAX: usize = 100;
+const ATTRIBUTE_NAME_MAX: usize = 32;
+const LIST_MAX: usize = 64;
+
+/// The device `id` of the caller's app and environment.
+///
+/// # Errors
+/// `not_found`, also for what is no id at all.
+pub(crate) async fn find(api: &Api, call: &Call, id: &str) -> Result<Device, Problem> {
+    let missing = || Problem::not_found("device");
+    let id: DeviceId = id.parse().map_err(|_| missing())?;
+    let found = api.store.devices(call.caller.app(), &[id]).await?.pop().flatten();
+    found.filter(|device| device.env == call.caller.env()).ok_or_else(missing)
+}
+
+/// `PUT /v1/devices/{id}`: registers a device, or replaces what is known about it.
+pub(crate) async fn put(State(api): State<Arc<Api>>, Path(id): Path<String>, call: Call) -> Answer {
+    call.caller.require(Scope::Devices)?;
+    call.query()?.finish()?;
+    let id: DeviceId = id.parse().map_err(|error| Problem::fault("", "invalid_format", format!("{error}")))?;
+    let mut fields = Fields::read(&call.body)?;
+    let profile = profile(&mut fields);
+    fields.finish()?;
+    let env = call.caller.env();
+    let there = api.store.devices(call.caller.app(), std::slice::from_ref(&id)).await?.pop().flatten();
+    if there.is_some_and(|device| device.env != env) {
+        let detail = "a device of this name is registered in the other environment";
+        return Err(Problem::new(Code::EnvironmentConflict, detail));
+    }
+    let registration = Registration { id, env, profile: Some(profile) };
+    let registered = api.store.register(call.caller.app(), vec![registration], api.clock.now()).await?.pop();
+    let (device, new) = registered.ok_or_else(|| Problem::new(Code::Internal, "the store registered nothing"))?;
+    let status = if new { StatusCode::CREATED } else { StatusCode::OK };
+    Ok((status, Json(DeviceView::from(&device))).into_response())
+}
+
+/// `GET /v1/devices/{id}`.
+pub(crate) async fn get(State(api): State<Arc<Api>>, Path(id): Path<String>, call: Call) -> Answer {
+    call.caller.require(Scope::Devices)?;
+    call.query()?.finish()?;
+    let device = find(&api, &call, &id).await?;
+    Ok(Json(DeviceView::from(&device)).into_response())
+}
+
+/// `DELETE /v1/devices/{id}`: its session ends, whatever its token says.
+pub(crate) async fn remove(State(api): State<Arc<Api>>, Path(id): Path<String>, call: Call) -> Answer {
+    call.caller.require(Scope::Devices)?;
+    call.query()?.finish()?;
+    let device = find(&api, &call, &id).await?;
+    let app = call.caller.app();
+    if api.store.remove(app, &device.id).await?.is_some() {
+        let bell = Bell::Revoked { app: app.clone(), device: device.ordinal, generation: u32::MAX };
+        api.ring(Lane::Unicast, &bell);
+    }
+    Ok(StatusCode::NO_CONTENT.into_response())
+}
+
+/// `GET /v1/devices`, in order of registration.
+pub(crate) async fn list(State(api): State<Arc<Api>>, call: Call) -> Answer {
+    call.caller.require(Scope::Devices)?;
+    let mut query = call.query()?;
+    let (limit, after) = (query.limit(), query.cursor::<u32>().map(Ordinal));
+    query.finish()?;
+    let devices = api.store.list(call.caller.app(), call.caller.env(), after, limit).await?;
+    let last = devices.last().filter(|_| devices.len() == limit).map(|device| device.ordinal.0.to_string());
+    let views: Vec<_> = devices.iter().map(DeviceView::from).collect();
+    query::page(&call.uri, &views, last)
+}
+
+/// `GET /v1/users/{id}/devices`.
+pub(crate) async fn of_user(State(api): State<Arc<Api>>, Path(id): Path<String>, call: Call) -> Answer {
+    call.caller.require(Scope::Devices)?;
+    let mut query = call.query()?;
+    let (limit, after) = (query.limit(), query.cursor::<u32>().map(Ordinal));
+    query.finish()?;
+    let user: UserId = id.parse().map_err(|_| Problem::not_found("user"))?;
+    let app = call.caller.app();
+    let of_user = api.store.devices_of(app, call.caller.env(), &[user]).await?.pop().unwrap_or_default();
+    let ordinals: Vec<_> = of_user.iter_after(after).take(limit).collect();
+    let last = ordinals.last().filter(|_| ordinals.len() == limit).map(|device| device.0.to_string());
+    let names: Vec<_> = api.store.names(app, &ordinals).await?.into_iter().flatten().collect();
+    let devices = api.store.devices(app, &names).await?;
+    let views: Vec<_> = devices.iter().flatten().map(DeviceView::from).collect();
+    query::page(&call.uri, &views, last)
+}
+
+fn profile(fields: &mut Fields<'_>) -> Profile {
+    let user_id = fields.parsed("user_id");
+    let mut built_in = BTreeMap::new();
+    let rule = format!("must be 1..{TEXT_MAX_BYTES} bytes");
+    for name in BUILT_IN {
+        let fits = |text: &str| (1..=TEXT_MAX_BYTES).contains(&text.len());
+        if let Some(text) = fields.text(name, &rule, fits) {
+            built_in.insert(name.to_owned(), text);
+        }
+    }
+    let tags: BTreeSet<String> = fields.get("tags", "a list of strings").unwrap_or_default();
+    if tags.len() > TAGS_MAX || !tags.iter().all(|tag| (1..=TAG_MAX_BYTES).contains(&tag.len())) {
+        fields.fault("tags", "out_of_range", format!("at most {TAGS_MAX} tags of 1..{TAG_MAX_BYTES} bytes"));
+    }
+    let attributes = attributes(fields);
+    Profile { user_id, built_in, tags, attributes }
+}
+
+/// The app's own attributes, each kept as the JSON it was given as.
+fn attributes(fields: &mut Fields<'_>) -> BTreeMap<String, String> {
+    let given: BTreeMap<String, &RawValue> = match fields.take("attributes").map(|raw| serde_json::from_str(raw.get()))
+    {
+        Some(Ok(given)) => given,
+        Some(Err(_)) => {
+            fields.fault("attributes", "invalid_type", "must be an object");
+            return BTreeMap::new();
+        }
+        None => return BTreeMap::new(),
+    };
+    if given.len() > ATTRIBUTES_MAX {
+        fields.fault("attributes", "too_many", format!("at most {ATTRIBUTES_MAX}"));
+    }
+    for (name, value) in &given {
+        if !is_attribute_name(name) {
+            let place = format!("attributes/{}", name.replace('~', "~0").replace('/', "~1"));
+            fields.fault(&place, "invalid_format", "a name must be [a-z][a-z0-9_]{0,31}");
+        } else if !is_attribute(value) {
+            let rule = format!(
+                "must be a number, true or false, a string of at most {TEXT_MAX_BYTES} bytes, or a list of at most \
+                 {LIST_MAX} such strings"
+            );
+            fields.fault(&format!("attributes/{name}"), "invalid_type", rule);
+        }
+    }
+    given.into_iter().map(|(name, value)| (name, value.get().to_owned())).collect()
+}
+
+fn is_attribute_name(name: &str) -> bool {
+    let legal = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_';
+    name.len() <= ATTRIBUTE_NAME_MAX && name.starts_with(|c: char| c.is_ascii_lowercase()) && name.bytes().all(legal)
+}
+
+fn is_attribute(value: &RawValue) -> bool {
+    use serde_json::Value;
+    let is_text = |value: &Value| value.as_str().is_some_and(|text| text.len() <= TEXT_MAX_BYTES);
+    match serde_json::from_str::<Value>(value.get()) {
+        Ok(Value::Bool(_) | Value::Number(_)) => true,
+        Ok(Value::Array(items)) => items.len() <= LIST_MAX && items.iter().all(is_text),
+        Ok(value) => is_text(&value),
+        Err(_) => false,
+    }
+}

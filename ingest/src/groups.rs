@@ -1,0 +1,157 @@
+//! Static groups: lists of devices that products keep here to send to.
+
+use std::sync::Arc;
+
+use axum::{
+    Json,
+    extract::{Path, State},
+    http::{HeaderValue, StatusCode, header},
+    response::IntoResponse,
+};
+use model::{DeviceId, Group, GroupId, Ordinal, Ordinals, Scope};
+use serde::Serialize;
+
+use crate::{
+    api::Api,
+    fields::Fields,
+    gate::{Answer, Call},
+    problem::{Code, Problem},
+    query,
+    view::{GroupView, Warning},
+};
+
+/// Longest name, in bytes.
+const NAME_MAX_BYTES: usize = 128;
+/// Members that may be added or removed at once.
+const CHANGE_MAX: usize = 5_000;
+
+async fn find(api: &Api, call: &Call, id: &str) -> Result<Group, Problem> {
+    let missing = || Problem::not_found("group");
+    let id: GroupId = id.parse().map_err(|_| missing())?;
+    let found = api.store.group(call.caller.app(), id).await?;
+    found.filter(|group| group.env == call.caller.env()).ok_or_else(missing)
+}
+
+fn name(fields: &mut Fields<'_>) -> String {
+    if !fields.has("name") {
+        fields.fault("name", "missing", "give it a name");
+    }
+    let rule = format!("must be 1..{NAME_MAX_BYTES} bytes");
+    let fits = |text: &str| (1..=NAME_MAX_BYTES).contains(&text.len());
+    fields.text("name", &rule, fits).unwrap_or_default()
+}
+
+/// `POST /v1/groups`.
+pub(crate) async fn create(State(api): State<Arc<Api>>, call: Call) -> Answer {
+    call.caller.require(Scope::Audiences)?;
+    call.query()?.finish()?;
+    let mut fields = Fields::read(&call.body)?;
+    let name = name(&mut fields);
+    if let Some(raw) = fields.take("source") {
+        let mut source = Fields::of(raw, "#/source");
+        source.text("type", "only `static` groups are supported yet", |kind| kind == "static");
+        source.not_yet(&["url", "cache_s"]);
+        fields.absorb(source);
+    }
+    fields.finish()?;
+    let now = api.clock.now();
+    let group = Group { id: GroupId::new(now, rand::random()), name, env: call.caller.env(), created_at: now };
+    api.store.put_group(call.caller.app(), group.clone()).await?;
+    let location = HeaderValue::try_from(format!("/v1/groups/{}", group.id));
+    let location = location.map_err(|error| Problem::new(Code::Internal, error.to_string()))?;
+    Ok((StatusCode::CREATED, [(header::LOCATION, location)], Json(GroupView::from(group))).into_response())
+}
+
+/// `GET /v1/groups`, oldest first. A page may be short where the other environment's groups lie between.
+pub(crate) async fn list(State(api): State<Arc<Api>>, call: Call) -> Answer {
+    call.caller.require(Scope::Audiences)?;
+    let mut query = call.query()?;
+    let (limit, after) = (query.limit(), query.cursor::<GroupId>());
+    query.finish()?;
+    let groups = api.store.groups(call.caller.app(), after, limit).await?;
+    let last = groups.last().filter(|_| groups.len() == limit).map(|group| group.id.to_string());
+    let ours = groups.into_iter().filter(|group| group.env == call.caller.env());
+    let views: Vec<_> = ours.map(GroupView::from).collect();
+    query::page(&call.uri, &views, last)
+}
+
+/// `GET /v1/groups/{id}`.
+pub(crate) async fn get(State(api): State<Arc<Api>>, Path(id): Path<String>, call: Call) -> Answer {
+    call.caller.require(Scope::Audiences)?;
+    call.query()?.finish()?;
+    Ok(Json(GroupView::from(find(&api, &call, &id).await?)).into_response())
+}
+
+/// `PATCH /v1/groups/{id}`.
+pub(crate) async fn rename(State(api): State<Arc<Api>>, Path(id): Path<String>, call: Call) -> Answer {
+    call.caller.require(Scope::Audiences)?;
+    call.query()?.finish()?;
+    let group = find(&api, &call, &id).await?;
+    let mut fields = Fields::read(&call.body)?;
+    let name = name(&mut fields);
+    fields.finish()?;
+    let renamed = Group { name, ..group };
+    api.store.put_group(call.caller.app(), renamed.clone()).await?;
+    Ok(Json(GroupView::from(renamed)).into_response())
+}
+
+/// `DELETE /v1/groups/{id}`.
+pub(crate) async fn remove(State(api): State<Arc<Api>>, Path(id): Path<String>, call: Call) -> Answer {
+    call.caller.require(Scope::Audiences)?;
+    call.query()?.finish()?;
+    let group = find(&api, &call, &id).await?;
+    api.store.remove_group(call.caller.app(), group.id).await?;
+    Ok(StatusCode::NO_CONTENT.into_response())
+}
+
+/// `POST /v1/groups/{id}/members`: adds and removes in one step; ids that are unknown become a warning.
+pub(crate) async fn change_members(State(api): State<Arc<Api>>, Path(id): Path<String>, call: Call) -> Answer {
+    #[derive(Serialize)]
+    struct Changed {
+        members: u64,
+        warnings: Vec<Warning>,
+    }
+    call.caller.require(Scope::Audiences)?;
+    call.query()?.finish()?;
+    let group = find(&api, &call, &id).await?;
+    let mut fields = Fields::read(&call.body)?;
+    let add: Vec<DeviceId> = fields.list("add", CHANGE_MAX).unwrap_or_default();
+    let remove: Vec<DeviceId> = fields.list("remove", CHANGE_MAX).unwrap_or_default();
+    fields.finish()?;
+    let mut unknown = Vec::new();
+    let add = ordinals(&api, &call, &add, &mut unknown).await?;
+    let remove = ordinals(&api, &call, &remove, &mut unknown).await?;
+    let changed = api.store.change_members(call.caller.app(), group.id, add, remove).await?;
+    let members = changed.ok_or_else(|| Problem::not_found("group"))?;
+    Ok(Json(Changed { members, warnings: Warning::unknown(&unknown).into_iter().collect() }).into_response())
+}
+
+async fn ordinals(api: &Api, call: &Call, ids: &[DeviceId], unknown: &mut Vec<String>) -> Result<Ordinals, Problem> {
+    let env = call.caller.env();
+    let mut known = Ordinals::new();
+    for ids in ids.chunks(store::PAGE_MAX) {
+        for (id, device) in ids.iter().zip(api.store.devices(call.caller.app(), ids).await?) {
+            match device.filter(|device| device.env == env) {
+                Some(device) => {
+                    known.insert(device.ordinal);
+                }
+                None => unknown.push(id.to_string()),
+            }
+        }
+    }
+    Ok(known)
+}
+
+/// `GET /v1/groups/{id}/members`.
+pub(crate) async fn members(State(api): State<Arc<Api>>, Path(id): Path<String>, call: Call) -> Answer {
+    call.caller.require(Scope::Audiences)?;
+    let mut query = call.query()?;
+    let (limit, after) = (query.limit(), query.cursor::<u32>().map(Ordinal));
+    query.finish()?;
+    let group = find(&api, &call, &id).await?;
+    let members = api.store.members(call.caller.app(), group.id).await?.unwrap_or_default();
+    let page: Vec<_> = members.iter_after(after).take(limit).collect();
+    let last = page.last().filter(|_| page.len() == limit).map(|device| device.0.to_string());
+    let names: Vec<_> = api.store.names(call.caller.app(), &page).await?.into_iter().flatten().collect();
+    query::page(&call.uri, &names, last)
+}

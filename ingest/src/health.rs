@@ -1,0 +1,40 @@
+//! Whether this node is alive, and whether it should be given requests.
+
+use std::{sync::Arc, time::Duration};
+
+use axum::{
+    Json,
+    extract::State,
+    http::StatusCode,
+    response::{IntoResponse, Response},
+};
+use model::Queue;
+use serde::Serialize;
+
+use crate::api::Api;
+
+/// A back end that takes longer is as good as away.
+const PROBE_TIMEOUT: Duration = Duration::from_secs(1);
+
+#[derive(Serialize)]
+struct Ready {
+    ready: bool,
+    broker: bool,
+    store: bool,
+}
+
+/// Alive as long as it answers.
+pub(crate) async fn alive() -> &'static str {
+    "alive"
+}
+
+/// Ready while the broker and the store answer. (A node that is stopping does not listen any more.)
+pub(crate) async fn ready(State(api): State<Arc<Api>>) -> Response {
+    let broker = tokio::time::timeout(PROBE_TIMEOUT, api.broker.depth(Queue::Receipts));
+    let store = tokio::time::timeout(PROBE_TIMEOUT, api.store.apps());
+    let (broker, store) = tokio::join!(broker, store);
+    let (broker, store) = (matches!(broker, Ok(Ok(_))), matches!(store, Ok(Ok(_))));
+    let ready = broker && store;
+    let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    (status, Json(Ready { ready, broker, store })).into_response()
+}

@@ -1,0 +1,136 @@
+//! Messages as their senders see them again: how far they have come.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use axum::{
+    Json,
+    extract::{Path, State},
+    response::IntoResponse,
+};
+use model::{Env, Funnel, Lane, MessageId, Scope, Status, Tally, Timestamp};
+use serde::Serialize;
+use store::Entry;
+
+use crate::{
+    api::Api,
+    gate::{Answer, Call},
+    problem::Problem,
+    query, view,
+};
+
+/// A message with what is known of its deliveries.
+pub(crate) struct Known {
+    pub(crate) entry: Entry,
+    /// `None` while its audience is not resolved.
+    pub(crate) tally: Option<Tally>,
+}
+
+impl Known {
+    /// The message `id` of the caller's app and environment.
+    ///
+    /// # Errors
+    /// `not_found`, also for what is no id at all.
+    pub(crate) async fn find(api: &Api, call: &Call, id: &str) -> Result<Self, Problem> {
+        let missing = || Problem::not_found("message");
+        let id: MessageId = id.parse().map_err(|_| missing())?;
+        let app = call.caller.app();
+        let entry = api.store.entry(app, id).await?.filter(|entry| entry.env == call.caller.env());
+        let entry = entry.ok_or_else(missing)?;
+        Ok(Self { tally: api.store.tally(app, id).await?, entry })
+    }
+
+    /// Where its targets are.
+    pub(crate) fn funnel(&self, now: Timestamp) -> Funnel {
+        self.tally.as_ref().map(|tally| tally.funnel(self.entry.expires_at, now)).unwrap_or_default()
+    }
+
+    /// How far it has come as a whole.
+    pub(crate) fn status(&self, now: Timestamp) -> Status {
+        let entry = &self.entry;
+        match () {
+            () if entry.failed.is_some() => Status::Failed,
+            () if entry.cancelled_at.is_some() => Status::Cancelled,
+            () if self.dispatched() && self.funnel(now).pending == 0 => Status::Completed,
+            () if self.dispatched() => Status::Delivering,
+            () if now >= entry.expires_at => Status::Expired,
+            () => Status::Queued,
+        }
+    }
+
+    fn dispatched(&self) -> bool {
+        self.entry.dispatched_at.is_some() || self.tally.is_some()
+    }
+}
+
+#[derive(Serialize)]
+struct MessageView<'a> {
+    id: MessageId,
+    mode: Lane,
+    env: Env,
+    status: Status,
+    r#type: &'a str,
+    created_at: String,
+    started_at: Option<String>,
+    cancelled_at: Option<String>,
+    expires_at: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    failed: Option<&'a str>,
+    metadata: &'a BTreeMap<String, String>,
+    trace_id: String,
+    stats: Funnel,
+    progress: Progress,
+}
+
+#[derive(Serialize)]
+struct Progress {
+    resolved: bool,
+    fanout_done: bool,
+}
+
+impl<'a> MessageView<'a> {
+    fn new(known: &'a Known, now: Timestamp) -> Self {
+        let entry = &known.entry;
+        Self {
+            id: entry.id,
+            mode: entry.lane,
+            env: entry.env,
+            status: known.status(now),
+            r#type: &entry.kind,
+            created_at: view::time(entry.created_at),
+            started_at: entry.dispatched_at.map(view::time),
+            cancelled_at: entry.cancelled_at.map(view::time),
+            expires_at: view::time(entry.expires_at),
+            failed: entry.failed.as_deref(),
+            metadata: &entry.metadata,
+            trace_id: entry.trace.id(),
+            stats: known.funnel(now),
+            progress: Progress { resolved: known.dispatched(), fanout_done: known.dispatched() },
+        }
+    }
+}
+
+/// `GET /v1/messages/{id}`.
+pub(crate) async fn get(State(api): State<Arc<Api>>, Path(id): Path<String>, call: Call) -> Answer {
+    call.caller.require(Scope::Read)?;
+    call.query()?.finish()?;
+    let known = Known::find(&api, &call, &id).await?;
+    Ok(Json(MessageView::new(&known, api.clock.now())).into_response())
+}
+
+/// `GET /v1/messages`, newest first. A page may be short where the other environment's messages lie between.
+pub(crate) async fn list(State(api): State<Arc<Api>>, call: Call) -> Answer {
+    call.caller.require(Scope::Read)?;
+    let mut query = call.query()?;
+    let (limit, before) = (query.limit(), query.cursor::<MessageId>());
+    query.finish()?;
+    let app = call.caller.app();
+    let entries = api.store.entries(app, before, limit).await?;
+    let last = entries.last().filter(|_| entries.len() == limit).map(|entry| entry.id.to_string());
+    let mut page = Vec::with_capacity(entries.len());
+    for entry in entries.into_iter().filter(|entry| entry.env == call.caller.env()) {
+        page.push(Known { tally: api.store.tally(app, entry.id).await?, entry });
+    }
+    let now = api.clock.now();
+    let views: Vec<_> = page.iter().map(|known| MessageView::new(known, now)).collect();
+    query::page(&call.uri, &views, last)
+}

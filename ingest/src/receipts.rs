@@ -1,0 +1,130 @@
+//! How far a message has come for each device.
+
+use std::{str::FromStr, sync::Arc};
+
+use axum::{
+    Json,
+    extract::{Path, State},
+    response::IntoResponse,
+};
+use model::{DeviceId, Ordinal, Scope, Stage, Tally, Timestamp};
+use serde::Serialize;
+use serde_json::Value;
+
+use crate::{
+    api::Api,
+    fields::Fields,
+    gate::{Answer, Call},
+    messages::Known,
+    problem::{Code, Problem},
+    query,
+};
+
+/// Devices that may be asked for at once.
+const ASKED_MAX: usize = 1_000;
+/// Targets looked at for one page: of ten million, those in a rare state must not hold up a worker.
+const SCAN_MAX: usize = 100_000;
+
+#[derive(Serialize)]
+struct ReceiptView {
+    device_id: Option<DeviceId>,
+    state: Stage,
+}
+
+/// What a message's receipts say, at one moment.
+struct Receipts {
+    tally: Tally,
+    expires_at: Timestamp,
+    now: Timestamp,
+}
+
+impl Receipts {
+    /// The receipts of the message `id`, once its audience is resolved.
+    async fn find(api: &Api, call: &Call, id: &str) -> Result<Self, Problem> {
+        call.caller.require(Scope::Read)?;
+        let known = Known::find(api, call, id).await?;
+        let none = known.entry.dispatched_at.map(|_| Tally::default());
+        let tally = known.tally.or(none);
+        let unresolved = || Problem::new(Code::NotResolved, "whom it is for is known once it is dispatched");
+        Ok(Self { tally: tally.ok_or_else(unresolved)?, expires_at: known.entry.expires_at, now: api.clock.now() })
+    }
+
+    fn stage(&self, device: Ordinal) -> Stage {
+        self.tally.stage(device, self.expires_at, self.now)
+    }
+
+    /// The states of these devices by name.
+    async fn of(&self, api: &Api, call: &Call, ids: Vec<DeviceId>) -> Result<Vec<ReceiptView>, Problem> {
+        let found = api.store.devices(call.caller.app(), &ids).await?;
+        let env = call.caller.env();
+        let stage = |device: Option<model::Device>| match device.filter(|device| device.env == env) {
+            Some(device) => self.stage(device.ordinal),
+            None => Stage::UnknownDevice,
+        };
+        let views = ids.into_iter().zip(found);
+        Ok(views.map(|(id, device)| ReceiptView { device_id: Some(id), state: stage(device) }).collect())
+    }
+}
+
+/// The name of a stage in `?state=`.
+struct Wanted(Stage);
+
+impl FromStr for Wanted {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let stage = serde_json::from_value(Value::String(text.to_owned()));
+        stage.map(Self).map_err(|_| format!("{:?} is not a state", text.chars().take(32).collect::<String>()))
+    }
+}
+
+/// `GET /v1/messages/{id}/receipts`. A page may be short, even empty, while `next_cursor` says that more follow.
+pub(crate) async fn list(State(api): State<Arc<Api>>, Path(id): Path<String>, call: Call) -> Answer {
+    let receipts = Receipts::find(&api, &call, &id).await?;
+    let mut query = call.query()?;
+    let (limit, after) = (query.limit(), query.cursor::<u32>().map(Ordinal));
+    let wanted = query.parsed::<Wanted>("state").map(|state| state.0);
+    query.finish()?;
+    let (mut found, mut last) = (Vec::with_capacity(limit), None);
+    for (scanned, device) in receipts.tally.targeted.iter_after(after).enumerate() {
+        if found.len() == limit || scanned == SCAN_MAX {
+            break;
+        }
+        last = Some(device);
+        let stage = receipts.stage(device);
+        if wanted.is_none_or(|wanted| wanted == stage) {
+            found.push((device, stage));
+        }
+    }
+    let more = last.filter(|_| receipts.tally.targeted.iter_after(last).next().is_some());
+    let ordinals: Vec<_> = found.iter().map(|(device, _)| *device).collect();
+    let names = api.store.names(call.caller.app(), &ordinals).await?;
+    let view =
+        |((_, state), device_id): (&(Ordinal, Stage), Option<DeviceId>)| ReceiptView { device_id, state: *state };
+    let views: Vec<_> = found.iter().zip(names).map(view).collect();
+    query::page(&call.uri, &views, more.map(|device| device.0.to_string()))
+}
+
+/// `POST /v1/messages/{id}/receipts/query`.
+pub(crate) async fn query(State(api): State<Arc<Api>>, Path(id): Path<String>, call: Call) -> Answer {
+    #[derive(Serialize)]
+    struct Answers {
+        data: Vec<ReceiptView>,
+    }
+    let receipts = Receipts::find(&api, &call, &id).await?;
+    let mut fields = Fields::read(&call.body)?;
+    let ids = fields.required_list("device_ids", ASKED_MAX);
+    fields.finish()?;
+    let data = receipts.of(&api, &call, ids).await?;
+    Ok(Json(Answers { data }).into_response())
+}
+
+/// `GET /v1/messages/{id}/receipts/{device}`.
+pub(crate) async fn one(State(api): State<Arc<Api>>, Path((id, device)): Path<(String, String)>, call: Call) -> Answer {
+    let receipts = Receipts::find(&api, &call, &id).await?;
+    call.query()?.finish()?;
+    let device: DeviceId = device.parse().map_err(|_| Problem::not_found("device"))?;
+    let views = receipts.of(&api, &call, vec![device]).await?;
+    let known = views.into_iter().find(|view| view.state != Stage::UnknownDevice);
+    Ok(Json(known.ok_or_else(|| Problem::not_found("device"))?).into_response())
+}

@@ -1,0 +1,270 @@
+//! `POST /v1/messages`: from a request to a message that the broker and the store both keep.
+
+mod commit;
+mod request;
+mod target;
+
+use std::sync::Arc;
+
+use axum::{
+    Json,
+    body::Body,
+    extract::State,
+    http::{HeaderName, HeaderValue, StatusCode, header},
+    response::{IntoResponse, Response},
+};
+use model::{App, Envelope, Lane, Message, MessageId, Priority, Queue, Scope, Timestamp};
+use serde::Serialize;
+use serde_json::{Value, value::RawValue};
+use store::{Entry, Once};
+
+use self::{
+    commit::{Outcome, commit},
+    request::{Request, To},
+    target::Target,
+};
+use crate::{
+    api::Api,
+    fields::Fields,
+    gate::{Answer, Call, Concerns},
+    limit::Budget,
+    once::{self, Entered},
+    problem::{Code, Problem},
+    view::{self, SentView},
+};
+
+/// Messages in a batch.
+const BATCH_MAX: usize = 500;
+
+/// A message that lacks only its confirmations.
+struct Prepared {
+    app: Arc<App>,
+    queue: Queue,
+    /// `None` when nobody is to get it.
+    envelope: Option<Envelope>,
+    entry: Entry,
+    once: Option<Once>,
+    answer: String,
+    budget: Budget,
+    /// Keeps the same idempotency key out until this send is answered.
+    _entered: Option<Entered>,
+}
+
+/// `POST /v1/messages`.
+pub(crate) async fn one(State(api): State<Arc<Api>>, call: Call) -> Answer {
+    let mut query = call.query()?;
+    let dry_run = query.parsed("dry_run").unwrap_or(false);
+    query.finish()?;
+    let key = once::in_header(&call.headers)?;
+    let request = read(&api, Fields::read(&call.body)?, key)?;
+    if dry_run {
+        return estimate(&api, &call, &request).await;
+    }
+    let prepared = prepare(&api, &call, request, &call.body).await?;
+    let budget = prepared.budget;
+    let mut outcomes = commit(&api, vec![prepared]).await;
+    let outcome = outcomes.pop().unwrap_or_else(|| Err(Problem::new(Code::Internal, "a send without outcome")))?;
+    let mut response = accepted(&outcome)?;
+    budget.tell(response.headers_mut());
+    Ok(response)
+}
+
+/// `POST /v1/messages/batch`: each message stands for itself.
+pub(crate) async fn batch(State(api): State<Arc<Api>>, call: Call) -> Answer {
+    call.query()?.finish()?;
+    if once::in_header(&call.headers)?.is_some() {
+        let detail = "a batch has no key of its own: give each message an `idempotency_key`";
+        return Err(Problem::new(Code::IdempotencyKeyInvalid, detail));
+    }
+    let mut fields = Fields::read(&call.body)?;
+    let messages: Vec<&RawValue> = match fields.take("messages").map(|raw| serde_json::from_str(raw.get())) {
+        Some(Ok(messages)) => messages,
+        _ => Vec::new(),
+    };
+    if messages.is_empty() || messages.len() > BATCH_MAX {
+        fields.fault("messages", "out_of_range", format!("must be a list of 1..{BATCH_MAX} messages"));
+    }
+    fields.finish()?;
+    let mut outcomes: Vec<Result<Outcome, Problem>> = Vec::with_capacity(messages.len());
+    let (mut ready, mut places) = (Vec::new(), Vec::new());
+    for (index, raw) in messages.into_iter().enumerate() {
+        let prepared = async {
+            let request = read(&api, Fields::of(raw, format!("#/messages/{index}")), None)?;
+            prepare(&api, &call, request, raw.get().as_bytes()).await
+        };
+        match prepared.await {
+            Ok(prepared) => {
+                ready.push(prepared);
+                places.push(index);
+                outcomes.push(Err(Problem::new(Code::Internal, "a send without outcome")));
+            }
+            Err(problem) => outcomes.push(Err(problem)),
+        }
+    }
+    let budget = ready.last().map(|last| last.budget);
+    for (index, outcome) in places.into_iter().zip(commit(&api, ready).await) {
+        outcomes[index] = outcome;
+    }
+    let mut response = batch_answer(&outcomes, &call.journey.request_id)?;
+    if let Some(budget) = budget {
+        budget.tell(response.headers_mut());
+    }
+    Ok(response)
+}
+
+/// Reads one message, with the key that its header gave.
+fn read(api: &Api, mut fields: Fields<'_>, key_in_header: Option<String>) -> Result<Request, Problem> {
+    let mut request = Request::read(&mut fields, api.config.payload_max_bytes)?;
+    if let Some(key) = key_in_header {
+        if request.once.as_ref().is_some_and(|other| *other != key) {
+            fields.fault("idempotency_key", "contradiction", "differs from the header Idempotency-Key");
+        }
+        request.once = Some(key);
+    }
+    if let To::Filter(_) = request.to
+        && api.select.is_none()
+    {
+        fields.fault("to/filter", "not_supported", "this installation has no filter tier");
+    }
+    fields.finish()?;
+    Ok(request)
+}
+
+/// Passes when the caller may send this.
+fn permit(call: &Call, request: &Request) -> Result<(), Problem> {
+    match request.to {
+        To::All | To::Filter(_) => {
+            call.caller.require(Scope::SendBroadcast)?;
+            if request.priority == Priority::High { call.caller.require(Scope::SendHigh) } else { Ok(()) }
+        }
+        To::Devices(_) | To::Users(_) | To::Group(_) => call.caller.require(Scope::Send),
+    }
+}
+
+/// Answers whom a message would go to; nothing is counted, kept or sent.
+async fn estimate(api: &Api, call: &Call, request: &Request) -> Answer {
+    permit(call, request)?;
+    let target = Target::find(api, &call.caller, &request.to).await?;
+    let targeted = match (&request.to, &api.select) {
+        (To::Filter(text), Some(select)) => {
+            select.select(call.caller.app(), call.caller.env(), text, api.clock.now()).await?.len()
+        }
+        _ => target.count,
+    };
+    #[derive(Serialize)]
+    struct Estimate {
+        targeted: u64,
+    }
+    #[derive(Serialize)]
+    struct Estimated<'a> {
+        mode: Lane,
+        estimate: Estimate,
+        warnings: &'a [view::Warning],
+    }
+    let estimate = Estimate { targeted };
+    Ok(Json(Estimated { mode: target.lane, estimate, warnings: &target.warnings }).into_response())
+}
+
+/// Everything that can refuse a message without having touched anything; then its share of the budget is spent.
+async fn prepare(api: &Api, call: &Call, request: Request, body: &[u8]) -> Result<Prepared, Problem> {
+    permit(call, &request)?;
+    let caller = &call.caller;
+    let key = request.once.as_ref().map(|key| once::kept(caller, key));
+    let entered = key.as_ref().map(|key| api.running.enter(caller.app(), key)).transpose()?;
+    let target = Target::find(api, caller, &request.to).await?;
+    if request.require_targets && target.audience.is_none() {
+        return Err(Problem::new(Code::AudienceEmpty, "no registered device is in this audience"));
+    }
+    let budget = api.budgets.spend(&caller.app, target.count)?;
+    let now = api.clock.now();
+    let message = message(call, request, &target, now);
+    // A message for nobody is dispatched from the start: its funnel is complete with no targets.
+    let dispatched_at = target.audience.is_none().then_some(now);
+    let entry = Entry { dispatched_at, ..Entry::from(&message) };
+    let sent = SentView {
+        id: message.id,
+        mode: message.lane,
+        status: "queued",
+        created_at: view::time(now),
+        warnings: &target.warnings,
+    };
+    let answer = serde_json::to_string(&sent).map_err(|error| Problem::new(Code::Internal, error.to_string()))?;
+    let once = key.map(|key| Once { key, fingerprint: once::fingerprint(body), answer: answer.clone() });
+    Ok(Prepared {
+        app: Arc::clone(&caller.app),
+        queue: target.queue,
+        envelope: target.audience.map(|audience| Envelope { message, audience }),
+        entry,
+        once,
+        answer,
+        budget,
+        _entered: entered,
+    })
+}
+
+fn message(call: &Call, request: Request, target: &Target, now: Timestamp) -> Message {
+    Message {
+        id: MessageId::new(now, rand::random()),
+        app: call.caller.app().clone(),
+        env: call.caller.env(),
+        lane: target.lane,
+        kind: request.kind,
+        payload: request.payload,
+        content_type: request.content_type,
+        created_at: now,
+        expires_at: now + request.ttl,
+        priority: request.priority,
+        collapse_key: request.collapse_key,
+        metadata: request.metadata,
+        trace: call.journey.trace,
+    }
+}
+
+fn accepted(outcome: &Outcome) -> Answer {
+    let mut response = (StatusCode::ACCEPTED, Body::from(outcome.answer.clone())).into_response();
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    let location = HeaderValue::try_from(format!("/v1/messages/{}", outcome.id));
+    headers.insert(header::LOCATION, location.map_err(|error| Problem::new(Code::Internal, error.to_string()))?);
+    if outcome.replayed {
+        headers.insert(HeaderName::from_static("idempotency-replayed"), HeaderValue::from_static("true"));
+    }
+    response.extensions_mut().insert(Concerns(outcome.id));
+    Ok(response)
+}
+
+/// 202 when any message was accepted; else the status of all refusals, or 422 when they differ.
+fn batch_answer(outcomes: &[Result<Outcome, Problem>], request_id: &str) -> Result<Response, Problem> {
+    #[derive(Serialize)]
+    struct Item {
+        index: usize,
+        status: u16,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        id: Option<MessageId>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        problem: Option<Value>,
+    }
+    #[derive(Serialize)]
+    struct Results {
+        accepted: usize,
+        rejected: usize,
+        results: Vec<Item>,
+    }
+    let item = |(index, outcome): (usize, &Result<Outcome, Problem>)| match outcome {
+        Ok(outcome) => Item { index, status: StatusCode::ACCEPTED.as_u16(), id: Some(outcome.id), problem: None },
+        Err(problem) => {
+            let body = serde_json::to_value(problem.body(request_id)).ok();
+            Item { index, status: problem.status().as_u16(), id: None, problem: body }
+        }
+    };
+    let results: Vec<Item> = outcomes.iter().enumerate().map(item).collect();
+    let accepted = outcomes.iter().filter(|outcome| outcome.is_ok()).count();
+    let rejected = outcomes.len() - accepted;
+    let mut refusals = outcomes.iter().filter_map(|outcome| outcome.as_ref().err()).map(Problem::status);
+    let status = match refusals.next() {
+        _ if accepted > 0 => StatusCode::ACCEPTED,
+        Some(first) if refusals.all(|other| other == first) => first,
+        _ => StatusCode::UNPROCESSABLE_ENTITY,
+    };
+    Ok((status, Json(Results { accepted, rejected, results })).into_response())
+}

@@ -1,0 +1,239 @@
+//! What a send asks for, as values. Knows the fields of the contract, not who asks or who exists.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use bytes::Bytes;
+use model::{DeviceId, GroupId, Priority, UserId};
+use serde_json::value::RawValue;
+
+use crate::{
+    fields::Fields,
+    once,
+    problem::{Code, Problem},
+};
+
+/// Devices or users that one message may name.
+pub(super) const RECIPIENTS_MAX: usize = 1_000;
+/// How long a message is good for when nobody says: a day.
+const TTL_DEFAULT_S: u64 = 86_400;
+/// Longest time a message is good for: ten days.
+const TTL_MAX_S: u64 = 864_000;
+/// `ttl_s: 0` means "only if online now"; devices that are get it within this time, even through a reconnect.
+const ONLINE_NOW: Duration = Duration::from_secs(10);
+const KIND_MAX: usize = 32;
+const COLLAPSE_KEY_MAX_BYTES: usize = 64;
+const CONTENT_TYPE_MAX: usize = 128;
+const METADATA_MAX: usize = 10;
+const METADATA_NAME_MAX_BYTES: usize = 64;
+const METADATA_VALUE_MAX_BYTES: usize = 256;
+
+/// In the contract, but not built: refused, so that nobody relies on what would be ignored.
+const NOT_YET: [&str; 10] = [
+    "app",
+    "notification",
+    "delivery",
+    "max_delay_s",
+    "replaces",
+    "pace",
+    "send_at",
+    "local_time",
+    "receipts",
+    "attachment_id",
+];
+const NOT_YET_IN_TO: [&str; 4] = ["audience", "exclude", "platforms", "sample"];
+
+/// Whom a message is for, as its sender says it.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum To {
+    All,
+    /// Each once, in the order given.
+    Devices(Vec<DeviceId>),
+    Users(Vec<UserId>),
+    Group(GroupId),
+    Filter(String),
+}
+
+/// What a send asks for.
+#[derive(Debug)]
+pub(super) struct Request {
+    pub(super) to: To,
+    pub(super) kind: String,
+    pub(super) payload: Bytes,
+    pub(super) content_type: String,
+    pub(super) ttl: Duration,
+    pub(super) priority: Priority,
+    pub(super) collapse_key: Option<String>,
+    pub(super) metadata: BTreeMap<String, String>,
+    /// The idempotency key.
+    pub(super) once: Option<String>,
+    pub(super) require_targets: bool,
+}
+
+impl Request {
+    /// Takes every field; mistakes stay in `fields`.
+    ///
+    /// # Errors
+    /// `payload_too_large`; `invalid_request` at once when nothing can be made of `to` or the payload.
+    pub(super) fn read(fields: &mut Fields<'_>, payload_max: usize) -> Result<Self, Problem> {
+        let to = to(fields);
+        let body = payload(fields, payload_max)?;
+        let kind = fields.text("type", "must be [a-z0-9_-]{1,32}", is_kind);
+        let ttl = fields.number("ttl_s", 0, TTL_MAX_S).unwrap_or(TTL_DEFAULT_S);
+        let priority = fields.get("priority", "`high`, `normal` or `low`").unwrap_or_default();
+        let collapse_rule = format!("must be 1..{COLLAPSE_KEY_MAX_BYTES} bytes");
+        let short = |text: &str| (1..=COLLAPSE_KEY_MAX_BYTES).contains(&text.len());
+        let collapse_key = fields.text("collapse_key", &collapse_rule, short);
+        let metadata = metadata(fields);
+        let once = fields.text("idempotency_key", once::KEY_RULE, once::is_legal);
+        let require_targets = fields.get("require_targets", "true or false").unwrap_or(false);
+        fields.not_yet(&NOT_YET);
+        let (Some(to), Some((payload, content_type))) = (to, body) else {
+            // Both leave their mistake behind, so this is never empty.
+            let fields = std::mem::replace(fields, Fields::nothing());
+            fields.finish()?;
+            return Err(Problem::new(Code::Internal, "a message without audience or payload, and no reason why"));
+        };
+        Ok(Self {
+            to,
+            kind: kind.unwrap_or_else(|| "default".to_owned()),
+            payload,
+            content_type,
+            ttl: if ttl == 0 { ONLINE_NOW } else { Duration::from_secs(ttl) },
+            priority,
+            collapse_key,
+            metadata,
+            once,
+            require_targets,
+        })
+    }
+}
+
+fn is_kind(text: &str) -> bool {
+    let legal = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_' || b == b'-';
+    (1..=KIND_MAX).contains(&text.len()) && text.bytes().all(legal)
+}
+
+fn to(fields: &mut Fields<'_>) -> Option<To> {
+    const RULE: &str = "must be \"all\" or exactly one of devices, users, group, filter";
+    let Some(raw) = fields.take("to") else {
+        fields.fault("to", "missing", RULE);
+        return None;
+    };
+    if raw.get() == "\"all\"" {
+        return Some(To::All);
+    }
+    if !raw.get().starts_with('{') {
+        fields.fault("to", "invalid_format", RULE);
+        return None;
+    }
+    let mut inner = Fields::of(raw, fields.pointer("to"));
+    let named = ["devices", "users", "group", "filter"].iter().filter(|name| inner.has(name)).count();
+    if named > 1 {
+        inner.fault("", "contradiction", RULE);
+    }
+    inner.not_yet(&NOT_YET_IN_TO);
+    let devices = inner.list("devices", RECIPIENTS_MAX).map(|ids| nonempty(&mut inner, "devices", ids, To::Devices));
+    let users = inner.list("users", RECIPIENTS_MAX).map(|ids| nonempty(&mut inner, "users", ids, To::Users));
+    let group = inner.parsed("group").map(To::Group);
+    let filter = inner.take("filter").and_then(|raw| filter(&mut inner, raw));
+    let found = devices.flatten().or(users.flatten()).or(group).or(filter);
+    if found.is_none() && inner.is_right() {
+        inner.fault("", "missing", RULE);
+    }
+    fields.absorb(inner);
+    found
+}
+
+/// Each id once; an empty list is more likely a mistake than a wish.
+fn nonempty<T: Ord + Clone>(
+    inner: &mut Fields<'_>,
+    name: &str,
+    mut ids: Vec<T>,
+    to: impl FnOnce(Vec<T>) -> To,
+) -> Option<To> {
+    if ids.is_empty() {
+        inner.fault(name, "out_of_range", format!("must be 1..{RECIPIENTS_MAX} ids"));
+        return None;
+    }
+    let mut seen = std::collections::BTreeSet::new();
+    ids.retain(|id| seen.insert(id.clone()));
+    Some(to(ids))
+}
+
+/// The text of an expression, or the tree as compact text: only the filter tier tells them apart.
+fn filter(inner: &mut Fields<'_>, raw: &RawValue) -> Option<To> {
+    let text = match serde_json::from_str(raw.get()) {
+        Ok(serde_json::Value::String(text)) => Some(text),
+        Ok(tree @ serde_json::Value::Object(_)) => Some(tree.to_string()),
+        _ => None,
+    };
+    match text {
+        Some(text) if text.len() <= audience::EXPRESSION_MAX_BYTES => Some(To::Filter(text)),
+        Some(_) => {
+            inner.fault("filter", "filter_too_complex", format!("at most {} bytes", audience::EXPRESSION_MAX_BYTES));
+            None
+        }
+        None => {
+            inner.fault("filter", "invalid_type", "must be an expression or a tree");
+            None
+        }
+    }
+}
+
+/// The body as devices get it, and its type: JSON byte for byte as it was sent, or what the base64 stands for.
+fn payload(fields: &mut Fields<'_>, max: usize) -> Result<Option<(Bytes, String)>, Problem> {
+    let json = fields.take("payload").map(|raw| Bytes::copy_from_slice(raw.get().as_bytes()));
+    let encoded: Option<String> = fields.get("payload_base64", "a string");
+    let is_type = |text: &str| {
+        text.len() <= CONTENT_TYPE_MAX && text.contains('/') && text.bytes().all(|b| b.is_ascii_graphic() || b == b' ')
+    };
+    let content_type = fields.text("content_type", "must be a MIME type", is_type);
+    let (bytes, content_type) = match (json, encoded) {
+        (Some(json), None) => {
+            if content_type.is_some() {
+                fields.fault("content_type", "contradiction", "only with payload_base64: `payload` is JSON");
+            }
+            (json, "application/json".to_owned())
+        }
+        (None, Some(encoded)) => match STANDARD.decode(encoded) {
+            Ok(bytes) => (bytes.into(), content_type.unwrap_or_else(|| "application/octet-stream".to_owned())),
+            Err(_) => {
+                fields.fault("payload_base64", "invalid_format", "must be base64 with padding");
+                return Ok(None);
+            }
+        },
+        (Some(_), Some(_)) => {
+            fields.fault("payload_base64", "contradiction", "give either payload or payload_base64");
+            return Ok(None);
+        }
+        (None, None) => {
+            if !fields.has("attachment_id") {
+                fields.fault("payload", "missing", "give payload or payload_base64");
+            }
+            return Ok(None);
+        }
+    };
+    if bytes.len() > max {
+        let detail = format!("the payload has {} bytes of at most {max}: send a link to what is larger", bytes.len());
+        return Err(Problem::new(Code::PayloadTooLarge, detail));
+    }
+    Ok(Some((bytes, content_type)))
+}
+
+fn metadata(fields: &mut Fields<'_>) -> BTreeMap<String, String> {
+    let Some(metadata) = fields.get::<BTreeMap<String, String>>("metadata", "an object of strings") else {
+        return BTreeMap::new();
+    };
+    let fits = |(name, value): (&String, &String)| {
+        (1..=METADATA_NAME_MAX_BYTES).contains(&name.len()) && value.len() <= METADATA_VALUE_MAX_BYTES
+    };
+    if metadata.len() > METADATA_MAX || !metadata.iter().all(fits) {
+        let rule = format!(
+            "at most {METADATA_MAX} pairs, names of 1..{METADATA_NAME_MAX_BYTES} and values of at most \
+             {METADATA_VALUE_MAX_BYTES} bytes"
+        );
+        fields.fault("metadata", "too_many", rule);
+    }
+    metadata
+}

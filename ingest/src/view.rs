@@ -1,0 +1,109 @@
+//! How things look in answers: explicit shapes, so that nothing is shown that nobody meant to show.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use jiff::Timestamp as Moment;
+use model::{Device, Env, Group, Lane, MessageId, Scope, Timestamp, UserId};
+use serde::Serialize;
+use serde_json::value::RawValue;
+
+/// RFC 3339 in UTC, with milliseconds.
+pub(crate) fn time(at: Timestamp) -> String {
+    let millis = i64::try_from(at.as_millis()).unwrap_or(i64::MAX);
+    Moment::from_millisecond(millis).map_or_else(|_| "9999-12-31T23:59:59.999Z".to_owned(), |at| format!("{at:.3}"))
+}
+
+/// Something that is right enough to go on, but worth knowing.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Warning {
+    pub(crate) code: &'static str,
+    pub(crate) count: usize,
+    pub(crate) sample: Vec<String>,
+}
+
+/// Names that are repeated in a warning.
+const SAMPLE_MAX: usize = 10;
+
+impl Warning {
+    /// Ids that were sent to and are not registered; `None` when there are none.
+    pub(crate) fn unknown(ids: &[String]) -> Option<Self> {
+        let sample = ids.iter().take(SAMPLE_MAX).cloned().collect();
+        (!ids.is_empty()).then_some(Self { code: "unknown_recipients", count: ids.len(), sample })
+    }
+}
+
+/// What a send is answered with.
+#[derive(Serialize)]
+pub(crate) struct SentView<'a> {
+    pub(crate) id: MessageId,
+    pub(crate) mode: Lane,
+    pub(crate) status: &'static str,
+    pub(crate) created_at: String,
+    pub(crate) warnings: &'a [Warning],
+}
+
+/// A device.
+#[derive(Serialize)]
+pub(crate) struct DeviceView<'a> {
+    id: &'a str,
+    env: Env,
+    user_id: Option<&'a UserId>,
+    #[serde(flatten)]
+    built_in: &'a BTreeMap<String, String>,
+    tags: &'a BTreeSet<String>,
+    attributes: BTreeMap<&'a str, Option<&'a RawValue>>,
+    first_seen: String,
+}
+
+impl<'a> From<&'a Device> for DeviceView<'a> {
+    fn from(device: &'a Device) -> Self {
+        let profile = &device.profile;
+        let attribute = |(name, json): (&'a String, &'a String)| (name.as_str(), serde_json::from_str(json).ok());
+        Self {
+            id: device.id.as_str(),
+            env: device.env,
+            user_id: profile.user_id.as_ref(),
+            built_in: &profile.built_in,
+            tags: &profile.tags,
+            attributes: profile.attributes.iter().map(attribute).collect(),
+            first_seen: time(device.first_seen),
+        }
+    }
+}
+
+/// A group.
+#[derive(Serialize)]
+pub(crate) struct GroupView {
+    id: String,
+    name: String,
+    env: Env,
+    source: Source,
+    created_at: String,
+}
+
+#[derive(Serialize)]
+struct Source {
+    r#type: &'static str,
+}
+
+impl From<Group> for GroupView {
+    fn from(group: Group) -> Self {
+        Self {
+            id: group.id.to_string(),
+            name: group.name,
+            env: group.env,
+            source: Source { r#type: "static" },
+            created_at: time(group.created_at),
+        }
+    }
+}
+
+/// A new key: the only time its secret is shown.
+#[derive(Serialize)]
+pub(crate) struct KeyView {
+    pub(crate) id: String,
+    pub(crate) key: String,
+    pub(crate) scopes: Vec<Scope>,
+    pub(crate) created_at: String,
+    pub(crate) expires_at: Option<String>,
+}
