@@ -1,1 +1,191 @@
-//! Package access-point.
+//! Devices connect here: MQTT 3.1.1 and 5 over TCP. An access point knows who is connected, reads their streams after
+//! a bell or a sweep, and tells how far each has come.
+//!
+//! It keeps marks, not messages: whatever a device has not acked is read again from the store. Sessions stay open
+//! while the broker or the store is away.
+
+mod auth;
+mod bell;
+mod close;
+mod connection;
+mod control;
+mod inbound;
+mod link;
+mod listen;
+mod metrics;
+mod open;
+mod outbox;
+mod pull;
+mod registry;
+mod sweep;
+mod timeline;
+
+use std::{sync::Arc, time::Duration};
+
+use broker::SharedBroker;
+use model::{Clock, Lane, NodeId};
+use prometheus_client::registry::Registry as MetricsRegistry;
+use store::SharedStore;
+use thiserror::Error;
+use tokio::{net::TcpListener, sync::Semaphore, time::timeout};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tracing::warn;
+
+use crate::{auth::Apps, close::Close, metrics::Metrics, outbox::Outbox, registry::Registry, timeline::Timelines};
+
+/// How often devices must be heard, in seconds; a link is dead after one and a half times as long.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KeepAlive {
+    /// Told to MQTT 5 devices that ask for none, or for more than the longest.
+    pub default_s: u16,
+    /// The shortest.
+    pub min_s: u16,
+    /// The longest; also what a 3.1.1 device has that asks for none.
+    pub max_s: u16,
+}
+
+/// What can be set about an access point.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Its name: bells and routes lead to it.
+    pub node: NodeId,
+    /// Open connections; beyond it new ones are closed at once.
+    pub connections_max: usize,
+    /// The largest packet that a device may send once it is known, in bytes.
+    pub packet_max_bytes: usize,
+    /// How often devices must be heard.
+    pub keep_alive: KeepAlive,
+    /// A device that does not ack for this long is cut off.
+    pub ack_timeout: Duration,
+    /// A device that reads nothing for this long, though there is something, is cut off.
+    pub write_timeout: Duration,
+    /// A connection must have sent CONNECT by then.
+    pub connect_deadline: Duration,
+    /// Whether a device is registered by its first connection with a valid token.
+    pub auto_register: bool,
+    /// How often marks are compared with the streams' heads: bounds the delay after a lost bell.
+    pub sweep: Duration,
+}
+
+impl Config {
+    /// The defaults, for the access point `node`.
+    pub fn new(node: NodeId) -> Self {
+        Self {
+            node,
+            connections_max: 18_000,
+            packet_max_bytes: 256 * 1024,
+            keep_alive: KeepAlive { default_s: 300, min_s: 15, max_s: 1_200 },
+            ack_timeout: Duration::from_secs(20),
+            write_timeout: Duration::from_secs(20),
+            connect_deadline: Duration::from_secs(5),
+            auto_register: true,
+            sweep: Duration::from_secs(30),
+        }
+    }
+}
+
+/// What an access point works with.
+#[derive(Clone)]
+pub struct Deps {
+    /// Where bells come from, and receipts, uplinks and reports go to.
+    pub broker: SharedBroker,
+    /// Where streams and cursors are.
+    pub store: SharedStore,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+}
+
+/// Why an access point stopped.
+#[derive(Debug, Error)]
+pub enum Error {
+    /// The listener is of no use any more.
+    #[error("access point: {0}")]
+    Listener(#[from] std::io::Error),
+}
+
+/// Sessions that are opened at the same time: bounds what a storm of devices asks of the store.
+const OPENING_MAX: usize = 256;
+
+/// How long sessions have to say goodbye when the access point stops.
+const GOODBYE_MAX: Duration = Duration::from_secs(5);
+
+/// What every connection of an access point works with.
+pub(crate) struct Site {
+    pub(crate) config: Config,
+    pub(crate) deps: Deps,
+    pub(crate) metrics: Metrics,
+    pub(crate) apps: Apps,
+    pub(crate) registry: Registry,
+    pub(crate) timelines: Timelines,
+    pub(crate) outbox: Outbox,
+    pub(crate) opening: Semaphore,
+    pub(crate) shutdown: CancellationToken,
+}
+
+/// The access point tier.
+pub struct AccessPoint {
+    site: Arc<Site>,
+}
+
+impl AccessPoint {
+    /// Prepares an access point; its metrics go to `registry`.
+    pub fn new(config: Config, deps: Deps, registry: &mut MetricsRegistry) -> Self {
+        let metrics = Metrics::new(registry);
+        let site = Site {
+            config,
+            apps: Apps::new(deps.store.clone()),
+            timelines: Timelines::new(deps.store.clone()),
+            outbox: Outbox::new(metrics.clone()),
+            deps,
+            metrics,
+            registry: Registry::default(),
+            opening: Semaphore::new(OPENING_MAX),
+            shutdown: CancellationToken::new(),
+        };
+        Self { site: Arc::new(site) }
+    }
+
+    /// Serves devices until `shutdown`; then tells them to come back elsewhere, and tells receipts and cursors.
+    ///
+    /// # Errors
+    /// When the listener is of no use any more.
+    pub async fn run(self, listener: TcpListener, shutdown: CancellationToken) -> Result<(), Error> {
+        let site = self.site;
+        let (background, connections) = (TaskTracker::new(), TaskTracker::new());
+        for lane in Lane::ALL {
+            background.spawn(until(site.shutdown.clone(), bell::listen(site.clone(), lane)));
+        }
+        background.spawn(until(site.shutdown.clone(), sweep::run(site.clone())));
+        let apps = site.clone();
+        background.spawn(until(site.shutdown.clone(), async move { apps.apps.keep_fresh().await }));
+        let (told, teller) = (CancellationToken::new(), site.clone());
+        let done = told.clone();
+        let outbox = tokio::spawn(async move { teller.outbox.run(&teller.deps, &teller.registry, done).await });
+
+        let served = listen::accept(&listener, &site, &connections, &shutdown).await;
+        drop(listener);
+        site.shutdown.cancel();
+        for app in site.registry.apps() {
+            site.registry.sessions(&app).iter().for_each(|session| session.close(Close::ShuttingDown));
+        }
+        connections.close();
+        if timeout(GOODBYE_MAX, connections.wait()).await.is_err() {
+            warn!(connections = connections.len(), "stopping without the goodbyes of some devices");
+        }
+        told.cancel();
+        if let Err(panic) = outbox.await {
+            warn!(%panic, "stopping with receipts and cursors not told");
+        }
+        background.close();
+        background.wait().await;
+        Ok(served?)
+    }
+}
+
+/// Runs something endless until the access point stops.
+async fn until(shutdown: CancellationToken, endless: impl Future<Output = ()>) {
+    tokio::select! {
+        () = shutdown.cancelled() => {}
+        () = endless => {}
+    }
+}

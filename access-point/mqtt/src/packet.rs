@@ -5,6 +5,9 @@ use bytes::Bytes;
 
 use crate::wire::Version;
 
+/// The 3.1.1 return code for everything that may pass.
+const CONNACK_V311_UNAVAILABLE: u8 = 3;
+
 /// An MQTT 5 reason code. MQTT 3.1.1 knows only a few of them, and says those in its own numbers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Reason(pub u8);
@@ -52,10 +55,17 @@ impl Reason {
     pub const BAD_PAYLOAD: Self = Self(0x99);
     /// Only QoS 0 and 1 are offered.
     pub const QOS_UNSUPPORTED: Self = Self(0x9B);
+    /// The token with which the link was opened has ended: come back with another.
+    pub const TOKEN_ENDED: Self = Self(0xA0);
 
     /// Whether it says that something failed.
     pub const fn is_error(self) -> bool {
         self.0 >= 0x80
+    }
+
+    /// Whether a 3.1.1 CONNACK can say it; it has a code for each, and one for everything that may pass.
+    pub const fn is_of_connack_v311(self) -> bool {
+        self.connack_v311() != CONNACK_V311_UNAVAILABLE
     }
 
     /// The return code of a 3.1.1 CONNACK that says the same.
@@ -66,7 +76,7 @@ impl Reason {
             Self::BAD_CLIENT_ID => 2,
             Self::BAD_CREDENTIALS => 4,
             Self::NOT_AUTHORIZED | Self(0x8A) => 5,
-            _ => 3,
+            _ => CONNACK_V311_UNAVAILABLE,
         }
     }
 

@@ -178,8 +178,8 @@ fn envelope(message: &Message, stream: Stream, seq: Seq) -> Result<Bytes, Error>
     serde_json::to_vec(&envelope).map(Bytes::from).map_err(|error| Error::Unwritable(error.to_string()))
 }
 
-/// RFC 3339; the raw number for a time that no calendar has.
-fn written(at: Timestamp) -> String {
+/// A time as devices are told it: RFC 3339; the raw number for one that no calendar has.
+pub fn written(at: Timestamp) -> String {
     let millis = i64::try_from(at.as_millis()).ok();
     let time = millis.and_then(|millis| jiff::Timestamp::from_millisecond(millis).ok());
     time.map_or_else(|| at.as_millis().to_string(), |time| format!("{time:.3}"))

@@ -1,0 +1,74 @@
+//! Who may open a session: the token is checked against the app's secret, which is kept here, so that a storm of
+//! devices asks the store nothing and devices come in while it is away.
+
+use std::{collections::HashMap, time::Duration};
+
+use model::{App, AppId, Clock, sign::DeviceToken};
+use mqtt::{Login, Reason};
+use parking_lot::RwLock;
+use store::SharedStore;
+use tokio::time;
+use tracing::{debug, warn};
+
+/// How often apps are read again: bounds how long a lost bell matters.
+const REFRESH: Duration = Duration::from_secs(5);
+
+/// Why a device may not come in; each with a label for metrics and logs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Refused {
+    /// Coming again like this is of no use: the device is told.
+    ForGood(Reason, &'static str),
+    /// Not now: the link is closed without a word, since many clients never come back after a refusal.
+    ForNow(&'static str),
+}
+
+/// The apps, as the store last told them.
+pub(crate) struct Apps {
+    store: SharedStore,
+    known: RwLock<HashMap<AppId, App>>,
+}
+
+impl Apps {
+    pub(crate) fn new(store: SharedStore) -> Self {
+        Self { store, known: RwLock::default() }
+    }
+
+    /// Reads every app again.
+    pub(crate) async fn refresh(&self) -> Result<(), store::Error> {
+        let apps = self.store.apps().await?;
+        *self.known.write() = apps.into_iter().map(|app| (app.id.clone(), app)).collect();
+        Ok(())
+    }
+
+    /// Reads them again and again, in case a bell was lost.
+    pub(crate) async fn keep_fresh(&self) {
+        loop {
+            if let Err(error) = self.refresh().await {
+                warn!(%error, "cannot read the apps; those known go on");
+            }
+            time::sleep(REFRESH.mul_f64(rand::random_range(0.9..1.1))).await;
+        }
+    }
+
+    /// Checks who a device says it is.
+    pub(crate) async fn check(&self, login: &Login, clock: &dyn Clock) -> Result<DeviceToken, Refused> {
+        let secret = self.secret(&login.app).await?;
+        let now = clock.now();
+        DeviceToken::verify(&login.token, &secret, &login.app, &login.device, now).map_err(|invalid| {
+            debug!(app = %login.app, device.id = %login.device, %invalid, "token refused");
+            Refused::ForGood(Reason::NOT_AUTHORIZED, "token")
+        })
+    }
+
+    /// A secret that is not known may be that of an app made a moment ago.
+    async fn secret(&self, app: &AppId) -> Result<String, Refused> {
+        if let Some(app) = self.known.read().get(app) {
+            return Ok(app.device_secret.clone());
+        }
+        let found = self.store.app(app).await.map_err(|_| Refused::ForNow("store"))?;
+        let found = found.ok_or(Refused::ForGood(Reason::BAD_CREDENTIALS, "unknown_app"))?;
+        let secret = found.device_secret.clone();
+        self.known.write().insert(app.clone(), found);
+        Ok(secret)
+    }
+}

@@ -1,0 +1,94 @@
+//! Hears the bells of this access point, each lane by itself, and wakes whom they are for. A bell says where to look,
+//! never what is there: one that is lost costs the time until the next sweep.
+
+use std::{sync::Arc, time::Duration};
+
+use model::{AppId, Bell, Lane, Ordinals, Seq, Stream, record::Record as _};
+use tokio::time;
+use tracing::{debug, warn};
+
+use crate::{Site, close::Close, registry::Handle};
+
+/// Pause before listening again when the broker is away.
+const RETRY_PAUSE: Duration = Duration::from_secs(1);
+
+/// Sessions woken at once by a timeline; then others get their turn, so that a broadcast does not hold up unicasts.
+const WOKEN_MAX: usize = 64;
+
+/// Pause between two such groups: at most about 30,000 sessions a second, what one core can serve.
+const WAKING_PAUSE: Duration = Duration::from_millis(2);
+
+/// Hears the bells of one lane, for as long as there is a broker.
+pub(crate) async fn listen(site: Arc<Site>, lane: Lane) {
+    loop {
+        match site.deps.broker.listen(&site.config.node, lane).await {
+            Ok(mut bells) => {
+                while let Some(bell) = bells.heard().await {
+                    match Bell::decode(&bell) {
+                        Ok(bell) => hear(&site, bell).await,
+                        Err(error) => warn!(%lane, %error, "a bell that cannot be read"),
+                    }
+                }
+                warn!(%lane, "bells have stopped; listening again");
+            }
+            Err(error) => warn!(%lane, %error, "cannot listen for bells"),
+        }
+        time::sleep(RETRY_PAUSE).await;
+    }
+}
+
+async fn hear(site: &Site, bell: Bell) {
+    match bell {
+        Bell::Inbox { app, devices } => {
+            let sessions = devices.iter().filter_map(|device| site.registry.get(&app, device));
+            sessions.for_each(|session| session.ring(Stream::Inbox));
+        }
+        Bell::Timeline { app, head } => grown(site, &app, head).await,
+        Bell::Cancelled { app, message } => {
+            if let Some(timeline) = site.timelines.get(&app) {
+                timeline.cancel(message).await;
+            }
+        }
+        Bell::Superseded { app, device, epoch } => {
+            let older = site.registry.get(&app, device).filter(|session| session.epoch < epoch);
+            older.inspect(|session| session.close(Close::TakenOver));
+        }
+        Bell::Revoked { app, device, generation } => {
+            let revoked = site.registry.get(&app, device).filter(|session| session.generation < generation);
+            revoked.inspect(|session| session.close(Close::Revoked));
+        }
+        Bell::Apps => {
+            if let Err(error) = site.apps.refresh().await {
+                warn!(%error, "cannot read the apps; those known go on");
+            }
+        }
+    }
+}
+
+/// A timeline has grown: reads the new entries once and wakes the sessions they are for. Other sessions go past them
+/// when they are next awake.
+pub(crate) async fn grown(site: &Site, app: &AppId, head: Seq) {
+    let Some(timeline) = site.timelines.get(app) else { return };
+    match timeline.refresh(head).await {
+        Ok(added) => {
+            let mut whom = Ordinals::new();
+            added.iter().for_each(|entry| whom |= &entry.audience);
+            let sessions = site.registry.sessions(app);
+            wake(sessions.iter().filter(|session| whom.contains(session.ordinal))).await;
+        }
+        Err(error) => {
+            site.metrics.store_failures.inc();
+            debug!(%app, %error, "cannot read the timeline; the sweep will");
+        }
+    }
+}
+
+/// Wakes sessions for their timeline, a few at a time.
+pub(crate) async fn wake(sessions: impl Iterator<Item = &Arc<Handle>>) {
+    for (at, session) in sessions.enumerate() {
+        if at > 0 && at % WOKEN_MAX == 0 {
+            time::sleep(WAKING_PAUSE).await;
+        }
+        session.ring(Stream::Timeline);
+    }
+}

@@ -1,0 +1,78 @@
+//! Why a link ends, and what its device is told.
+
+use mqtt::{Overdue, Reason, wire};
+
+/// Why a link ends.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Close {
+    /// The device said goodbye.
+    Goodbye,
+    /// The socket is closed or broken.
+    Lost,
+    /// Nothing was heard in time, or an ack is missing.
+    Overdue(Overdue),
+    /// The device does not read.
+    Stalled,
+    /// A newer session of the device exists.
+    TakenOver,
+    /// The token's generation is revoked.
+    Revoked,
+    /// The token has ended.
+    TokenEnded,
+    /// This access point stops.
+    ShuttingDown,
+    /// The device broke the rules.
+    Broken(Reason),
+}
+
+impl Close {
+    /// The label in metrics and logs.
+    pub(crate) const fn as_str(&self) -> &'static str {
+        match self {
+            Self::Goodbye => "goodbye",
+            Self::Lost => "lost",
+            Self::Overdue(Overdue::KeepAlive) => "keep_alive",
+            Self::Overdue(Overdue::Ack) => "ack_timeout",
+            Self::Stalled => "stalled",
+            Self::TakenOver => "taken_over",
+            Self::Revoked => "revoked",
+            Self::TokenEnded => "token_ended",
+            Self::ShuttingDown => "shutting_down",
+            Self::Broken(_) => "protocol",
+        }
+    }
+
+    /// What a device of MQTT 5 is told; nothing where it would not hear it.
+    pub(crate) const fn reason(&self) -> Option<Reason> {
+        match self {
+            Self::Goodbye | Self::Lost | Self::Stalled => None,
+            Self::Overdue(_) => Some(Reason::KEEP_ALIVE_TIMEOUT),
+            Self::TakenOver => Some(Reason::TAKEN_OVER),
+            Self::Revoked => Some(Reason::ADMINISTRATIVE),
+            Self::TokenEnded => Some(Reason::TOKEN_ENDED),
+            Self::ShuttingDown => Some(Reason::SHUTTING_DOWN),
+            Self::Broken(reason) => Some(*reason),
+        }
+    }
+
+    /// The order on `ctl` by which a device of MQTT 3.1.1 is told, which has no packet for it.
+    pub(crate) const fn order(&self) -> Option<&'static str> {
+        match self {
+            Self::TakenOver | Self::Revoked | Self::TokenEnded => Some("kick"),
+            Self::ShuttingDown => Some("reconnect"),
+            _ => None,
+        }
+    }
+}
+
+impl From<wire::Error> for Close {
+    fn from(error: wire::Error) -> Self {
+        Self::Broken(error.reason())
+    }
+}
+
+impl From<std::io::Error> for Close {
+    fn from(_: std::io::Error) -> Self {
+        Self::Lost
+    }
+}

@@ -1,0 +1,193 @@
+//! One connected device, from CONNACK to the end of its link: one task that waits for whatever comes next.
+
+use std::sync::Arc;
+
+use model::{AppId, DeviceId, Env, Ordinal, Stream, UserId};
+use mqtt::{Format, Packet, Session, Version, packet::Disconnect, session::Change};
+use tokio::{
+    task::yield_now,
+    time::{Instant, sleep_until},
+};
+use tracing::debug;
+
+use crate::{
+    Site,
+    close::Close,
+    control,
+    link::Link,
+    open::{Opened, Presence},
+    outbox::Fact,
+    pull::Sent,
+    timeline::Timeline,
+};
+
+/// Who is at the other end.
+#[derive(Clone, Debug)]
+pub(crate) struct Peer {
+    pub(crate) app: AppId,
+    pub(crate) device: DeviceId,
+    pub(crate) ordinal: Ordinal,
+    pub(crate) env: Env,
+    pub(crate) user: Option<UserId>,
+    pub(crate) format: Format,
+    /// The largest packet it takes.
+    pub(crate) packet_max_bytes: usize,
+}
+
+/// One connected device.
+pub(crate) struct Connection {
+    pub(crate) site: Arc<Site>,
+    pub(crate) link: Link,
+    pub(crate) peer: Peer,
+    pub(crate) presence: Presence,
+    pub(crate) session: Session<Sent>,
+    pub(crate) timeline: Arc<Timeline>,
+    /// The streams, by number, that may hold entries after the mark.
+    pub(crate) behind: [bool; 2],
+    /// When to ask a store again that was not there.
+    pub(crate) retry_at: Option<Instant>,
+    /// When a ping last made it look at its streams.
+    pub(crate) looked_at: Instant,
+    token_ends: Instant,
+    in_flight: i64,
+}
+
+enum Event {
+    Socket,
+    Woken,
+    Time,
+}
+
+impl Connection {
+    /// A session whose device does not know yet that it is open.
+    pub(crate) fn new(site: Arc<Site>, mut link: Link, opened: Opened) -> Self {
+        let Opened { peer, presence, session, timeline, token_ends, greetings } = opened;
+        for greeting in &greetings {
+            if let Err(error) = link.push(greeting) {
+                debug!(?error, "a greeting that cannot be written");
+            }
+        }
+        let (behind, looked_at) = ([true; 2], Instant::now());
+        let (retry_at, in_flight) = (None, 0);
+        Self { site, link, peer, presence, session, timeline, behind, retry_at, looked_at, token_ends, in_flight }
+    }
+
+    /// Serves the device until its link ends; `early` are packets that came with CONNECT.
+    pub(crate) async fn run(mut self, early: Vec<Packet>) {
+        debug!(app = %self.peer.app, device.id = %self.peer.device, "a device is connected");
+        let close = match self.take(early).await {
+            Ok(()) => loop {
+                if let Err(close) = self.turn().await {
+                    break close;
+                }
+            },
+            Err(close) => close,
+        };
+        self.end(close).await;
+    }
+
+    /// Sends what can be sent, then waits for one thing to happen.
+    async fn turn(&mut self) -> Result<(), Close> {
+        self.deliver().await;
+        self.settle();
+        self.link.flush()?;
+        if self.can_deliver() {
+            yield_now().await;
+            return Ok(());
+        }
+        let event = tokio::select! {
+            ready = self.link.ready() => { ready?; Event::Socket }
+            () = self.presence.handle.woken() => Event::Woken,
+            () = sleep_until(self.wake_at()) => Event::Time,
+        };
+        match event {
+            Event::Socket => {
+                let mut packets = Vec::new();
+                let read = self.link.read(&mut packets);
+                self.take(packets).await?;
+                read
+            }
+            Event::Woken => self.woken(),
+            Event::Time => self.check(Instant::now()),
+        }
+    }
+
+    fn woken(&mut self) -> Result<(), Close> {
+        let heard = self.presence.handle.heard();
+        for stream in [Stream::Inbox, Stream::Timeline] {
+            self.behind[stream as usize] |= heard[stream as usize];
+        }
+        self.presence.handle.order().map_or(Ok(()), Err)
+    }
+
+    /// When something must happen even if nothing does.
+    fn wake_at(&self) -> Instant {
+        let stalled = self.link.stalled_since().map(|since| since + self.site.config.write_timeout);
+        let session = Instant::from_std(self.session.deadline());
+        [stalled, self.retry_at].into_iter().flatten().fold(session.min(self.token_ends), Instant::min)
+    }
+
+    fn check(&mut self, now: Instant) -> Result<(), Close> {
+        if self.retry_at.is_some_and(|at| now >= at) {
+            self.retry_at = None;
+        }
+        let stalled = self.link.stalled_since().is_some_and(|since| now >= since + self.site.config.write_timeout);
+        match self.session.overdue(now.into_std()) {
+            _ if stalled => Err(Close::Stalled),
+            Some(overdue) => Err(Close::Overdue(overdue)),
+            None if now >= self.token_ends => Err(Close::TokenEnded),
+            None => Ok(()),
+        }
+    }
+
+    /// Hands over the cursor when it has moved, after the receipts it covers, and says how far the session is.
+    fn settle(&mut self) {
+        if self.session.change() == Change::Moved {
+            self.keep_cursor();
+        }
+        for stream in [Stream::Inbox, Stream::Timeline] {
+            self.presence.handle.set_mark(stream, self.session.mark(stream));
+        }
+        self.count_in_flight(i64::try_from(self.session.in_flight()).unwrap_or(i64::MAX));
+    }
+
+    fn keep_cursor(&mut self) {
+        let cursor = self.session.cursor();
+        self.site.outbox.keep(&self.peer.app, self.peer.ordinal, self.presence.handle.epoch, cursor);
+        self.session.saved();
+    }
+
+    fn count_in_flight(&mut self, now: i64) {
+        self.site.metrics.in_flight.inc_by(now - self.in_flight);
+        self.in_flight = now;
+    }
+
+    /// Tells facts about this device.
+    pub(crate) fn tell(&self, facts: &[(model::MessageId, Fact)]) {
+        self.site.outbox.tell(&self.peer.app, self.peer.ordinal, facts);
+    }
+
+    async fn end(mut self, close: Close) {
+        if self.session.change() > Change::Nothing {
+            self.keep_cursor();
+        }
+        self.count_in_flight(0);
+        self.site.metrics.stray_acks.inc_by(self.session.strays());
+        self.site.metrics.disconnect(close.as_str());
+        debug!(app = %self.peer.app, device.id = %self.peer.device, reason = close.as_str(), "a device is gone");
+        let Self { site, link, peer, presence, .. } = self;
+        let epoch = presence.handle.epoch;
+        drop(presence);
+        let last = match link.version() {
+            Version::V5 => close.reason().map(|reason| Packet::Disconnect(Disconnect { reason, reason_string: None })),
+            Version::V311 => control::farewell(&peer.app, &close),
+        };
+        let last: Vec<Packet> = last.into_iter().collect();
+        link.close(&last).await;
+        if close != Close::TakenOver
+            && let Err(error) = site.deps.store.release(&peer.app, peer.ordinal, epoch).await
+        {
+            debug!(app = %peer.app, device.id = %peer.device, %error, "a route stays behind; nobody trusts it");
+        }
+    }
+}

@@ -1,0 +1,34 @@
+//! What the platform tells a device about its link: JSON on `push/{app}/ctl`.
+
+use model::{AppId, Position};
+use mqtt::{Packet, packet::Publish, topic};
+use serde::Serialize;
+
+use crate::close::Close;
+
+#[derive(Serialize)]
+#[serde(tag = "op", rename_all = "snake_case")]
+enum Control<'a> {
+    Kick { reason: &'a str },
+    Reconnect { reason: &'a str },
+    Resync { reason: &'a str, latest: String },
+}
+
+/// The last word to a device of MQTT 3.1.1, which has no packet for it; `None` when there is nothing to say.
+pub(crate) fn farewell(app: &AppId, close: &Close) -> Option<Packet> {
+    let reason = close.as_str();
+    match close.order()? {
+        "reconnect" => Some(packet(app, &Control::Reconnect { reason })),
+        _ => Some(packet(app, &Control::Kick { reason })),
+    }
+}
+
+/// Tells a device that the store lost what it has seen: nothing is rewound.
+pub(crate) fn resync(app: &AppId, latest: Position) -> Packet {
+    packet(app, &Control::Resync { reason: "store_lost", latest: latest.to_string() })
+}
+
+fn packet(app: &AppId, control: &Control<'_>) -> Packet {
+    let json = serde_json::to_vec(control).unwrap_or_default();
+    Packet::Publish(Box::new(Publish::new(topic::control(app), json)))
+}

@@ -1,0 +1,93 @@
+//! Takes connections, as many as are allowed, and hands each to a task.
+
+use std::{io, net::UdpSocket, sync::Arc, time::Duration};
+
+use socket2::{SockRef, TcpKeepalive};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::Semaphore,
+    time,
+};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tracing::{debug, warn};
+
+use crate::{Site, open};
+
+/// Pause when the process is out of descriptors: accepting at once again would only burn a core.
+const EXHAUSTED_PAUSE: Duration = Duration::from_millis(50);
+
+/// When the system begins to ask whether a silent peer is there, and how often: a 3.1.1 device may choose a keep
+/// alive of twenty minutes, and a dead one should not hold a place for that long.
+const PROBE_AFTER: Duration = Duration::from_secs(60);
+const PROBE_EVERY: Duration = Duration::from_secs(15);
+
+/// A descriptor to be given up when there are no others, so that a connection can be taken and closed: left alone it
+/// would wait in the backlog for ever.
+struct Spare(Option<UdpSocket>);
+
+impl Spare {
+    fn new() -> Self {
+        Self(UdpSocket::bind("127.0.0.1:0").ok())
+    }
+
+    async fn refuse(&mut self, listener: &TcpListener) {
+        self.0 = None;
+        let _ = time::timeout(EXHAUSTED_PAUSE, listener.accept()).await.map(drop);
+        *self = Self::new();
+    }
+}
+
+/// Takes connections until `shutdown`.
+pub(crate) async fn accept(
+    listener: &TcpListener,
+    site: &Arc<Site>,
+    connections: &TaskTracker,
+    shutdown: &CancellationToken,
+) -> io::Result<()> {
+    let places = Arc::new(Semaphore::new(site.config.connections_max));
+    let mut spare = Spare::new();
+    loop {
+        let accepted = tokio::select! {
+            () = shutdown.cancelled() => return Ok(()),
+            accepted = listener.accept() => accepted,
+        };
+        match accepted {
+            Ok((stream, _)) => {
+                let Ok(place) = places.clone().try_acquire_owned() else {
+                    site.metrics.connect("full");
+                    continue;
+                };
+                prepare(&stream);
+                let site = site.clone();
+                connections.spawn(async move {
+                    open::serve(site, stream).await;
+                    drop(place);
+                });
+            }
+            Err(error) if is_of_the_connection(&error) => debug!(%error, "a connection was lost before it was taken"),
+            Err(error) if is_fatal(&error) => return Err(error),
+            Err(error) => {
+                warn!(%error, "cannot take a connection");
+                site.metrics.connect("exhausted");
+                spare.refuse(listener).await;
+                time::sleep(EXHAUSTED_PAUSE).await;
+            }
+        }
+    }
+}
+
+/// Messages are small and must not wait for an ack of the one before.
+fn prepare(stream: &TcpStream) {
+    let _ = stream.set_nodelay(true);
+    let probes = TcpKeepalive::new().with_time(PROBE_AFTER).with_interval(PROBE_EVERY);
+    let _ = SockRef::from(stream).set_tcp_keepalive(&probes);
+}
+
+fn is_of_the_connection(error: &io::Error) -> bool {
+    use io::ErrorKind as K;
+    matches!(error.kind(), K::ConnectionRefused | K::ConnectionAborted | K::ConnectionReset | K::Interrupted)
+}
+
+fn is_fatal(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::NotConnected)
+}

@@ -1,0 +1,198 @@
+//! What sessions have to tell: receipts for the funnel, cursors for the next session. Gathered for a moment and sent
+//! in batches, receipts first: a crash between the two repeats a message, and the funnel still balances.
+
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+use broker::Publication;
+use model::{AppId, Cursor, Epoch, MessageId, Ordinal, Queue, Receipt, ReceiptBatch, record::Record as _};
+use parking_lot::Mutex;
+use store::CursorWrite;
+use tokio::{sync::Notify, time};
+use tokio_util::sync::CancellationToken;
+use tracing::{error, warn};
+
+use crate::{Deps, close::Close, metrics::Metrics, registry::Registry};
+
+/// How long facts are gathered: short beside a person's patience, long beside a group commit.
+const GATHER: Duration = Duration::from_millis(100);
+
+/// Facts that end the gathering early.
+const GATHER_MAX: usize = 10_000;
+
+/// Unreported facts beyond which sessions stop sending: about a minute of a busy node while the broker is away.
+const UNREPORTED_MAX: usize = 1_000_000;
+
+/// Messages in one batch of receipts: keeps a publication well below what a broker takes.
+const BATCH_MESSAGES_MAX: usize = 2_000;
+
+/// Cursors in one write.
+const CURSORS_MAX: usize = 1_000;
+
+/// Pause before a failed report is tried again, with as much again at random.
+const RETRY_PAUSE: Duration = Duration::from_millis(250);
+
+/// Tries of the last report when the access point stops: then what is left is told again by the next session's acks.
+const LAST_TRIES: usize = 8;
+
+/// A fact about one entry and one device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fact {
+    Sent,
+    Acked,
+    Rejected,
+}
+
+#[derive(Debug, Default)]
+struct Gathered {
+    receipts: HashMap<AppId, HashMap<MessageId, Receipt>>,
+    cursors: HashMap<(AppId, Ordinal), (Epoch, Cursor)>,
+    facts: usize,
+}
+
+impl Gathered {
+    fn is_empty(&self) -> bool {
+        self.facts == 0 && self.cursors.is_empty()
+    }
+
+    fn publications(&self) -> Vec<Publication> {
+        let mut publications = Vec::new();
+        for (app, receipts) in &self.receipts {
+            let receipts: Vec<Receipt> = receipts.values().cloned().collect();
+            for part in receipts.chunks(BATCH_MESSAGES_MAX) {
+                let batch = ReceiptBatch { app: app.clone(), receipts: part.to_vec() };
+                publications.push(Publication { queue: Queue::Receipts, body: batch.encode().into() });
+            }
+        }
+        publications
+    }
+
+    fn writes(&self) -> Vec<CursorWrite> {
+        let write = |((app, device), (epoch, cursor)): (&(AppId, Ordinal), &(Epoch, Cursor))| CursorWrite {
+            app: app.clone(),
+            device: *device,
+            epoch: *epoch,
+            cursor: cursor.clone(),
+        };
+        self.cursors.iter().map(write).collect()
+    }
+}
+
+#[derive(Debug, Default)]
+struct State {
+    gathering: Gathered,
+    /// On its way; cursors are still looked up here.
+    leaving: Arc<Gathered>,
+}
+
+/// What sessions have to tell.
+#[derive(Debug)]
+pub(crate) struct Outbox {
+    state: Mutex<State>,
+    full: Notify,
+    metrics: Metrics,
+}
+
+impl Outbox {
+    pub(crate) fn new(metrics: Metrics) -> Self {
+        Self { state: Mutex::default(), full: Notify::new(), metrics }
+    }
+
+    /// Whether so much is unreported that nothing more should be sent to devices.
+    pub(crate) fn is_full(&self) -> bool {
+        let state = self.state.lock();
+        state.gathering.facts + state.leaving.facts > UNREPORTED_MAX
+    }
+
+    /// Tells facts about one device.
+    pub(crate) fn tell(&self, app: &AppId, device: Ordinal, facts: &[(MessageId, Fact)]) {
+        if facts.is_empty() {
+            return;
+        }
+        let mut state = self.state.lock();
+        let gathering = &mut state.gathering;
+        let receipts = match gathering.receipts.get_mut(app) {
+            Some(receipts) => receipts,
+            None => gathering.receipts.entry(app.clone()).or_default(),
+        };
+        for (message, fact) in facts {
+            let receipt = receipts.entry(*message).or_insert_with(|| Receipt::new(*message));
+            let devices = match fact {
+                Fact::Sent => &mut receipt.sent,
+                Fact::Acked => &mut receipt.acked,
+                Fact::Rejected => &mut receipt.rejected,
+            };
+            devices.insert(device);
+        }
+        gathering.facts += facts.len();
+        if gathering.facts >= GATHER_MAX {
+            self.full.notify_one();
+        }
+    }
+
+    /// Hands over a session's cursor, after the facts it covers.
+    pub(crate) fn keep(&self, app: &AppId, device: Ordinal, epoch: Epoch, cursor: Cursor) {
+        let mut state = self.state.lock();
+        let kept = state.gathering.cursors.entry((app.clone(), device)).or_default();
+        if epoch >= kept.0 {
+            *kept = (epoch, cursor);
+        }
+    }
+
+    /// The cursor of a device that has not reached the store yet.
+    pub(crate) fn cursor(&self, app: &AppId, device: Ordinal) -> Option<Cursor> {
+        let state = self.state.lock();
+        let key = (app.clone(), device);
+        let kept = state.gathering.cursors.get(&key).or_else(|| state.leaving.cursors.get(&key));
+        kept.map(|(_, cursor)| cursor.clone())
+    }
+
+    /// Reports until `done` is cancelled and everything is told, or cannot be.
+    pub(crate) async fn run(&self, deps: &Deps, registry: &Registry, done: CancellationToken) {
+        while !done.is_cancelled() {
+            tokio::select! {
+                () = time::sleep(GATHER) => {}
+                () = self.full.notified() => {}
+                () = done.cancelled() => {}
+            }
+            let leaving = self.take();
+            let mut tries = 0;
+            while let Err(problem) = self.report(&leaving, deps, registry).await {
+                tries += 1;
+                if done.is_cancelled() && tries >= LAST_TRIES {
+                    error!(problem, facts = leaving.facts, "stopping with receipts and cursors not told");
+                    return;
+                }
+                warn!(problem, facts = leaving.facts, "receipts and cursors must wait");
+                self.metrics.store_failures.inc();
+                time::sleep(RETRY_PAUSE.mul_f64(rand::random_range(1.0..2.0))).await;
+            }
+            self.state.lock().leaving = Arc::default();
+        }
+    }
+
+    fn take(&self) -> Arc<Gathered> {
+        let mut state = self.state.lock();
+        state.leaving = Arc::new(std::mem::take(&mut state.gathering));
+        let facts = i64::try_from(state.leaving.facts).unwrap_or(i64::MAX);
+        self.metrics.unreported.set(facts);
+        state.leaving.clone()
+    }
+
+    async fn report(&self, leaving: &Gathered, deps: &Deps, registry: &Registry) -> Result<(), String> {
+        if leaving.is_empty() {
+            return Ok(());
+        }
+        let publications = leaving.publications();
+        if !publications.is_empty() {
+            deps.broker.publish(publications).await.map_err(|error| error.to_string())?;
+        }
+        for writes in leaving.writes().chunks(CURSORS_MAX) {
+            let taken = deps.store.save_cursors(writes.to_vec()).await.map_err(|error| error.to_string())?;
+            for (write, _) in writes.iter().zip(taken).filter(|(_, taken)| !taken) {
+                let session = registry.get(&write.app, write.device).filter(|handle| handle.epoch == write.epoch);
+                session.inspect(|handle| handle.close(Close::TakenOver));
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,55 @@
+//! Compares, every half minute, how far sessions are with the heads of their streams. So a bell that was lost, or
+//! rung at a stale route, costs time and never a message.
+
+use std::sync::Arc;
+
+use model::{AppId, Ordinal, Stream};
+use tokio::time;
+use tracing::warn;
+
+use crate::{Site, bell, registry::Handle};
+
+/// Inboxes whose heads are asked for at once.
+const HEADS_MAX: usize = 500;
+
+/// Part of the period by which it varies, so that access points do not sweep in step.
+const JITTER: f64 = 0.1;
+
+/// Sweeps for ever.
+pub(crate) async fn run(site: Arc<Site>) {
+    loop {
+        time::sleep(site.config.sweep.mul_f64(rand::random_range(1.0 - JITTER..1.0 + JITTER))).await;
+        for app in site.registry.apps() {
+            if let Err(error) = sweep(&site, &app).await {
+                site.metrics.store_failures.inc();
+                warn!(%app, %error, "cannot sweep; the next one will");
+            }
+        }
+    }
+}
+
+async fn sweep(site: &Site, app: &AppId) -> Result<(), store::Error> {
+    let sessions = site.registry.sessions(app);
+    if sessions.is_empty() {
+        return Ok(());
+    }
+    let head = site.deps.store.timeline_head(app).await?;
+    bell::grown(site, app, head).await;
+    bell::wake(sessions.iter().filter(|session| session.mark(Stream::Timeline) < head)).await;
+    for some in sessions.chunks(HEADS_MAX) {
+        inboxes(site, app, some).await?;
+    }
+    Ok(())
+}
+
+async fn inboxes(site: &Site, app: &AppId, sessions: &[Arc<Handle>]) -> Result<(), store::Error> {
+    let devices: Vec<Ordinal> = sessions.iter().map(|session| session.ordinal).collect();
+    let heads = site.deps.store.inbox_heads(app, &devices).await?;
+    for (session, head) in sessions.iter().zip(heads) {
+        if session.mark(Stream::Inbox) < head {
+            session.note_inbox_head(head);
+            session.ring(Stream::Inbox);
+        }
+    }
+    Ok(())
+}

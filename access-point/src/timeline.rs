@@ -1,0 +1,194 @@
+//! The newest entries of each app's timeline, read once for all sessions: with their audience, and with the packets
+//! that sessions share. Sessions far behind read the store in pages instead; nothing is kept for them.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use model::{AppId, Message, MessageId, Ordinals, Seq, Stream};
+use mqtt::{Encoded, Format, Version, wire};
+use parking_lot::{Mutex, RwLock};
+use store::{SharedStore, TimelineEntry};
+use tokio::sync::Mutex as AsyncMutex;
+
+/// Entries kept of an app: a device that was away for a moment needs no read of the store.
+const KEPT_MAX: usize = 1_000;
+
+/// Bytes of bodies and audiences kept of an app, however few entries that is.
+const KEPT_MAX_BYTES: usize = 16 * 1024 * 1024;
+
+/// Entries read at once when a timeline has grown.
+const REFRESH_PAGE: usize = 200;
+
+/// Bytes that an audience is taken for, to be safe: a bitmap of a million scattered devices.
+const AUDIENCE_BYTES: usize = 8 * 1024;
+
+/// An entry, shared by all sessions that send it.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) seq: Seq,
+    pub(crate) message: Arc<Message>,
+    pub(crate) audience: Arc<Ordinals>,
+    cancelled: AtomicBool,
+    encoded: [OnceLock<Result<Encoded, wire::Error>>; 4],
+}
+
+impl Shared {
+    fn new(entry: TimelineEntry) -> Arc<Self> {
+        Arc::new(Self {
+            seq: entry.seq,
+            message: entry.message,
+            audience: entry.audience,
+            cancelled: AtomicBool::new(entry.cancelled),
+            encoded: Default::default(),
+        })
+    }
+
+    /// Whether it was called back.
+    pub(crate) fn is_cancelled(&self) -> bool {
+        self.cancelled.load(Ordering::Acquire)
+    }
+
+    /// The packet for devices of this version and format, encoded by the first that needs it.
+    pub(crate) fn encoded(&self, version: Version, format: Format) -> Result<&Encoded, wire::Error> {
+        let slot = &self.encoded[version as usize * 2 + format as usize];
+        let encode = || Encoded::new(&self.message, Stream::Timeline, self.seq, version, format);
+        slot.get_or_init(encode).as_ref().map_err(Clone::clone)
+    }
+
+    fn bytes(&self) -> usize {
+        self.message.payload.len() + AUDIENCE_BYTES
+    }
+}
+
+#[derive(Debug)]
+struct Kept {
+    /// Every entry after this one, up to `head`, is in `entries`.
+    floor: Seq,
+    head: Seq,
+    entries: VecDeque<Arc<Shared>>,
+    bytes: usize,
+}
+
+impl Kept {
+    fn push(&mut self, entry: Arc<Shared>) {
+        self.head = entry.seq;
+        self.bytes += entry.bytes();
+        self.entries.push_back(entry);
+        while self.entries.len() > KEPT_MAX || self.bytes > KEPT_MAX_BYTES {
+            let Some(oldest) = self.entries.pop_front() else { break };
+            self.bytes -= oldest.bytes();
+            self.floor = oldest.seq;
+        }
+    }
+}
+
+/// Some entries after a mark.
+#[derive(Debug)]
+pub(crate) struct Page {
+    pub(crate) entries: Vec<Arc<Shared>>,
+    /// When these are all there are: up to here nothing else stands in the timeline.
+    pub(crate) complete_to: Option<Seq>,
+}
+
+/// The newest entries of one app's timeline.
+pub(crate) struct Timeline {
+    app: AppId,
+    store: SharedStore,
+    kept: Mutex<Kept>,
+    /// Held while entries are read and added, and while one is cancelled: a cancel cannot fall between the two.
+    reading: AsyncMutex<()>,
+}
+
+impl Timeline {
+    async fn open(app: &AppId, store: &SharedStore) -> Result<Self, store::Error> {
+        let head = store.timeline_head(app).await?;
+        let kept = Kept { floor: head, head, entries: VecDeque::new(), bytes: 0 };
+        Ok(Self { app: app.clone(), store: store.clone(), kept: Mutex::new(kept), reading: AsyncMutex::default() })
+    }
+
+    /// The last entry that is known here.
+    pub(crate) fn head(&self) -> Seq {
+        self.kept.lock().head
+    }
+
+    /// At most `limit` entries after `mark`.
+    pub(crate) async fn after(&self, mark: Seq, limit: usize) -> Result<Page, store::Error> {
+        let known = {
+            let kept = self.kept.lock();
+            if mark >= kept.floor {
+                let start = kept.entries.partition_point(|entry| entry.seq <= mark);
+                let entries: Vec<_> = kept.entries.iter().skip(start).take(limit).cloned().collect();
+                let complete_to = (start + entries.len() == kept.entries.len()).then_some(kept.head);
+                return Ok(Page { entries, complete_to });
+            }
+            kept.head
+        };
+        let entries = self.store.timeline_after(&self.app, mark, limit).await?;
+        let complete_to = (entries.len() < limit).then_some(known);
+        Ok(Page { entries: entries.into_iter().map(Shared::new).collect(), complete_to })
+    }
+
+    /// Reads what was added up to `head`, which the store or a bell has told, and returns it.
+    pub(crate) async fn refresh(&self, head: Seq) -> Result<Vec<Arc<Shared>>, store::Error> {
+        let _reading = self.reading.lock().await;
+        let mut added = Vec::new();
+        loop {
+            let known = self.head();
+            if known >= head {
+                return Ok(added);
+            }
+            let page = self.store.timeline_after(&self.app, known, REFRESH_PAGE).await?;
+            let complete = page.len() < REFRESH_PAGE;
+            let mut kept = self.kept.lock();
+            for entry in page.into_iter().map(Shared::new) {
+                added.push(entry.clone());
+                kept.push(entry);
+            }
+            if complete {
+                kept.head = kept.head.max(head);
+            }
+        }
+    }
+
+    /// Marks a message as called back.
+    pub(crate) async fn cancel(&self, message: MessageId) {
+        let _reading = self.reading.lock().await;
+        let kept = self.kept.lock();
+        let entries = kept.entries.iter().filter(|entry| entry.message.id == message);
+        entries.for_each(|entry| entry.cancelled.store(true, Ordering::Release));
+    }
+}
+
+/// The timelines of the apps that have sessions here.
+pub(crate) struct Timelines {
+    store: SharedStore,
+    open: RwLock<HashMap<AppId, Arc<Timeline>>>,
+}
+
+impl Timelines {
+    pub(crate) fn new(store: SharedStore) -> Self {
+        Self { store, open: RwLock::default() }
+    }
+
+    /// The timeline of an app, if one of its devices was ever here.
+    pub(crate) fn get(&self, app: &AppId) -> Option<Arc<Timeline>> {
+        self.open.read().get(app).cloned()
+    }
+
+    /// The timeline of an app.
+    pub(crate) async fn of(&self, app: &AppId) -> Result<Arc<Timeline>, store::Error> {
+        if let Some(timeline) = self.get(app) {
+            return Ok(timeline);
+        }
+        let timeline = Arc::new(Timeline::open(app, &self.store).await?);
+        let timeline = self.open.write().entry(app.clone()).or_insert(timeline).clone();
+        // A bell that rang before the timeline could be found here was not heard.
+        timeline.refresh(self.store.timeline_head(app).await?).await?;
+        Ok(timeline)
+    }
+}
