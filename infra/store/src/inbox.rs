@@ -36,8 +36,8 @@ pub trait Inbox: Send + Sync {
     ///
     /// Numbers grow by [`Seq::next`] in the order of appends. A message that was appended before changes nothing,
     /// also when its entries have been acked since. One that was cancelled or has expired is not appended. When an
-    /// inbox holds more than [`INBOX_MAX`], its oldest entries fall off and are counted as truncated for their
-    /// messages. Collapsing: an older entry of the same device whose message has the same collapse key (and the same
+    /// inbox holds more than [`INBOX_MAX`] entries that have not expired, its oldest fall off and are counted as
+    /// truncated for their messages. Collapsing: an older entry of the same device whose message has the same collapse key (and the same
     /// app) is removed and counted as cancelled for its message, unless it was acked.
     async fn append_inbox(&self, appends: Vec<InboxAppend>, now: Timestamp) -> Result<Vec<Appended>, Error>;
 

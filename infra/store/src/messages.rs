@@ -86,7 +86,7 @@ pub enum Accepted {
 /// What a cancel did.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Cancelled {
-    /// How many devices will not get it any more, as far as was known.
+    /// How many devices will not get it any more because it was called back, as far as is known.
     pub stopped: u64,
     /// Its entry.
     pub entry: Entry,
@@ -111,8 +111,8 @@ pub trait Messages: Send + Sync {
 
     /// Calls a message back: whoever has not been sent it will not get it. Entries leave the inboxes (their numbers
     /// are not used again) and the timeline's entry is marked; a message still on the broker will not be appended.
-    /// Devices it was not sent to are counted as cancelled. `None` when there is no such message; cancelling again
-    /// changes nothing.
+    /// Devices it was not sent to are counted as cancelled. `None` when there is no such message; cancelling again, or
+    /// when the message has expired, changes nothing.
     async fn cancel(&self, app: &AppId, id: MessageId, now: Timestamp) -> Result<Option<Cancelled>, Error>;
 
     /// Notes why a message could not be dispatched. Nothing when it was dispatched, or is not known.

@@ -87,7 +87,7 @@ macro_rules! tables {
     ($($(#[$doc:meta])* $number:literal $space:ident $name:ident { $($field:ident: $part:ty),+ } -> $value:ty;)+) => {
         $(
             $(#[$doc])*
-            #[derive(Clone, Debug, PartialEq, Eq)]
+            #[derive(Clone, Debug, PartialEq)]
             pub(super) struct $name {
                 $(pub(super) $field: $part),+
             }
@@ -298,3 +298,6 @@ impl Part for KeyId {
         Some(Self { env, ulid: ulid.into() })
     }
 }
+
+#[cfg(test)]
+mod tests;

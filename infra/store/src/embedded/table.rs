@@ -89,6 +89,12 @@ impl<K: Key> Span<K> {
         Self { lower: Included(prefix), upper: Excluded(end), table: PhantomData }
     }
 
+    /// Whether `key` is one of them.
+    #[cfg(test)]
+    pub(super) fn contains(&self, key: &K) -> bool {
+        std::ops::RangeBounds::contains(&(self.lower.clone(), self.upper.clone()), &key.encode())
+    }
+
     /// Only those after `key`.
     pub(super) fn after(self, key: &K) -> Self {
         Self { lower: Excluded(key.encode()), ..self }
