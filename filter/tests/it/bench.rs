@@ -1,0 +1,118 @@
+//! A filter between an embedded broker and an embedded store, and devices that report.
+
+use std::{
+    path::Path,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use audience::{Select, SelectError};
+use broker::{Publication, SharedBroker};
+use engine::Engine;
+use filter::{Deps, Filter};
+use model::{AppId, Clock as _, Device, Env, Profile, Queue, Report, SystemClock, record::Record as _};
+use prometheus_client::registry::Registry;
+use serde_json::Value;
+use store::{Registration, SharedStore};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+/// Longest wait for what must happen.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+pub(crate) struct Bench {
+    pub(crate) app: AppId,
+    pub(crate) broker: SharedBroker,
+    pub(crate) store: SharedStore,
+    pub(crate) select: Arc<dyn Select>,
+    deps: Deps,
+}
+
+/// A filter at work.
+pub(crate) struct Running {
+    shutdown: CancellationToken,
+    task: JoinHandle<Result<(), filter::Error>>,
+}
+
+impl Running {
+    pub(crate) async fn stop(self) {
+        self.shutdown.cancel();
+        self.task.await.unwrap().unwrap();
+    }
+}
+
+impl Bench {
+    pub(crate) fn open(dir: &Path) -> Self {
+        let engine = Engine::open(dir).unwrap();
+        let clock = Arc::new(SystemClock);
+        let limits = broker::embedded::Limits::default();
+        let broker: SharedBroker = broker::embedded::Embedded::open(engine.clone(), clock.clone(), limits).unwrap();
+        let store: SharedStore = store::embedded::Embedded::open(engine).unwrap();
+        let deps = Deps { broker: broker.clone(), store: store.clone(), clock };
+        let select = Filter::new(deps.clone(), &mut Registry::default()).select();
+        Self { app: "demo".parse().unwrap(), broker, store, select, deps }
+    }
+
+    pub(crate) fn run(&self) -> Running {
+        let shutdown = CancellationToken::new();
+        let filter = Filter::new(self.deps.clone(), &mut Registry::default());
+        Running { task: tokio::spawn(filter.run(shutdown.clone())), shutdown }
+    }
+
+    pub(crate) async fn register(
+        &self,
+        app: &AppId,
+        env: Env,
+        names: &[String],
+        profile: Option<Profile>,
+    ) -> Vec<Device> {
+        let registration = |name: &String| Registration { id: name.parse().unwrap(), env, profile: profile.clone() };
+        let registrations = names.iter().map(registration).collect();
+        let registered = self.store.register(app, registrations, SystemClock.now()).await.unwrap();
+        registered.into_iter().map(|(device, _)| device).collect()
+    }
+
+    pub(crate) async fn device(&self, name: &str) -> Device {
+        self.register(&self.app, Env::Live, &[name.to_owned()], None).await.remove(0)
+    }
+
+    /// Publishes what devices report, in one batch.
+    pub(crate) async fn report(&self, reports: &[(&Device, Value)]) {
+        let publication = |(device, patch): &(&Device, Value)| {
+            let report = Report {
+                app: self.app.clone(),
+                device: device.id.clone(),
+                ordinal: device.ordinal,
+                patch: patch.to_string().into(),
+                at: SystemClock.now(),
+            };
+            Publication { queue: Queue::Reports, body: report.encode().into() }
+        };
+        self.broker.publish(reports.iter().map(publication).collect()).await.unwrap();
+    }
+
+    /// Waits until every report is settled.
+    pub(crate) async fn settled(&self) {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let depth = self.broker.depth(Queue::Reports).await.unwrap();
+            if depth.ready + depth.unacked == 0 {
+                return;
+            }
+            assert!(Instant::now() < deadline, "{depth:?} after {PATIENCE:?}");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
+    pub(crate) async fn profile(&self, device: &Device) -> Profile {
+        let found = self.store.devices(&self.app, std::slice::from_ref(&device.id)).await.unwrap();
+        found.into_iter().next().flatten().unwrap().profile
+    }
+
+    /// The names of the live devices that satisfy `expression`, in order of registration.
+    pub(crate) async fn selected(&self, expression: &str) -> Result<Vec<String>, SelectError> {
+        let ordinals = self.select.select(&self.app, Env::Live, expression, SystemClock.now()).await?;
+        let names = self.store.names(&self.app, &ordinals.iter().collect::<Vec<_>>()).await.unwrap();
+        Ok(names.into_iter().flatten().map(|name| name.to_string()).collect())
+    }
+}
