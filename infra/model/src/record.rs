@@ -34,7 +34,7 @@ pub trait Record: Serialize + DeserializeOwned {
     /// [`Unreadable::Version`] for a version outside these two, [`Unreadable::Malformed`] for anything else.
     fn decode(bytes: &[u8]) -> Result<Self, Unreadable> {
         let (&version, body) = bytes.split_first().ok_or_else(|| Unreadable::Malformed("empty".into()))?;
-        if version != Self::VERSION && version + 1 != Self::VERSION {
+        if version != Self::VERSION && version.checked_add(1) != Some(Self::VERSION) {
             return Err(Unreadable::Version(version));
         }
         Self::decode_version(version, body)
