@@ -89,7 +89,7 @@ impl Facts<'_> {
             Literal::Bool(bool) => Value::Bool(*bool),
             Literal::Version(version) => Value::Version(version.clone()),
             Literal::Time(time) => Value::Time(time.as_millisecond()),
-            Literal::Relative(span) => Value::Time(span.from(self.now)),
+            Literal::Relative(span) => Value::Time(span.as_of(self.now)),
         }
     }
 

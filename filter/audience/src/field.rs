@@ -127,10 +127,10 @@ pub fn is_attribute_name(name: &str) -> bool {
         && name.bytes().all(legal)
 }
 
-/// The name that `word` was probably meant to be, as the end of a sentence; empty when none is close.
-pub(crate) fn did_you_mean<'a>(word: &str, names: impl IntoIterator<Item = &'a str>) -> String {
+/// The name that `word` was probably meant to be, as the end of a sentence; `None` when none is close.
+pub(crate) fn did_you_mean<'a>(word: &str, names: impl IntoIterator<Item = &'a str>) -> Option<String> {
     let likeness = |name: &str| strsim::jaro_winkler(&word.to_ascii_lowercase(), name);
     let alike = names.into_iter().map(|name| (likeness(name), name)).filter(|(likeness, _)| *likeness >= ALIKE);
     let closest = alike.max_by(|(a, _), (b, _)| a.total_cmp(b));
-    closest.map_or_else(String::new, |(_, name)| format!("; did you mean {name}?"))
+    closest.map(|(_, name)| format!("; did you mean {name}?"))
 }

@@ -105,7 +105,7 @@ impl Unit {
 
 impl Span {
     /// The moment this far from `now`, in milliseconds since the epoch.
-    pub fn from(self, now: model::Timestamp) -> i64 {
+    pub fn as_of(self, now: model::Timestamp) -> i64 {
         let millis = i64::try_from(self.count * self.unit.seconds() * 1_000).unwrap_or(i64::MAX);
         let now = i64::try_from(now.as_millis()).unwrap_or(i64::MAX);
         if self.past { now.saturating_sub(millis) } else { now.saturating_add(millis) }

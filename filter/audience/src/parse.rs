@@ -233,9 +233,7 @@ fn field(column: usize, word: &str) -> Result<Field, Invalid> {
         );
         return Err(invalid(column, "unknown_attribute", reason));
     }
-    let hint = match did_you_mean(word, BuiltIn::ALL.map(BuiltIn::as_str)) {
-        none if none.is_empty() => format!("; an attribute of your own is written {ATTRIBUTE}{word}"),
-        hint => hint,
-    };
+    let hint = did_you_mean(word, BuiltIn::ALL.map(BuiltIn::as_str))
+        .unwrap_or_else(|| format!("; an attribute of your own is written {ATTRIBUTE}{word}"));
     Err(invalid(column, "unknown_attribute", format!("{word} is no field{hint}")))
 }

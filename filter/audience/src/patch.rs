@@ -63,7 +63,10 @@ pub fn merge(profile: &Profile, patch: &[u8]) -> Result<Profile, InvalidPatch> {
             }
             unknown => {
                 let names = BuiltIn::TOLD.map(BuiltIn::as_str).into_iter().chain(["user_id", "tags", "attributes"]);
-                return Err(mistake(&place, format!("not a field of a device{}", did_you_mean(unknown, names))));
+                return Err(mistake(
+                    &place,
+                    format!("not a field of a device{}", did_you_mean(unknown, names).unwrap_or_default()),
+                ));
             }
         }
     }

@@ -20,6 +20,9 @@ use tokio_util::sync::CancellationToken;
 /// Longest wait for what must happen.
 const PATIENCE: Duration = Duration::from_secs(10);
 
+/// Between two looks whether it has happened.
+const LOOK_EVERY: Duration = Duration::from_millis(5);
+
 pub(crate) struct Bench {
     pub(crate) app: AppId,
     pub(crate) broker: SharedBroker,
@@ -42,8 +45,8 @@ impl Running {
 }
 
 impl Bench {
-    pub(crate) fn open(dir: &Path) -> Self {
-        let engine = Engine::open(dir).unwrap();
+    pub(crate) async fn open(dir: &Path) -> Self {
+        let engine = unlocked(dir).await;
         let clock = Arc::new(SystemClock);
         let limits = broker::embedded::Limits::default();
         let broker: SharedBroker = broker::embedded::Embedded::open(engine.clone(), clock.clone(), limits).unwrap();
@@ -100,7 +103,7 @@ impl Bench {
                 return;
             }
             assert!(Instant::now() < deadline, "{depth:?} after {PATIENCE:?}");
-            tokio::time::sleep(Duration::from_millis(5)).await;
+            tokio::time::sleep(LOOK_EVERY).await;
         }
     }
 
@@ -114,5 +117,16 @@ impl Bench {
         let ordinals = self.select.select(&self.app, Env::Live, expression, SystemClock.now()).await?;
         let names = self.store.names(&self.app, &ordinals.iter().collect::<Vec<_>>()).await.unwrap();
         Ok(names.into_iter().flatten().map(|name| name.to_string()).collect())
+    }
+}
+
+/// Opens the engine; one that was dropped a moment ago lets go when its last task has ended.
+async fn unlocked(dir: &Path) -> Arc<Engine> {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        match Engine::open(dir) {
+            Err(engine::Error::Locked(_)) if Instant::now() < deadline => tokio::time::sleep(LOOK_EVERY).await,
+            opened => return opened.unwrap(),
+        }
     }
 }

@@ -9,7 +9,7 @@ use crate::bench::Bench;
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_device_reports_decides_who_is_selected() {
     let dir = tempfile::tempdir().unwrap();
-    let bench = Bench::open(dir.path());
+    let bench = Bench::open(dir.path()).await;
     let (one, two) = (bench.device("one").await, bench.device("two").await);
     let running = bench.run();
     bench.report(&[(&one, json!({"platform": "ios", "tags": ["vip"], "attributes": {"level": 7}}))]).await;
@@ -26,7 +26,7 @@ async fn what_a_device_reports_decides_who_is_selected() {
 #[tokio::test(flavor = "multi_thread")]
 async fn reports_of_one_device_in_one_batch_are_merged_in_order() {
     let dir = tempfile::tempdir().unwrap();
-    let bench = Bench::open(dir.path());
+    let bench = Bench::open(dir.path()).await;
     let device = bench.device("one").await;
     let reports: Vec<_> =
         (0..300).map(|at| (&device, json!({"attributes": {"last": at, format!("a{}", at % 50): at}}))).collect();
@@ -41,7 +41,7 @@ async fn reports_of_one_device_in_one_batch_are_merged_in_order() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_bad_report_is_dropped_whole_and_takes_no_neighbour_along() {
     let dir = tempfile::tempdir().unwrap();
-    let bench = Bench::open(dir.path());
+    let bench = Bench::open(dir.path()).await;
     let (one, two) = (bench.device("one").await, bench.device("two").await);
     let before = bench.profile(&one).await;
     let running = bench.run();
@@ -63,7 +63,7 @@ async fn a_bad_report_is_dropped_whole_and_takes_no_neighbour_along() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_report_is_not_about_the_device_that_took_the_name_over() {
     let dir = tempfile::tempdir().unwrap();
-    let bench = Bench::open(dir.path());
+    let bench = Bench::open(dir.path()).await;
     let (gone, replaced) = (bench.device("gone").await, bench.device("replaced").await);
     for device in [&gone, &replaced] {
         bench.store.remove(&bench.app, &device.id).await.unwrap();
@@ -80,7 +80,7 @@ async fn a_report_is_not_about_the_device_that_took_the_name_over() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_nobody_can_read_is_set_aside_and_the_rest_goes_on() {
     let dir = tempfile::tempdir().unwrap();
-    let bench = Bench::open(dir.path());
+    let bench = Bench::open(dir.path()).await;
     let device = bench.device("one").await;
     let running = bench.run();
     bench.broker.publish(vec![Publication { queue: Queue::Reports, body: "\u{7f}?".into() }]).await.unwrap();
@@ -95,15 +95,15 @@ async fn what_nobody_can_read_is_set_aside_and_the_rest_goes_on() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_was_reported_while_no_filter_ran_is_there_after_a_restart() {
     let dir = tempfile::tempdir().unwrap();
-    let bench = Bench::open(dir.path());
+    let bench = Bench::open(dir.path()).await;
     let device = bench.device("one").await;
     bench.report(&[(&device, json!({"platform": "ios"}))]).await;
     drop(bench);
-    let bench = Bench::open(dir.path());
+    let bench = Bench::open(dir.path()).await;
     let running = bench.run();
     bench.settled().await;
     running.stop().await;
     drop(bench);
-    let bench = Bench::open(dir.path());
+    let bench = Bench::open(dir.path()).await;
     assert_eq!(bench.selected(r#"platform == "ios""#).await.unwrap(), ["one"]);
 }

@@ -46,7 +46,7 @@ impl Parser {
                 return Err(invalid(column, "not_supported", format!("{name}(…) cannot be asked for yet")));
             }
             _ => {
-                let reason = format!("{name} is no function{}", did_you_mean(name, FUNCTIONS));
+                let reason = format!("{name} is no function{}", did_you_mean(name, FUNCTIONS).unwrap_or_default());
                 return Err(invalid(column, "unknown_function", reason));
             }
         };
