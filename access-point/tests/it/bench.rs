@@ -1,0 +1,225 @@
+//! An access point on the embedded back ends, with an app whose messages can be put into streams.
+
+use std::{
+    collections::BTreeMap,
+    net::SocketAddr,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use access_point::{AccessPoint, Config, Deps};
+use broker::{Ring, SharedBroker};
+use engine::Engine;
+use model::{
+    App, AppId, Bell, Clock as _, Env, Lane, Limits, Message, MessageId, Ordinal, Ordinals, Priority, Queue,
+    ReceiptBatch, SystemClock, Tally, Timestamp, TraceParent, record::Record as _, sign::DeviceToken,
+};
+use prometheus_client::registry::Registry;
+use store::{InboxAppend, Registration, SharedStore, TimelineAppend};
+use tokio::{net::TcpListener, sync::Mutex, task::JoinHandle, time::timeout};
+use tokio_util::sync::CancellationToken;
+
+pub(crate) const SECRET: &str = "device-token-secret-of-demo-0123456789";
+
+pub(crate) struct Bench {
+    pub(crate) app: AppId,
+    pub(crate) broker: SharedBroker,
+    pub(crate) store: SharedStore,
+    pub(crate) address: SocketAddr,
+    pub(crate) metrics: Registry,
+    config: Config,
+    shutdown: CancellationToken,
+    running: Mutex<Option<JoinHandle<()>>>,
+    _dir: tempfile::TempDir,
+}
+
+/// What most tests use: timeouts that a test can wait for.
+pub(crate) fn config() -> Config {
+    Config { sweep: Duration::from_millis(300), ..Config::new("ap-1".parse().unwrap()) }
+}
+
+impl Bench {
+    pub(crate) async fn start(config: Config) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let engine = Engine::open(dir.path()).unwrap();
+        let limits = broker::embedded::Limits::default();
+        let broker: SharedBroker =
+            broker::embedded::Embedded::open(engine.clone(), Arc::new(SystemClock), limits).unwrap();
+        let store: SharedStore = store::embedded::Embedded::open(engine).unwrap();
+        let app = App {
+            id: "demo".parse().unwrap(),
+            created_at: SystemClock.now(),
+            device_secret: SECRET.into(),
+            limits: Limits::default(),
+        };
+        store.create_app(app).await.unwrap();
+        let mut bench = Self {
+            app: "demo".parse().unwrap(),
+            broker,
+            store,
+            address: SocketAddr::from(([127, 0, 0, 1], 0)),
+            metrics: Registry::default(),
+            config,
+            shutdown: CancellationToken::new(),
+            running: Mutex::default(),
+            _dir: dir,
+        };
+        bench.restart().await;
+        bench
+    }
+
+    /// Stops the access point, if it runs, and starts another on the same back ends.
+    pub(crate) async fn restart(&mut self) {
+        self.stop().await;
+        self.shutdown = CancellationToken::new();
+        self.metrics = Registry::default();
+        (self.address, *self.running.get_mut()) = self.another(self.config.clone(), self.shutdown.clone()).await;
+    }
+
+    /// Starts an access point more, under another name.
+    pub(crate) async fn beside(&self, node: &str) -> SocketAddr {
+        let config = Config { node: node.parse().unwrap(), ..self.config.clone() };
+        let mut other = Registry::default();
+        let deps = self.deps();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let access_point = AccessPoint::new(config, deps, &mut other);
+        let token = self.shutdown.clone();
+        tokio::spawn(async move { access_point.run(listener, token).await.unwrap() });
+        address
+    }
+
+    async fn another(&mut self, config: Config, token: CancellationToken) -> (SocketAddr, Option<JoinHandle<()>>) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let access_point = AccessPoint::new(config, self.deps(), &mut self.metrics);
+        let running = tokio::spawn(async move { access_point.run(listener, token).await.unwrap() });
+        (address, Some(running))
+    }
+
+    fn deps(&self) -> Deps {
+        Deps { broker: self.broker.clone(), store: self.store.clone(), clock: Arc::new(SystemClock) }
+    }
+
+    pub(crate) async fn stop(&self) {
+        self.shutdown.cancel();
+        if let Some(running) = self.running.lock().await.take() {
+            running.await.unwrap();
+        }
+    }
+
+    pub(crate) async fn register(&self, id: &str) -> Ordinal {
+        let device = Registration { id: id.parse().unwrap(), env: Env::Live, profile: None };
+        self.store.register(&self.app, vec![device], SystemClock.now()).await.unwrap()[0].0.ordinal
+    }
+
+    pub(crate) fn claims(&self, device: &str) -> DeviceToken {
+        DeviceToken {
+            sub: device.parse().unwrap(),
+            app: self.app.clone(),
+            generation: 0,
+            exp: SystemClock.now().as_millis() / 1_000 + 3_600,
+            env: None,
+        }
+    }
+
+    pub(crate) fn token(&self, device: &str) -> String {
+        self.claims(device).sign(SECRET)
+    }
+
+    pub(crate) fn message(&self, lane: Lane, number: usize) -> Message {
+        let now = SystemClock.now();
+        Message {
+            id: MessageId::new(now, rand::random()),
+            app: self.app.clone(),
+            env: Env::Live,
+            lane,
+            kind: "order".into(),
+            payload: format!("{{\"n\":{number}}}").into(),
+            content_type: "application/json".into(),
+            created_at: now,
+            expires_at: now + Duration::from_secs(3_600),
+            priority: Priority::Normal,
+            collapse_key: None,
+            metadata: BTreeMap::new(),
+            trace: TraceParent::start(rand::random(), rand::random()),
+        }
+    }
+
+    /// Appends to an inbox and rings, as a dispatcher does.
+    pub(crate) async fn unicast(&self, device: Ordinal, number: usize) -> MessageId {
+        self.send_unicast(device, self.message(Lane::Unicast, number)).await
+    }
+
+    pub(crate) async fn send_unicast(&self, device: Ordinal, message: Message) -> MessageId {
+        let id = message.id;
+        let devices: Ordinals = [device].into_iter().collect();
+        let append = InboxAppend { message: Arc::new(message), devices: devices.clone() };
+        self.store.append_inbox(vec![append], SystemClock.now()).await.unwrap();
+        self.ring(&Bell::Inbox { app: self.app.clone(), devices });
+        id
+    }
+
+    /// Appends to the timeline, for these devices, and rings.
+    pub(crate) async fn broadcast(&self, audience: &[Ordinal], numbers: std::ops::Range<usize>) -> Vec<MessageId> {
+        let messages: Vec<_> = numbers.map(|n| Arc::new(self.message(Lane::Broadcast, n))).collect();
+        let audience: Ordinals = audience.iter().copied().collect();
+        let append = |message: &Arc<Message>| TimelineAppend { message: message.clone(), audience: audience.clone() };
+        for some in messages.chunks(500) {
+            self.store.append_timeline(some.iter().map(append).collect(), SystemClock.now()).await.unwrap();
+        }
+        let head = self.store.timeline_head(&self.app).await.unwrap();
+        self.ring(&Bell::Timeline { app: self.app.clone(), head });
+        messages.iter().map(|message| message.id).collect()
+    }
+
+    pub(crate) fn ring(&self, bell: &Bell) {
+        self.broker.ring(Lane::Unicast, &Ring::All, bell.encode().into());
+    }
+
+    /// What is known of a message, after what access points have told so far is counted in.
+    pub(crate) async fn tally(&self, message: MessageId) -> Tally {
+        let mut receipts = self.broker.consume(Queue::Receipts, 1_000).await.unwrap();
+        while let Ok(batch) = timeout(Duration::from_millis(150), receipts.next(100)).await {
+            for delivery in batch {
+                let batch = ReceiptBatch::decode(delivery.body()).unwrap();
+                self.store.add_receipts(vec![batch]).await.unwrap();
+                delivery.ack();
+            }
+        }
+        self.store.tally(&self.app, message).await.unwrap().unwrap()
+    }
+
+    /// Waits until a device's stored cursor has nothing open up to the heads of its streams.
+    pub(crate) async fn caught_up(&self, device: Ordinal) {
+        eventually(Duration::from_secs(10), async || {
+            let cursor = self.store.cursor(&self.app, device).await.unwrap();
+            let head = self.store.inbox_heads(&self.app, &[device]).await.unwrap()[0];
+            cursor.inbox.prefix >= head
+                && cursor.timeline.beyond.is_empty()
+                && cursor.timeline.prefix >= cursor.timeline.sent
+        })
+        .await;
+    }
+
+    pub(crate) fn now(&self) -> Timestamp {
+        SystemClock.now()
+    }
+
+    /// The value of a metric line that begins like this.
+    pub(crate) fn metric(&self, line: &str) -> f64 {
+        let mut text = String::new();
+        prometheus_client::encoding::text::encode(&mut text, &self.metrics).unwrap();
+        let found = text.lines().find_map(|l| l.strip_prefix(line)?.trim().parse().ok());
+        found.unwrap_or(0.0)
+    }
+}
+
+/// Waits until `holds` does; fails after `patience`.
+pub(crate) async fn eventually(patience: Duration, holds: impl AsyncFn() -> bool) {
+    let started = Instant::now();
+    while !holds().await {
+        assert!(started.elapsed() < patience, "still not so after {patience:?}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}

@@ -1,0 +1,12 @@
+//! An access point with real sockets on the embedded back ends.
+#![expect(clippy::unwrap_used, reason = "a test may end at the first surprise")]
+#![expect(clippy::expect_used, reason = "a test may end at the first surprise")]
+
+mod bench;
+mod broken_input;
+mod client;
+mod delivery;
+mod door;
+mod slow_devices;
+mod takeover;
+mod upwards;
