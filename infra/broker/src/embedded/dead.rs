@@ -10,7 +10,7 @@ use super::key;
 use crate::{DeadLetter, Error};
 
 /// Dead letters kept: more than people will read one by one, and 640 MB of the largest.
-const KEPT_MAX: u64 = 10_000;
+pub(super) const KEPT_MAX: u64 = 10_000;
 
 impl Record for DeadLetter {
     const VERSION: u8 = 1;
@@ -34,7 +34,8 @@ impl DeadLetters {
     pub(super) fn insert(&self, tx: &mut Tx<'_>, letter: &DeadLetter) {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         tx.insert(&self.space, key::dead(number), letter.encode());
-        if let Some(oldest) = number.checked_sub(KEPT_MAX) {
+        if number > KEPT_MAX {
+            let oldest = number - KEPT_MAX;
             tx.remove(&self.space, key::dead(oldest));
             self.dropped.fetch_add(1, Ordering::Relaxed);
             tracing::error!(number = oldest, kept = KEPT_MAX, "the oldest dead letter was dropped to keep a newer one");
