@@ -3,7 +3,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use model::{AppId, Bell, Lane, Ordinals, Seq, Stream, record::Record as _};
+use model::{AppId, Bell, Lane, Seq, Stream, record::Record as _};
 use tokio::time;
 use tracing::{debug, warn};
 
@@ -70,9 +70,7 @@ async fn hear(site: &Site, bell: Bell) {
 pub(crate) async fn grown(site: &Site, app: &AppId, head: Seq) {
     let Some(timeline) = site.timelines.get(app) else { return };
     match timeline.refresh(head).await {
-        Ok(added) => {
-            let mut whom = Ordinals::new();
-            added.iter().for_each(|entry| whom |= &entry.audience);
+        Ok(whom) => {
             let sessions = site.registry.sessions(app);
             wake(sessions.iter().filter(|session| whom.contains(session.ordinal))).await;
         }

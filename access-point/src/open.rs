@@ -23,11 +23,14 @@ use tracing::debug;
 use crate::{
     KeepAlive, Site,
     auth::Refused,
+    bell,
     close::Close,
     connection::{Connection, Peer},
     control,
     link::Link,
+    pull::Sent,
     registry::{Entered, Handle},
+    timeline::Timeline,
 };
 
 /// The largest CONNECT, in bytes: nothing larger is kept for somebody unknown.
@@ -79,8 +82,8 @@ pub(crate) async fn serve(site: Arc<Site>, stream: TcpStream) {
 pub(crate) struct Opened {
     pub(crate) peer: Peer,
     pub(crate) presence: Presence,
-    pub(crate) session: Session<crate::pull::Sent>,
-    pub(crate) timeline: Arc<crate::timeline::Timeline>,
+    pub(crate) session: Session<Sent>,
+    pub(crate) timeline: Arc<Timeline>,
     pub(crate) token_ends: Instant,
     pub(crate) greetings: Vec<Packet>,
 }
@@ -136,7 +139,7 @@ async fn admit(site: &Arc<Site>, connect: &Connect, login: Login, token: DeviceT
         format: login.format,
         packet_max_bytes: connect.maximum_packet_size.map_or(usize::MAX, |bytes| bytes as usize),
     };
-    let timeline = patiently(|| site.timelines.of(&peer.app)).await?;
+    let timeline = timeline(site, &peer).await?;
     let cursor = match site.outbox.cursor(&peer.app, peer.ordinal) {
         Some(cursor) => cursor,
         None => patiently(|| store.cursor(&peer.app, peer.ordinal)).await?,
@@ -210,6 +213,17 @@ async fn enter(
     if site.shutdown.is_cancelled() { Err(Refused::ForNow("shutting_down")) } else { Ok(presence) }
 }
 
+/// The timeline of the device's app, which its first device brings here.
+async fn timeline(site: &Site, peer: &Peer) -> Result<Arc<Timeline>, Refused> {
+    if let Some(timeline) = site.timelines.get(&peer.app) {
+        return Ok(timeline);
+    }
+    let timeline = patiently(|| site.timelines.open(&peer.app, site.deps.clock.now())).await?;
+    let head = patiently(|| site.deps.store.timeline_head(&peer.app)).await?;
+    bell::grown(site, &peer.app, head).await;
+    Ok(timeline)
+}
+
 fn supersede(site: &Site, node: &NodeId, handle: &Handle) {
     let bell = Bell::Superseded { app: handle.app.clone(), device: handle.ordinal, epoch: handle.epoch };
     site.deps.broker.ring(Lane::Unicast, &Ring::One(node.clone()), bell.encode().into());
@@ -232,12 +246,7 @@ pub(crate) fn cut(stated: Position, latest: Position) -> Position {
     Position { inbox: stated.inbox.min(latest.inbox), timeline: stated.timeline.min(latest.timeline) }
 }
 
-fn session(
-    site: &Site,
-    connect: &Connect,
-    cursor: Cursor,
-    stated: Position,
-) -> (Session<crate::pull::Sent>, Option<u16>) {
+fn session(site: &Site, connect: &Connect, cursor: Cursor, stated: Position) -> (Session<Sent>, Option<u16>) {
     let (keep_alive_s, told) = keep_alive(site.config.keep_alive, connect);
     let limits = Limits {
         window: Limits::window(connect.version, connect.receive_maximum),

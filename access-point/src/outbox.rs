@@ -50,10 +50,6 @@ struct Gathered {
 }
 
 impl Gathered {
-    fn is_empty(&self) -> bool {
-        self.facts == 0 && self.cursors.is_empty()
-    }
-
     fn publications(&self) -> Vec<Publication> {
         let mut publications = Vec::new();
         for (app, receipts) in &self.receipts {
@@ -155,19 +151,32 @@ impl Outbox {
                 () = done.cancelled() => {}
             }
             let leaving = self.take();
-            let mut tries = 0;
-            while let Err(problem) = self.report(&leaving, deps, registry).await {
-                tries += 1;
-                if done.is_cancelled() && tries >= LAST_TRIES {
-                    error!(problem, facts = leaving.facts, "stopping with receipts and cursors not told");
-                    return;
-                }
-                warn!(problem, facts = leaving.facts, "receipts and cursors must wait");
-                self.metrics.store_failures.inc();
-                time::sleep(RETRY_PAUSE.mul_f64(rand::random_range(1.0..2.0))).await;
+            let told = self.insist(&done, || publish(&leaving, deps)).await
+                && self.insist(&done, || save(&leaving, deps, registry)).await;
+            if !told {
+                error!(facts = leaving.facts, "stopping with receipts and cursors not told");
+                return;
             }
             self.state.lock().leaving = Arc::default();
         }
+    }
+
+    /// Tries until it works; false when the access point stops and it still does not.
+    async fn insist<F>(&self, done: &CancellationToken, report: impl Fn() -> F) -> bool
+    where
+        F: Future<Output = Result<(), String>>,
+    {
+        let mut tries = 0;
+        while let Err(problem) = report().await {
+            tries += 1;
+            if done.is_cancelled() && tries >= LAST_TRIES {
+                return false;
+            }
+            warn!(problem, "receipts and cursors must wait");
+            self.metrics.store_failures.inc();
+            time::sleep(RETRY_PAUSE.mul_f64(rand::random_range(1.0..2.0))).await;
+        }
+        true
     }
 
     fn take(&self) -> Arc<Gathered> {
@@ -177,22 +186,23 @@ impl Outbox {
         self.metrics.unreported.set(facts);
         state.leaving.clone()
     }
+}
 
-    async fn report(&self, leaving: &Gathered, deps: &Deps, registry: &Registry) -> Result<(), String> {
-        if leaving.is_empty() {
-            return Ok(());
-        }
-        let publications = leaving.publications();
-        if !publications.is_empty() {
-            deps.broker.publish(publications).await.map_err(|error| error.to_string())?;
-        }
-        for writes in leaving.writes().chunks(CURSORS_MAX) {
-            let taken = deps.store.save_cursors(writes.to_vec()).await.map_err(|error| error.to_string())?;
-            for (write, _) in writes.iter().zip(taken).filter(|(_, taken)| !taken) {
-                let session = registry.get(&write.app, write.device).filter(|handle| handle.epoch == write.epoch);
-                session.inspect(|handle| handle.close(Close::TakenOver));
-            }
-        }
-        Ok(())
+async fn publish(leaving: &Gathered, deps: &Deps) -> Result<(), String> {
+    let publications = leaving.publications();
+    if publications.is_empty() {
+        return Ok(());
     }
+    deps.broker.publish(publications).await.map_err(|error| error.to_string())
+}
+
+async fn save(leaving: &Gathered, deps: &Deps, registry: &Registry) -> Result<(), String> {
+    for writes in leaving.writes().chunks(CURSORS_MAX) {
+        let taken = deps.store.save_cursors(writes.to_vec()).await.map_err(|error| error.to_string())?;
+        for (write, _) in writes.iter().zip(taken).filter(|(_, taken)| !taken) {
+            let session = registry.get(&write.app, write.device).filter(|handle| handle.epoch == write.epoch);
+            session.inspect(|handle| handle.close(Close::TakenOver));
+        }
+    }
+    Ok(())
 }

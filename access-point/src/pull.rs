@@ -101,7 +101,8 @@ impl Connection {
         let limit = self.session.room(Stream::Timeline).max(TIMELINE_PAGE).min(most);
         let page = self.timeline.after(self.session.mark(Stream::Timeline), limit).await?;
         for entry in &page.entries {
-            if !entry.audience.contains(self.peer.ordinal) || entry.is_cancelled() {
+            let wanted = entry.audience.contains(self.peer.ordinal) && entry.message.env == self.peer.env;
+            if !wanted || entry.is_cancelled() {
                 self.session.pass(Stream::Timeline, entry.seq);
                 continue;
             }
@@ -130,7 +131,7 @@ impl Connection {
             return false;
         }
         let now = self.site.deps.clock.now();
-        if message.is_expired(now) || message.env != self.peer.env {
+        if message.is_expired(now) {
             self.site.metrics.delivered(message.lane, Delivered::Expired);
             self.session.pass(stream, seq);
             return true;

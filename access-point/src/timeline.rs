@@ -7,9 +7,10 @@ use std::{
         Arc, OnceLock,
         atomic::{AtomicBool, Ordering},
     },
+    time::Duration,
 };
 
-use model::{AppId, Message, MessageId, Ordinals, Seq, Stream};
+use model::{AppId, Message, MessageId, Ordinals, Seq, Stream, Timestamp};
 use mqtt::{Encoded, Format, Version, wire};
 use parking_lot::{Mutex, RwLock};
 use store::{SharedStore, TimelineEntry};
@@ -21,11 +22,17 @@ const KEPT_MAX: usize = 1_000;
 /// Bytes of bodies and audiences kept of an app, however few entries that is.
 const KEPT_MAX_BYTES: usize = 16 * 1024 * 1024;
 
+/// How far back entries are read when the first device of an app comes: as long as a restart may take.
+const WARM: Duration = Duration::from_hours(1);
+
 /// Entries read at once when a timeline has grown.
 const REFRESH_PAGE: usize = 200;
 
-/// Bytes that an audience is taken for, to be safe: a bitmap of a million scattered devices.
-const AUDIENCE_BYTES: usize = 8 * 1024;
+/// Bytes that an entry is taken for besides its bodies and audience: names, properties, encoded heads.
+const ENTRY_BYTES: usize = 2 * 1024;
+
+/// A body is kept once as it came, and once in the envelope.
+const BODIES: usize = 2;
 
 /// An entry, shared by all sessions that send it.
 #[derive(Debug)]
@@ -61,7 +68,7 @@ impl Shared {
     }
 
     fn bytes(&self) -> usize {
-        self.message.payload.len() + AUDIENCE_BYTES
+        self.message.payload.len() * BODIES + self.audience.bytes_len() + ENTRY_BYTES
     }
 }
 
@@ -105,10 +112,16 @@ pub(crate) struct Timeline {
 }
 
 impl Timeline {
-    async fn open(app: &AppId, store: &SharedStore) -> Result<Self, store::Error> {
+    /// A timeline with its newest entries, up to what stands in the store now.
+    async fn open(app: &AppId, store: &SharedStore, now: Timestamp) -> Result<Self, store::Error> {
         let head = store.timeline_head(app).await?;
-        let kept = Kept { floor: head, head, entries: VecDeque::new(), bytes: 0 };
-        Ok(Self { app: app.clone(), store: store.clone(), kept: Mutex::new(kept), reading: AsyncMutex::default() })
+        // Numbers grow with time, so this is where the entries of an hour ago stand.
+        let start = Seq::ZERO.next(now - WARM).min(head);
+        let kept = Kept { floor: start, head: start, entries: VecDeque::new(), bytes: 0 };
+        let timeline =
+            Self { app: app.clone(), store: store.clone(), kept: Mutex::new(kept), reading: AsyncMutex::default() };
+        timeline.read_on(head, |_| {}).await?;
+        Ok(timeline)
     }
 
     /// The last entry that is known here.
@@ -133,20 +146,25 @@ impl Timeline {
         Ok(Page { entries: entries.into_iter().map(Shared::new).collect(), complete_to })
     }
 
-    /// Reads what was added up to `head`, which the store or a bell has told, and returns it.
-    pub(crate) async fn refresh(&self, head: Seq) -> Result<Vec<Arc<Shared>>, store::Error> {
+    /// Reads what was added up to `head`, which the store or a bell has told, and returns whom it is for.
+    pub(crate) async fn refresh(&self, head: Seq) -> Result<Ordinals, store::Error> {
+        let mut whom = Ordinals::new();
+        self.read_on(head, |entry| whom |= &entry.audience).await?;
+        Ok(whom)
+    }
+
+    async fn read_on(&self, head: Seq, mut added: impl FnMut(&Shared)) -> Result<(), store::Error> {
         let _reading = self.reading.lock().await;
-        let mut added = Vec::new();
         loop {
             let known = self.head();
             if known >= head {
-                return Ok(added);
+                return Ok(());
             }
             let page = self.store.timeline_after(&self.app, known, REFRESH_PAGE).await?;
             let complete = page.len() < REFRESH_PAGE;
             let mut kept = self.kept.lock();
             for entry in page.into_iter().map(Shared::new) {
-                added.push(entry.clone());
+                added(&entry);
                 kept.push(entry);
             }
             if complete {
@@ -168,11 +186,13 @@ impl Timeline {
 pub(crate) struct Timelines {
     store: SharedStore,
     open: RwLock<HashMap<AppId, Arc<Timeline>>>,
+    /// Held while one is opened: devices of an app come in crowds.
+    opening: AsyncMutex<()>,
 }
 
 impl Timelines {
     pub(crate) fn new(store: SharedStore) -> Self {
-        Self { store, open: RwLock::default() }
+        Self { store, open: RwLock::default(), opening: AsyncMutex::default() }
     }
 
     /// The timeline of an app, if one of its devices was ever here.
@@ -180,15 +200,14 @@ impl Timelines {
         self.open.read().get(app).cloned()
     }
 
-    /// The timeline of an app.
-    pub(crate) async fn of(&self, app: &AppId) -> Result<Arc<Timeline>, store::Error> {
+    /// Makes the timeline of an app known here. A bell that rang before was not heard: look once more after this.
+    pub(crate) async fn open(&self, app: &AppId, now: Timestamp) -> Result<Arc<Timeline>, store::Error> {
+        let _opening = self.opening.lock().await;
         if let Some(timeline) = self.get(app) {
             return Ok(timeline);
         }
-        let timeline = Arc::new(Timeline::open(app, &self.store).await?);
-        let timeline = self.open.write().entry(app.clone()).or_insert(timeline).clone();
-        // A bell that rang before the timeline could be found here was not heard.
-        timeline.refresh(self.store.timeline_head(app).await?).await?;
+        let timeline = Arc::new(Timeline::open(app, &self.store, now).await?);
+        self.open.write().insert(app.clone(), timeline.clone());
         Ok(timeline)
     }
 }

@@ -79,9 +79,14 @@ impl Ordinals {
         self
     }
 
+    /// How many bytes [`to_bytes`](Self::to_bytes) gives; about what the set takes in memory.
+    pub fn bytes_len(&self) -> usize {
+        self.0.serialized_size()
+    }
+
     /// The portable Roaring bytes.
     pub fn to_bytes(&self) -> Vec<u8> {
-        let mut bytes = Vec::with_capacity(self.0.serialized_size());
+        let mut bytes = Vec::with_capacity(self.bytes_len());
         #[expect(clippy::expect_used, reason = "writing to a Vec cannot fail")]
         self.0.serialize_into(&mut bytes).expect("writing to a Vec cannot fail");
         bytes
