@@ -114,6 +114,11 @@ impl Api {
         Self { client, base: base.trim_end_matches('/').to_owned(), key: key.to_owned() }
     }
 
+    /// The same client with connections of its own, for another runtime.
+    pub fn apart(&self) -> Self {
+        Self::new(&self.base, &self.key)
+    }
+
     /// Registers a device, or gives it another profile.
     ///
     /// # Errors
@@ -230,6 +235,14 @@ impl Api {
     pub async fn join(&self, group: GroupId, devices: &[DeviceId]) -> Result<(), Error> {
         let body = json!({ "add": devices });
         self.call(Method::POST, &format!("/v1/groups/{group}/members"), Some(&body), None).await.map(drop)
+    }
+
+    /// Posts a body of the caller's own, once, and gives the answer back as it is.
+    ///
+    /// # Errors
+    /// As every call.
+    pub async fn post(&self, path: &str, body: &Value) -> Result<Value, Error> {
+        parse(&self.call(Method::POST, path, Some(body), None).await?)
     }
 
     /// Whether the server says that it can take work.

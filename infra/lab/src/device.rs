@@ -133,7 +133,8 @@ impl Device {
     /// Follows orders until their sender is gone; then hangs up and gives the device back with all it remembers.
     pub async fn run(mut self, mut orders: watch::Receiver<Orders>) -> Self {
         let mut back_off = BACK_OFF_MIN;
-        while orders.wait_for(|orders| orders.online).await.is_ok() {
+        // `wait_for` alone takes the last value even when its sender is gone.
+        while orders.wait_for(|orders| orders.online).await.is_ok() && orders.has_changed().is_ok() {
             back_off = match self.session(&mut orders).await {
                 End::Own | End::Lost => BACK_OFF_MIN,
                 End::Refused => (back_off * 2).min(BACK_OFF_MAX),
@@ -155,4 +156,4 @@ impl Device {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -146,3 +146,55 @@ fn source(line: &Line, number: u32) -> Option<IpAddr> {
     let last = u8::try_from(number % u32::from(SOURCES)).unwrap_or(0) + 1;
     (line.server.ip() == Ipv4Addr::LOCALHOST).then(|| Ipv4Addr::new(127, 0, 0, last).into())
 }
+
+#[cfg(test)]
+mod tests {
+    use mqtt::Version;
+    use tokio::net::TcpListener;
+
+    use super::*;
+    use crate::device::tests::Wire;
+
+    struct Blind;
+
+    impl Observer for Blind {
+        fn arrived(&self, _: &Arrival<'_>) {}
+    }
+
+    fn identity(number: u32) -> Identity {
+        Identity {
+            number,
+            id: format!("dev-{number}").parse().unwrap(),
+            app: "demo".parse().unwrap(),
+            token: String::new(),
+            version: Version::V311,
+            states_after: false,
+        }
+    }
+
+    #[tokio::test]
+    async fn a_fleet_counts_who_is_connected_and_follows_orders() {
+        let patience = Duration::from_secs(10);
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let line = Line { server: listener.local_addr().unwrap(), source: None, keep_alive_s: 0 };
+        let fleet = Fleet::new((0..3).map(identity).collect(), line, Arc::new(Blind));
+        let server = tokio::spawn(async move {
+            let mut wires = Vec::new();
+            while wires.len() < 3 {
+                wires.push(Wire::accept(&listener).await.0);
+            }
+            for wire in &mut wires {
+                while wire.packet().await.is_some() {}
+            }
+        });
+        fleet.order(0..2, Orders::ONLINE);
+        fleet.wait_connected(2, patience).await.unwrap();
+        assert!(fleet.wait_connected(3, Duration::from_millis(50)).await.is_err());
+        fleet.order(0..3, Orders::ONLINE);
+        fleet.wait_connected(3, patience).await.unwrap();
+        fleet.order(1..3, Orders::default());
+        fleet.wait_connected(1, patience).await.unwrap();
+        fleet.close().await;
+        server.await.unwrap();
+    }
+}

@@ -8,7 +8,10 @@ use std::{
     fs::File,
     io::{BufRead, BufReader, BufWriter, Write},
     path::Path,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
 };
 
 use model::{Clock, DeviceId, Funnel, GroupId, MessageId, Timestamp, UserId};
@@ -127,12 +130,13 @@ pub struct Record {
 pub struct History {
     clock: Arc<dyn Clock>,
     records: Mutex<Vec<Record>>,
+    delivered: AtomicUsize,
 }
 
 impl History {
     /// An empty history whose times come from `clock`.
     pub fn new(clock: Arc<dyn Clock>) -> Self {
-        Self { clock, records: Mutex::new(Vec::new()) }
+        Self { clock, records: Mutex::default(), delivered: AtomicUsize::new(0) }
     }
 
     /// Adds an event that happens now. One record beyond the bound is kept, so that [`take`](Self::take) can tell.
@@ -154,6 +158,11 @@ impl History {
         self.len() == 0
     }
 
+    /// How many messages applications have seen so far.
+    pub fn delivered(&self) -> usize {
+        self.delivered.load(Relaxed)
+    }
+
     /// Ends the history and hands it over.
     ///
     /// # Errors
@@ -169,6 +178,7 @@ impl History {
 
 impl Observer for History {
     fn arrived(&self, arrival: &Arrival<'_>) {
+        self.delivered.fetch_add(usize::from(arrival.app), Relaxed);
         let msg = Send::name_in(arrival.payload).unwrap_or_default().to_owned();
         let op = Op::Receive {
             dev: arrival.device.clone(),

@@ -34,7 +34,7 @@ impl Observer for Seen {
 }
 
 /// The server's end of one connection.
-struct Wire {
+pub(crate) struct Wire {
     stream: TcpStream,
     version: Version,
     bytes: Vec<u8>,
@@ -42,7 +42,7 @@ struct Wire {
 
 impl Wire {
     /// Takes a connection and answers its CONNECT.
-    async fn accept(listener: &TcpListener) -> (Self, Connect) {
+    pub(crate) async fn accept(listener: &TcpListener) -> (Self, Connect) {
         let (stream, _) = timeout(PATIENCE, listener.accept()).await.unwrap().unwrap();
         let mut wire = Self { stream, version: Version::V5, bytes: Vec::new() };
         let frame = wire.frame().await.unwrap();
@@ -65,7 +65,7 @@ impl Wire {
         }
     }
 
-    async fn packet(&mut self) -> Option<Packet> {
+    pub(crate) async fn packet(&mut self) -> Option<Packet> {
         Some(wire::decode(&self.frame().await?, self.version).unwrap())
     }
 

@@ -1,0 +1,78 @@
+//! Registering the devices of a run and minting their tokens, as a product's backend would.
+
+use futures_util::{StreamExt, TryStreamExt, stream};
+use model::DeviceId;
+use mqtt::Version;
+
+use crate::{
+    Api, Error, History, Kind, Op,
+    api::{Profile, Token},
+    device::Identity,
+};
+
+/// Devices being registered at a time: enough for the store to commit them in groups.
+const UNDER_WAY: usize = 64;
+/// How long the tokens last, in seconds: longer than any run.
+const TOKEN_TTL_S: u64 = 86_400;
+/// Tries of each request.
+const TRIES: u32 = 5;
+
+/// A device to be.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// Its id.
+    pub id: DeviceId,
+    /// What is registered about it.
+    pub profile: Profile,
+    /// The version it will speak.
+    pub version: Version,
+    /// Whether it will state its position when it connects.
+    pub states_after: bool,
+}
+
+/// Registers the planned devices, in any order, and gives them back ready to connect, in theirs. `history` hears of
+/// every registration, `progress` how many are done.
+///
+/// # Errors
+/// The first one that retries did not mend.
+pub async fn enrol(
+    api: &Api,
+    plans: Vec<Plan>,
+    history: Option<&History>,
+    progress: &(dyn Fn(usize) + Sync),
+) -> Result<Vec<Identity>, Error> {
+    let numbered = (0_u32..).zip(plans);
+    let enrolled = stream::iter(numbered).map(|(number, plan)| one(api, number, plan, history));
+    let mut done = 0;
+    let counted = enrolled.buffered(UNDER_WAY).inspect_ok(|_| {
+        done += 1;
+        progress(done);
+    });
+    counted.try_collect().await
+}
+
+async fn one(api: &Api, number: u32, plan: Plan, history: Option<&History>) -> Result<Identity, Error> {
+    let Plan { id, profile, version, states_after } = plan;
+    let note = |kind| {
+        if let Some(history) = history {
+            let (user, tags) = (profile.user_id.clone(), profile.tags.clone());
+            history.record(number, kind, Op::Register { dev: id.clone(), user, tags });
+        }
+    };
+    note(Kind::Invoke);
+    retried(async || api.register(&id, &profile).await).await?;
+    note(Kind::Ok);
+    let Token { token, app } = retried(async || api.token(&id, TOKEN_TTL_S).await).await?;
+    Ok(Identity { number, id, app, token, version, states_after })
+}
+
+/// Registering and minting are safe to repeat.
+async fn retried<T>(act: impl AsyncFn() -> Result<T, Error>) -> Result<T, Error> {
+    for n in 1..TRIES {
+        match act().await {
+            Err(Error::Unavailable(_)) => tokio::time::sleep(std::time::Duration::from_millis(100) * n).await,
+            known => return known,
+        }
+    }
+    act().await
+}
