@@ -1,0 +1,158 @@
+//! `fanfare bench`: what this build does on this machine, beside the machine's own floor.
+
+use std::{env, net::SocketAddr, process::ExitCode, time::Duration};
+
+use anyhow::Context as _;
+use clap::{Args, Subcommand};
+use lab::{
+    Api,
+    bench::{Bench, FloorOptions, Options as Size, Target, floor, sink},
+    fault::{Launch, Server},
+};
+use model::Env;
+use tempfile::TempDir;
+use tokio::net::TcpListener;
+
+use crate::{admin, config::Config, wire};
+
+/// How long the server under test may take to be ready.
+const START_PATIENCE: Duration = Duration::from_secs(20);
+
+/// Packets to each socket when the floor is measured.
+const FLOOR_ROUNDS: u32 = 20;
+
+/// Broadcasts of a burst.
+const BURST: u32 = 20;
+
+#[derive(Args)]
+pub(crate) struct Options {
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(Subcommand)]
+enum What {
+    /// Connect devices at once: connections a second, CPU of each, memory of an idle one.
+    Connect(Run),
+    /// Unicasts from HTTP to the device's application.
+    Unicast(Run),
+    /// One broadcast to every device, then a burst of them; beside the bare loop on as many sockets.
+    Broadcast(Run),
+    /// Unicasts on an idle platform, then the same while broadcasts to every device follow each other.
+    Isolation(Run),
+    /// The bare loop: a small packet to each socket and its answer back.
+    Floor {
+        /// Sockets.
+        #[arg(long, default_value_t = 15_000)]
+        sockets: usize,
+    },
+    /// The far end of the bare loop.
+    #[command(hide = true)]
+    Sink {
+        /// Where the loop listens.
+        server: SocketAddr,
+        /// Sockets.
+        sockets: usize,
+    },
+}
+
+#[derive(Args, Clone, Copy)]
+struct Run {
+    /// Connected devices.
+    #[arg(long, default_value_t = 15_000)]
+    devices: u32,
+    /// Devices among which the unicasts go round.
+    #[arg(long, default_value_t = 100)]
+    probes: u32,
+    /// Unicasts a second.
+    #[arg(long, default_value_t = 500)]
+    rate: u32,
+    /// How long unicasts are sent.
+    #[arg(long, default_value_t = 10)]
+    seconds: u64,
+}
+
+/// A server of its own for a bench: a child process on throw-away data, so that its CPU can be told apart.
+struct Subject {
+    target: Target,
+    _server: Server,
+    _data: TempDir,
+}
+
+pub(crate) async fn run(options: Options, config: Config) -> anyhow::Result<ExitCode> {
+    match options.what {
+        What::Sink { server, sockets } => sink(server, sockets).await?,
+        What::Floor { sockets } => println!("{}", bare(sockets).await?),
+        What::Connect(run) => {
+            let (bench, _subject) = prepare(run, config).await?;
+            println!("{}", bench.connect().await?);
+        }
+        What::Unicast(run) => {
+            let (bench, _subject) = prepare(Run { devices: 0, ..run }, config).await?;
+            println!("{}", bench.unicast(run.rate, Duration::from_secs(run.seconds)).await?);
+        }
+        What::Broadcast(run) => {
+            let (bench, _subject) = prepare(run, config).await?;
+            println!("{}", bench.connect().await?);
+            println!("{}", bench.broadcast(1).await?);
+            println!("{}", bench.broadcast(BURST).await?);
+            bench.close().await;
+            println!("{}", bare(run.devices as usize).await?);
+        }
+        What::Isolation(run) => {
+            let (bench, _subject) = prepare(run, config).await?;
+            bench.connect().await?;
+            println!("{}", bench.isolation(run.rate, Duration::from_secs(run.seconds)).await?);
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn bare(sockets: usize) -> anyhow::Result<lab::bench::FloorReport> {
+    let sink = ["bench", "sink"].map(String::from);
+    let sink = [env::current_exe()?.display().to_string()].into_iter().chain(sink).collect();
+    Ok(floor(FloorOptions { sockets, rounds: FLOOR_ROUNDS, sink }).await?)
+}
+
+async fn prepare(run: Run, config: Config) -> anyhow::Result<(Bench, Subject)> {
+    let subject = start(config).await?;
+    let told = |what: &str, done, total| {
+        if done == total {
+            eprintln!("{what}: {total}");
+        }
+    };
+    let size = Size { devices: run.devices, probes: run.probes };
+    Ok((Bench::prepare(subject.target.clone(), size, &told).await?, subject))
+}
+
+async fn start(mut config: Config) -> anyhow::Result<Subject> {
+    let data = tempfile::tempdir().context("cannot make a folder for the bench's data")?;
+    config.data_dir = data.path().to_owned();
+    let store = wire::open_store(&config)?;
+    let key = admin::create(&store, &"bench".parse()?, Env::Live, false).await?;
+    drop(store);
+    let (http, mqtt, metrics) = (free().await?, free().await?, free().await?);
+    let setting = |name: &str, value: String| (format!("FANFARE__{name}"), value);
+    let launch = Launch {
+        program: env::current_exe()?,
+        arguments: Vec::new(),
+        environment: vec![
+            setting("DATA_DIR", data.path().display().to_string()),
+            setting("INGEST__LISTEN", http.to_string()),
+            setting("ACCESS_POINT__LISTEN", mqtt.to_string()),
+            setting("METRICS__LISTEN", metrics.to_string()),
+            setting("LOG__FILTER", "error".to_owned()),
+        ],
+        log: None,
+        patience: START_PATIENCE,
+    };
+    let api = Api::new(&format!("http://{http}"), &key);
+    let server = Server::start(&launch, &api).await?;
+    let target = Target { api, mqtt, pid: server.pid() };
+    Ok(Subject { target, _server: server, _data: data })
+}
+
+/// A free port of this machine.
+async fn free() -> anyhow::Result<SocketAddr> {
+    Ok(TcpListener::bind("127.0.0.1:0").await?.local_addr()?)
+}

@@ -1,0 +1,212 @@
+//! Settings: the built-in reference file, the operator's file, the environment; later ones win.
+//! The only place that reads flags, files and the environment for the tiers.
+
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use anyhow::{Context as _, bail, ensure};
+use config::{Environment, File, FileFormat};
+use model::NodeId;
+use serde::Deserialize;
+
+/// Every setting with its default and what it means.
+pub(crate) const REFERENCE: &str = include_str!("../fanfare.toml");
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Config {
+    pub(crate) data_dir: PathBuf,
+    pub(crate) node: NodeId,
+    /// AMQP URL; absent: embedded.
+    pub(crate) broker: Option<String>,
+    /// Redis URL; absent: embedded.
+    pub(crate) store: Option<String>,
+    shutdown_grace_s: u64,
+    pub(crate) log: Log,
+    pub(crate) metrics: Metrics,
+    pub(crate) ingest: Ingest,
+    pub(crate) dispatcher: Dispatcher,
+    pub(crate) access_point: AccessPoint,
+    pub(crate) embedded: Embedded,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Log {
+    pub(crate) format: LogFormat,
+    pub(crate) filter: String,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum LogFormat {
+    Pretty,
+    Json,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Metrics {
+    pub(crate) listen: SocketAddr,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Ingest {
+    pub(crate) listen: SocketAddr,
+    pub(crate) connections_max: usize,
+    pub(crate) requests_max: usize,
+    pub(crate) body_max_bytes: usize,
+    pub(crate) payload_max_bytes: usize,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Dispatcher {
+    pub(crate) prefetch: usize,
+    pub(crate) attempts_max: u32,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct AccessPoint {
+    pub(crate) listen: SocketAddr,
+    pub(crate) connections_max: usize,
+    pub(crate) keep_alive_s: u16,
+    pub(crate) keep_alive_min_s: u16,
+    pub(crate) keep_alive_max_s: u16,
+    pub(crate) ack_timeout_s: u64,
+    pub(crate) auto_register: bool,
+    pub(crate) sweep_s: u64,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Embedded {
+    pub(crate) queue_messages_max: u64,
+    pub(crate) queue_bytes_max: u64,
+}
+
+impl Config {
+    /// Reads and checks the settings.
+    pub(crate) fn load(file: Option<&Path>) -> anyhow::Result<Self> {
+        let mut sources = config::Config::builder().add_source(File::from_str(REFERENCE, FileFormat::Toml));
+        if let Some(file) = file {
+            ensure!(file.is_file(), "there is no configuration file {}", file.display());
+            sources = sources.add_source(File::from(file).format(FileFormat::Toml));
+        }
+        let environment = Environment::with_prefix("FANFARE").prefix_separator("__").separator("__").try_parsing(true);
+        let config: Self = sources
+            .add_source(environment)
+            .build()
+            .and_then(config::Config::try_deserialize)
+            .context("the configuration cannot be used; `fanfare config` prints the reference")?;
+        config.check()?;
+        Ok(config)
+    }
+
+    pub(crate) fn shutdown_grace(&self) -> Duration {
+        Duration::from_secs(self.shutdown_grace_s)
+    }
+
+    pub(crate) fn ingest(&self) -> ingest::Config {
+        let Ingest { connections_max, requests_max, body_max_bytes, payload_max_bytes, .. } = self.ingest;
+        ingest::Config { connections_max, requests_max, body_max_bytes, payload_max_bytes }
+    }
+
+    pub(crate) fn dispatcher(&self) -> dispatcher::Config {
+        let Dispatcher { prefetch, attempts_max } = self.dispatcher;
+        dispatcher::Config { prefetch, attempts_max }
+    }
+
+    pub(crate) fn access_point(&self) -> access_point::Config {
+        let settings = &self.access_point;
+        access_point::Config {
+            connections_max: settings.connections_max,
+            keep_alive: access_point::KeepAlive {
+                default_s: settings.keep_alive_s,
+                min_s: settings.keep_alive_min_s,
+                max_s: settings.keep_alive_max_s,
+            },
+            ack_timeout: Duration::from_secs(settings.ack_timeout_s),
+            auto_register: settings.auto_register,
+            sweep: Duration::from_secs(settings.sweep_s),
+            ..access_point::Config::new(self.node.clone())
+        }
+    }
+
+    /// Refuses values that parse but cannot work.
+    fn check(&self) -> anyhow::Result<()> {
+        let ap = &self.access_point;
+        ensure!(
+            ap.keep_alive_min_s <= ap.keep_alive_s && ap.keep_alive_s <= ap.keep_alive_max_s,
+            "access_point: keep_alive_min_s <= keep_alive_s <= keep_alive_max_s must hold"
+        );
+        for (name, value) in [
+            ("ingest.connections_max", self.ingest.connections_max),
+            ("ingest.requests_max", self.ingest.requests_max),
+            ("ingest.body_max_bytes", self.ingest.body_max_bytes),
+            ("dispatcher.prefetch", self.dispatcher.prefetch),
+            ("access_point.connections_max", ap.connections_max),
+        ] {
+            ensure!(value > 0, "{name} must be greater than 0");
+        }
+        ensure!(self.dispatcher.attempts_max > 0, "dispatcher.attempts_max must be greater than 0");
+        ensure!(ap.ack_timeout_s > 0 && ap.sweep_s > 0, "access_point: ack_timeout_s and sweep_s must be greater than 0");
+        ensure!(
+            self.ingest.payload_max_bytes <= self.ingest.body_max_bytes,
+            "ingest.payload_max_bytes must not exceed ingest.body_max_bytes"
+        );
+        for (name, url, meant) in [("broker", &self.broker, "RabbitMQ"), ("store", &self.store, "Redis")] {
+            if let Some(url) = url {
+                let scheme = url.split(':').next().unwrap_or_default();
+                bail!("{name} = \"{scheme}:…\": this build has no {meant} back end; leave {name} out to use the embedded one");
+            }
+        }
+        Ok(())
+    }
+
+    /// The listeners that people outside this machine can reach.
+    pub(crate) fn public_listeners(&self) -> Vec<(&'static str, SocketAddr)> {
+        let all = [("ingest.listen", self.ingest.listen), ("access_point.listen", self.access_point.listen)];
+        all.into_iter().filter(|(_, address)| !address.ip().is_loopback()).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn load(text: &str) -> anyhow::Result<Config> {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("fanfare.toml");
+        std::fs::write(&file, text).unwrap();
+        Config::load(Some(&file))
+    }
+
+    #[test]
+    fn the_reference_is_a_whole_configuration() {
+        let config = Config::load(None).unwrap();
+        assert_eq!(config.ingest.listen.port(), 8080);
+        assert!(config.public_listeners().is_empty());
+    }
+
+    #[test]
+    fn what_differs_is_enough_and_what_is_wrong_is_named() {
+        assert_eq!(load("[ingest]\nlisten = \"0.0.0.0:9\"").unwrap().public_listeners().len(), 1);
+        for (text, named) in [
+            ("[ingest]\nlisten = \"nowhere\"", "listen"),
+            ("[ingest]\nlistne = \"127.0.0.1:1\"", "listne"),
+            ("node = \"a b\"", "node id"),
+            ("[dispatcher]\nprefetch = 0", "dispatcher.prefetch"),
+            ("[access_point]\nkeep_alive_s = 5", "keep_alive_min_s"),
+            ("broker = \"amqp://localhost\"", "broker"),
+        ] {
+            let error = format!("{:#}", load(text).expect_err(text));
+            assert!(error.contains(named), "{text}: {error}");
+        }
+    }
+}

@@ -1,0 +1,237 @@
+//! Joins the tiers: opens the back ends, binds the listeners, starts the chosen tiers, and stops them together.
+
+use std::{net::SocketAddr, process::ExitCode, sync::Arc, time::Duration};
+
+use anyhow::{Context as _, bail};
+use broker::SharedBroker;
+use engine::Engine;
+use model::{Clock, SystemClock, sign};
+use prometheus_client::registry::Registry;
+use store::SharedStore;
+use tokio::{
+    net::{TcpListener, TcpSocket},
+    signal::unix::{SignalKind, signal},
+    task::{JoinError, JoinSet},
+    time,
+};
+use tokio_util::sync::CancellationToken;
+use tracing::{error, info, warn};
+
+use crate::{config::Config, telemetry};
+
+/// A part of Fanfare that can run alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Tier {
+    Ingest,
+    Dispatcher,
+    AccessPoint,
+    Filter,
+    Stats,
+}
+
+impl Tier {
+    pub(crate) const ALL: [Self; 5] = [Self::Ingest, Self::Dispatcher, Self::AccessPoint, Self::Filter, Self::Stats];
+}
+
+/// Connections that wait to be accepted: a storm of devices must not lose its first packets.
+const BACKLOG: u32 = 4_096;
+
+/// Descriptors beside the connections: the database's files, logs, listeners.
+const OTHER_DESCRIPTORS: usize = 900;
+
+/// The back ends that tiers meet at.
+pub(crate) struct Backends {
+    pub(crate) broker: SharedBroker,
+    pub(crate) store: SharedStore,
+}
+
+/// Opens the embedded store alone, for commands that only administer.
+pub(crate) fn open_store(config: &Config) -> anyhow::Result<SharedStore> {
+    let engine = Engine::open(&config.data_dir)?;
+    Ok(store::embedded::Embedded::open(engine)?)
+}
+
+/// Opens the back ends that the configuration names.
+pub(crate) fn open(config: &Config) -> anyhow::Result<Backends> {
+    let engine = Engine::open(&config.data_dir)
+        .with_context(|| format!("cannot open data_dir = {:?}", config.data_dir))?;
+    let limits = broker::embedded::Limits {
+        messages_max: config.embedded.queue_messages_max,
+        bytes_max: config.embedded.queue_bytes_max,
+    };
+    let broker = broker::embedded::Embedded::open(engine.clone(), Arc::new(SystemClock), limits)?;
+    Ok(Backends { broker, store: store::embedded::Embedded::open(engine)? })
+}
+
+/// Tiers that are running.
+pub(crate) struct Running {
+    /// Where products push to.
+    pub(crate) ingest: Option<SocketAddr>,
+    /// Where devices connect to.
+    pub(crate) access_point: Option<SocketAddr>,
+    tiers: JoinSet<anyhow::Result<()>>,
+    shutdown: CancellationToken,
+}
+
+impl Running {
+    fn spawn<E>(&mut self, tier: impl Future<Output = Result<(), E>> + Send + 'static)
+    where
+        anyhow::Error: From<E>,
+    {
+        self.tiers.spawn(async move { Ok(tier.await?) });
+    }
+
+    /// Waits until a tier fails, or `stop` is over; then stops all of them, for `grace` at most.
+    pub(crate) async fn until(mut self, stop: impl Future<Output = ()>, grace: Duration) -> anyhow::Result<()> {
+        let ended = tokio::select! {
+            () = stop => None,
+            ended = self.tiers.join_next() => ended,
+        };
+        self.shutdown.cancel();
+        let mut outcome = ended.map_or(Ok(()), unwrap_task);
+        let rest = async {
+            while let Some(ended) = self.tiers.join_next().await {
+                outcome = std::mem::replace(&mut outcome, Ok(())).and(unwrap_task(ended));
+            }
+        };
+        if time::timeout(grace, rest).await.is_err() {
+            warn!(grace_s = grace.as_secs(), "stopping with work in hand; it will be taken up again");
+        }
+        outcome
+    }
+}
+
+fn unwrap_task(ended: Result<anyhow::Result<()>, JoinError>) -> anyhow::Result<()> {
+    ended.context("a tier panicked")?
+}
+
+/// Starts tiers on back ends; their listeners are bound when this returns.
+pub(crate) async fn start(tiers: &[Tier], config: &Config, backends: &Backends) -> anyhow::Result<Running> {
+    let Backends { broker, store } = backends;
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let mut registry = Registry::default();
+    let shutdown = CancellationToken::new();
+    let mut running = Running { ingest: None, access_point: None, tiers: JoinSet::new(), shutdown: shutdown.clone() };
+
+    let filter_deps = filter::Deps { broker: broker.clone(), store: store.clone(), clock: clock.clone() };
+    let filter = filter::Filter::new(filter_deps, &mut registry);
+    let select = filter.select();
+    for tier in tiers {
+        let (broker, store, clock, shutdown) = (broker.clone(), store.clone(), clock.clone(), shutdown.clone());
+        match tier {
+            Tier::Filter => {}
+            Tier::Stats => {
+                let stats = stats::Stats::new(stats::Deps { broker, store, clock }, &mut registry);
+                running.spawn(stats.run(shutdown));
+            }
+            Tier::Dispatcher => {
+                let deps = dispatcher::Deps { broker, store, select: select.clone(), clock };
+                let dispatcher = dispatcher::Dispatcher::new(config.dispatcher(), deps, &mut registry);
+                running.spawn(dispatcher.run(shutdown));
+            }
+            Tier::AccessPoint => {
+                let listener = bind(config.access_point.listen, "access_point.listen")?;
+                running.access_point = Some(listener.local_addr()?);
+                let deps = access_point::Deps { broker, store, clock };
+                let access_point = access_point::AccessPoint::new(config.access_point(), deps, &mut registry);
+                running.spawn(access_point.run(listener, shutdown));
+            }
+            Tier::Ingest => {
+                let listener = bind(config.ingest.listen, "ingest.listen")?;
+                running.ingest = Some(listener.local_addr()?);
+                let (select, others) = (Some(select.clone()), axum::Router::new());
+                let deps = ingest::Deps { broker, store, clock, select, others };
+                let ingest = ingest::Ingest::new(config.ingest(), deps, &mut registry);
+                running.spawn(ingest.run(listener, shutdown));
+            }
+        }
+    }
+    if tiers.contains(&Tier::Filter) {
+        running.spawn(filter.run(shutdown.clone()));
+    }
+    let listener = bind(config.metrics.listen, "metrics.listen")?;
+    running.spawn(serve_metrics(listener, registry, shutdown));
+    Ok(running)
+}
+
+async fn serve_metrics(listener: TcpListener, registry: Registry, shutdown: CancellationToken) -> std::io::Result<()> {
+    let router = stats::router(Arc::new(registry));
+    axum::serve(listener, router).with_graceful_shutdown(shutdown.cancelled_owned()).await
+}
+
+fn bind(address: SocketAddr, setting: &str) -> anyhow::Result<TcpListener> {
+    let bind = || {
+        let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+        socket.set_reuseaddr(true)?;
+        socket.bind(address)?;
+        socket.listen(BACKLOG)
+    };
+    bind().with_context(|| format!("cannot listen on {setting} = {address}"))
+}
+
+/// Runs tiers until the process is told to stop.
+pub(crate) async fn serve(tiers: &[Tier], config: Config) -> anyhow::Result<ExitCode> {
+    telemetry::start(&config.log)?;
+    raise_descriptor_limit(&config);
+    let backends = open(&config)?;
+    guard(&config, &backends.store).await?;
+    if tiers.len() < Tier::ALL.len() {
+        warn!("the embedded back ends serve this process only: what these tiers hand on waits until the others run here");
+    }
+    let running = start(tiers, &config, &backends).await?;
+    info!(
+        node = %config.node, version = env!("CARGO_PKG_VERSION"),
+        ingest = running.ingest.map(tracing::field::display), access_point = running.access_point.map(tracing::field::display),
+        "serving"
+    );
+    running.until(told_to_stop(), config.shutdown_grace()).await?;
+    info!("stopped");
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Refuses to open a public listener that nobody could have a key for.
+async fn guard(config: &Config, store: &SharedStore) -> anyhow::Result<()> {
+    let apps = store.apps().await?;
+    let weak = apps.iter().find(|app| app.device_secret.len() < sign::DEVICE_SECRET_MIN_CHARS);
+    if let Some(app) = weak {
+        bail!("the device secret of app {} is shorter than {} characters", app.id, sign::DEVICE_SECRET_MIN_CHARS);
+    }
+    let mut keys = 0;
+    for app in &apps {
+        keys += store.keys(&app.id).await?.len();
+    }
+    let public = config.public_listeners();
+    if let (Some((name, address)), 0) = (public.first(), keys) {
+        bail!("{name} = {address} can be reached from other machines, but no app has a key: run `fanfare app create NAME` first");
+    }
+    if keys == 0 {
+        warn!("no app has a key yet: stop, run `fanfare app create NAME`, and start again");
+    }
+    Ok(())
+}
+
+/// Every connection takes a descriptor; a few more are for the database.
+pub(crate) fn raise_descriptor_limit(config: &Config) {
+    let wanted = (config.access_point.connections_max + config.ingest.connections_max + OTHER_DESCRIPTORS) as u64;
+    match rlimit::increase_nofile_limit(wanted) {
+        Ok(limit) if limit < wanted => warn!(limit, wanted, "fewer descriptors than connections; some will be refused"),
+        Ok(_) => {}
+        Err(error) => warn!(%error, "cannot raise the descriptor limit"),
+    }
+}
+
+/// Ends when the process is told to stop, by SIGTERM or from the keyboard.
+pub(crate) async fn told_to_stop() {
+    match signal(SignalKind::terminate()) {
+        Ok(mut terminate) => {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = tokio::signal::ctrl_c() => {}
+            }
+        }
+        Err(error) => {
+            error!(%error, "cannot hear SIGTERM");
+            drop(tokio::signal::ctrl_c().await);
+        }
+    }
+}
