@@ -1,0 +1,47 @@
+//! Things to put into a store.
+
+use std::{sync::Arc, time::Duration};
+
+use model::{AppId, Env, Lane, Message, MessageId, Ordinal, Ordinals, Priority, Timestamp, TraceParent};
+use store::{InboxAppend, TimelineAppend};
+
+pub(crate) const NOW: Timestamp = Timestamp::from_millis(1_800_000_000_000);
+
+pub(crate) fn app() -> AppId {
+    "demo".parse().unwrap()
+}
+
+pub(crate) fn later(millis: u64) -> Timestamp {
+    NOW + Duration::from_millis(millis)
+}
+
+pub(crate) fn set(ordinals: impl IntoIterator<Item = u32>) -> Ordinals {
+    ordinals.into_iter().map(Ordinal).collect()
+}
+
+/// The `n`-th message, of 200 bytes, good for an hour.
+pub(crate) fn message(n: u32) -> Message {
+    Message {
+        id: MessageId::new(NOW, n.into()),
+        app: app(),
+        env: Env::Live,
+        lane: Lane::Unicast,
+        kind: "news".into(),
+        payload: vec![b'x'; 200].into(),
+        content_type: "text/plain".into(),
+        created_at: NOW,
+        expires_at: NOW + Duration::from_hours(1),
+        priority: Priority::Normal,
+        collapse_key: None,
+        metadata: [].into(),
+        trace: TraceParent::start(u128::from(n) + 1, 1),
+    }
+}
+
+pub(crate) fn to_inboxes(message: Message, devices: Ordinals) -> InboxAppend {
+    InboxAppend { message: Arc::new(message), devices }
+}
+
+pub(crate) fn to_timeline(message: Message, audience: Ordinals) -> TimelineAppend {
+    TimelineAppend { message: Arc::new(message), audience }
+}
