@@ -13,9 +13,9 @@ use crate::{Site, close::Close, registry::Handle};
 const RETRY_PAUSE: Duration = Duration::from_secs(1);
 
 /// Sessions woken at once by a timeline; then others get their turn, so that a broadcast does not hold up unicasts.
-const WOKEN_MAX: usize = 64;
+const WOKEN_MAX: usize = 32;
 
-/// Pause between two such groups: at most about 30,000 sessions a second, what one core can serve.
+/// Pause between two such groups: at most about 15,000 sessions a second, half of what one core can serve.
 const WAKING_PAUSE: Duration = Duration::from_millis(2);
 
 /// Hears the bells of one lane, for as long as there is a broker.

@@ -28,6 +28,8 @@ pub(crate) struct Bench {
     pub(crate) address: SocketAddr,
     pub(crate) metrics: Registry,
     config: Config,
+    /// The broker as the access point sees it.
+    given: SharedBroker,
     shutdown: CancellationToken,
     running: Mutex<Option<JoinHandle<()>>>,
     _dir: tempfile::TempDir,
@@ -40,6 +42,11 @@ pub(crate) fn config() -> Config {
 
 impl Bench {
     pub(crate) async fn start(config: Config) -> Self {
+        Self::start_on(config, |broker| broker).await
+    }
+
+    /// Starts an access point that sees the broker through `give`.
+    pub(crate) async fn start_on(config: Config, give: impl FnOnce(SharedBroker) -> SharedBroker) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let engine = Engine::open(dir.path()).unwrap();
         let limits = broker::embedded::Limits::default();
@@ -55,6 +62,7 @@ impl Bench {
         store.create_app(app).await.unwrap();
         let mut bench = Self {
             app: "demo".parse().unwrap(),
+            given: give(broker.clone()),
             broker,
             store,
             address: SocketAddr::from(([127, 0, 0, 1], 0)),
@@ -98,7 +106,7 @@ impl Bench {
     }
 
     fn deps(&self) -> Deps {
-        Deps { broker: self.broker.clone(), store: self.store.clone(), clock: Arc::new(SystemClock) }
+        Deps { broker: self.given.clone(), store: self.store.clone(), clock: Arc::new(SystemClock) }
     }
 
     pub(crate) async fn stop(&self) {

@@ -1,7 +1,8 @@
 //! What is pending reaches the device, once, in order, and only while it should.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
+use broker::contract::Flaky;
 use model::{Bell, Funnel, Lane, Ordinal, Seq};
 use mqtt::{Packet, Reason, Version, packet::Connect};
 
@@ -256,14 +257,14 @@ async fn a_bell_that_is_lost_costs_no_more_than_a_sweep() {
     let device = bench.register("dev").await;
     let mut client = Client::open(&bench, "dev").await;
     let silent = |message| store::InboxAppend {
-        message: std::sync::Arc::new(message),
+        message: Arc::new(message),
         devices: [device].into_iter().collect::<model::Ordinals>(),
     };
     let append = silent(bench.message(Lane::Unicast, 5));
     bench.store.append_inbox(vec![append], bench.now()).await.unwrap();
     assert_eq!(number(&client.take().await), 5);
     let append = store::TimelineAppend {
-        message: std::sync::Arc::new(bench.message(Lane::Broadcast, 6)),
+        message: Arc::new(bench.message(Lane::Broadcast, 6)),
         audience: [device].into_iter().collect(),
     };
     bench.store.append_timeline(vec![append], bench.now()).await.unwrap();
@@ -294,4 +295,21 @@ async fn entries_for_others_are_passed_and_cost_no_packet() {
     bench.broadcast(&[device], 50..51).await;
     assert_eq!(number(&client.take().await), 50);
     client.hears_nothing().await;
+}
+
+#[tokio::test]
+async fn receipts_that_the_broker_does_not_take_at_once_are_told_in_the_end() {
+    let bench = Bench::start_on(config(), |broker| Arc::new(Flaky::new(broker, 2))).await;
+    let device = bench.register("dev").await;
+    let mut client = Client::open(&bench, "dev").await;
+    let mut ids = Vec::new();
+    for n in 0..6 {
+        ids.push(bench.unicast(device, n).await);
+        client.take().await;
+        bench.caught_up(device).await;
+    }
+    for id in ids {
+        let funnel = funnel(&bench, &bench.tally(id).await);
+        assert_eq!((funnel.acked, funnel.pending), (1, 0));
+    }
 }

@@ -1,6 +1,8 @@
 //! What devices send up is kept before it is acked, and nothing else is taken.
 
-use broker::Delivery;
+use std::sync::Arc;
+
+use broker::{Delivery, contract::Flaky};
 use model::{Queue, Report, Uplink, record::Record as _};
 use mqtt::{Packet, Reason, Version, packet::Publish};
 
@@ -75,4 +77,19 @@ async fn many_uplinks_in_one_segment_are_all_acked() {
         bench.broker.depth(Queue::Uplink).await.unwrap().ready == 20
     })
     .await;
+}
+
+#[tokio::test]
+async fn an_uplink_is_never_acked_as_taken_when_the_broker_has_not_confirmed_it() {
+    let bench = Bench::start_on(config(), |broker| Arc::new(Flaky::new(broker, 2))).await;
+    let mut client = Client::open(&bench, "dev").await;
+    let mut taken = 0;
+    for _ in 0..10 {
+        match client.publish("push/demo/up/order", "{}").await {
+            Reason::SUCCESS => taken += 1,
+            reason => assert_eq!(reason, Reason::IMPLEMENTATION),
+        }
+    }
+    assert_eq!(taken, 5);
+    assert!(bench.broker.depth(Queue::Uplink).await.unwrap().ready >= taken);
 }
