@@ -109,8 +109,10 @@ pub fn check(records: &[Record]) -> Verdict {
     let mut verdict = Verdict::default();
     let mut deliveries = Deliveries::new(&roll, &sends);
     for (at, record) in records.iter().enumerate() {
-        if let Op::Receive { .. } = record.op {
-            deliveries.receive(at, record, &mut verdict);
+        match &record.op {
+            Op::Receive { .. } => deliveries.receive(at, record, &mut verdict),
+            Op::State { dev, after } => deliveries.state(dev, *after),
+            _ => {}
         }
     }
     count_messages(&sends, &deliveries, &mut verdict);

@@ -8,7 +8,7 @@ mod session;
 
 use std::{net::IpAddr, net::SocketAddr, num::NonZeroU32, sync::Arc, time::Duration};
 
-use model::{AppId, DeviceId};
+use model::{AppId, DeviceId, Position};
 use mqtt::{Reason, Version};
 use tokio::sync::{Semaphore, watch};
 
@@ -88,6 +88,9 @@ pub trait Observer: Send + Sync {
 
     /// The server took a device's CONNECT.
     fn connected(&self, _number: u32) {}
+
+    /// The server took a CONNECT that stated this position: the device has everything up to it.
+    fn stated(&self, _number: u32, _device: &DeviceId, _after: Position) {}
 
     /// A connection that [`connected`](Self::connected) told of is over.
     fn disconnected(&self, _number: u32) {}

@@ -10,6 +10,7 @@ use std::{
     time::Duration,
 };
 
+use model::{DeviceId, Position};
 use mqtt::Reason;
 use tokio::{
     sync::{Semaphore, watch},
@@ -46,6 +47,10 @@ impl Observer for Counted {
     fn connected(&self, number: u32) {
         self.connected.fetch_add(1, Relaxed);
         self.inner.connected(number);
+    }
+
+    fn stated(&self, number: u32, device: &DeviceId, after: Position) {
+        self.inner.stated(number, device, after);
     }
 
     fn disconnected(&self, number: u32) {

@@ -14,7 +14,7 @@ use std::{
     },
 };
 
-use model::{Clock, DeviceId, Funnel, GroupId, MessageId, Timestamp, UserId};
+use model::{Clock, DeviceId, Funnel, GroupId, MessageId, Position, Timestamp, UserId};
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
@@ -96,6 +96,13 @@ pub enum Op {
         app: bool,
         /// Whether the device answered with a PUBACK.
         acked: bool,
+    },
+    /// A device told the platform, which took it, that it has everything up to a position: an ack of all that.
+    State {
+        /// The device.
+        dev: DeviceId,
+        /// The greatest numbers it had received.
+        after: Position,
     },
     /// A device has been connected and idle long enough to have everything there is for it.
     Synced {
@@ -191,6 +198,10 @@ impl Observer for History {
             acked: arrival.acked,
         };
         self.record(arrival.number, Kind::Ok, op);
+    }
+
+    fn stated(&self, number: u32, device: &DeviceId, after: Position) {
+        self.record(number, Kind::Ok, Op::State { dev: device.clone(), after });
     }
 }
 

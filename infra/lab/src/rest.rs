@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use futures_util::{StreamExt, stream};
-use model::{DeviceId, Funnel};
+use model::{DeviceId, Funnel, Status};
 use tokio::time::{Instant, sleep};
 
-use crate::{Api, Error, History, Kind, Op, sender::Sent};
+use crate::{Api, Error, History, Kind, Op, api::Report, sender::Sent};
 
 /// Messages asked about at a time.
 const UNDER_WAY: usize = 16;
@@ -15,7 +15,7 @@ const ASK_EVERY: Duration = Duration::from_millis(200);
 /// Nothing must have happened for so long, so that what comes too often has time to come.
 const SILENCE: Duration = Duration::from_secs(1);
 
-/// Waits until every message's funnel balances with nothing pending and no device has received anything for a second,
+/// Waits until every message is over, its funnel balanced with nothing pending, and no device has received anything for a second,
 /// or until `patience` ends; then records that `devices` had time to sync, and every funnel. `progress` hears how many
 /// messages are at rest.
 ///
@@ -30,20 +30,20 @@ pub async fn rest(
     progress: &(dyn Fn(usize) + Sync),
 ) -> Result<Vec<(Sent, Funnel)>, Error> {
     let deadline = Instant::now() + patience;
-    let mut funnels: Vec<Option<Funnel>> = vec![None; sent.len()];
+    let mut reports: Vec<Option<Report>> = vec![None; sent.len()];
     loop {
-        let is_open = |&n: &usize| funnels[n].is_none_or(|funnel| !is_at_rest(&funnel));
+        let is_open = |&n: &usize| reports[n].is_none_or(|report| !is_at_rest(&report));
         let open: Vec<_> = (0..sent.len()).filter(is_open).collect();
         let asked = stream::iter(open).map(async |n| (n, api.message(sent[n].id).await));
         let mut asked = std::pin::pin!(asked.buffer_unordered(UNDER_WAY));
         while let Some((n, report)) = asked.next().await {
             match report {
-                Ok(report) => funnels[n] = Some(report.stats),
+                Ok(report) => reports[n] = Some(report),
                 Err(Error::Unavailable(_)) if Instant::now() < deadline => {}
                 Err(error) => return Err(error),
             }
         }
-        let resting = funnels.iter().flatten().filter(|funnel| is_at_rest(funnel)).count();
+        let resting = reports.iter().flatten().filter(|report| is_at_rest(report)).count();
         progress(resting);
         if resting == sent.len() || Instant::now() >= deadline {
             break;
@@ -55,16 +55,18 @@ pub async fn rest(
         history.record(0, Kind::Ok, Op::Synced { dev: dev.clone() });
     }
     let mut told = Vec::new();
-    for (sent, funnel) in sent.iter().zip(funnels) {
-        let funnel = funnel.ok_or_else(|| Error::unavailable("no_funnel", &sent.msg))?;
+    for (sent, report) in sent.iter().zip(reports) {
+        let funnel = report.ok_or_else(|| Error::unavailable("no_funnel", &sent.msg))?.stats;
         history.record(0, Kind::Ok, Op::Funnel { msg: sent.msg.clone(), funnel });
         told.push((sent.clone(), funnel));
     }
     Ok(told)
 }
 
-fn is_at_rest(funnel: &Funnel) -> bool {
-    funnel.balances() && funnel.pending == 0
+/// A message that is not dispatched yet has nothing pending either.
+fn is_at_rest(report: &Report) -> bool {
+    let over = !matches!(report.status, Status::Queued | Status::Delivering);
+    over && report.stats.balances() && report.stats.pending == 0
 }
 
 async fn wait_for_silence(history: &History, deadline: Instant) {

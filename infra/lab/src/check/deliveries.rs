@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use model::{Seq, Stream};
+use model::{DeviceId, Position, Seq, Stream};
 use roaring::RoaringBitmap;
 
 use super::{
@@ -39,6 +39,8 @@ struct Stand {
     /// The present connection, and what came on it.
     link: u32,
     wire: Greatest,
+    /// What came and was not acked.
+    unacked: Vec<(usize, Place)>,
 }
 
 /// Who has what.
@@ -65,9 +67,18 @@ impl<'a> Deliveries<'a> {
         &self.seen[message]
     }
 
-    /// Devices that acked a message at least once.
+    /// Devices that acked a message at least once, or stated a position at or behind it.
     pub(super) fn acked(&self, message: usize) -> &RoaringBitmap {
         &self.acked[message]
+    }
+
+    /// A device states what it has, which acks all of it.
+    pub(super) fn state(&mut self, device: &DeviceId, after: Position) {
+        let Some(device) = self.roll.number(device) else { return };
+        let is_covered = |(_, place): &mut (usize, Place)| place.seq <= after.get(place.stream);
+        for (message, _) in self.stands[device as usize].unacked.extract_if(.., is_covered) {
+            self.acked[message].insert(device);
+        }
     }
 
     /// Judges one reception, which stands `at` this place of the history.
@@ -94,6 +105,8 @@ impl<'a> Deliveries<'a> {
         self.judge_wire(device, message, *link, *seq, verdict);
         if *acked {
             self.acked[message].insert(device);
+        } else {
+            self.stands[device as usize].unacked.push((message, *seq));
         }
         if *app {
             self.judge_app(device, message, *seq, verdict);

@@ -53,7 +53,7 @@ impl<'a> Roll<'a> {
                 Op::Unregister { dev } => roll.member(dev).unregistered = true,
                 Op::Join { group, devs } => devs.iter().for_each(|dev| roll.join(at, record.kind, *group, dev)),
                 Op::Synced { dev } => roll.member(dev).synced.push(record.t),
-                Op::Send { .. } | Op::Cancel { .. } | Op::Receive { .. } | Op::Funnel { .. } => {}
+                Op::Send { .. } | Op::Cancel { .. } | Op::Receive { .. } | Op::State { .. } | Op::Funnel { .. } => {}
             }
         }
         roll

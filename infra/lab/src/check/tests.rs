@@ -332,6 +332,24 @@ fn a_funnel_that_says_something_else_than_the_devices_does_not_match() {
 }
 
 #[test]
+fn what_was_neither_acked_nor_stated_is_not_acked() {
+    let told = |after: Option<&str>| {
+        let mut story = story();
+        let (msg, id, seq) = ("one".to_owned(), id("one"), "i5".parse().unwrap());
+        let (dup, app, acked) = (false, true, false);
+        story.sent("one", one()).tell(Kind::Ok, Op::Receive { dev: dev(0), link: 1, msg, id, seq, dup, app, acked });
+        if let Some(after) = after {
+            story.tell(Kind::Ok, Op::State { dev: dev(0), after: after.parse().unwrap() });
+        }
+        story.synced().funnel("one", 1, 1, 0);
+        story
+    };
+    told(None).breaks(|verdict| verdict.funnel_mismatch);
+    told(Some("i4.t9")).breaks(|verdict| verdict.funnel_mismatch);
+    assert!(told(Some("i5.t0")).verdict().holds());
+}
+
+#[test]
 fn only_devices_that_stay_away_may_be_pending() {
     let mut away = story();
     away.sent("one", one()).funnel("one", 1, 0, 1);

@@ -2,6 +2,7 @@
 
 use std::{collections::VecDeque, io, pin::pin, time::Duration};
 
+use model::Position;
 use mqtt::{
     Packet, Reason, Version,
     packet::{ConnAck, Connect, Disconnect, PubAck, Publish},
@@ -46,6 +47,8 @@ struct Session {
     /// Between two PINGREQs; `None` until CONNACK and when there is no keep alive.
     ping_every: Option<Duration>,
     open: bool,
+    /// What the device had received when it connected.
+    stated: Position,
     pong_missing: bool,
     /// The server said why it closes, or why it does not open.
     refused: Option<Reason>,
@@ -57,6 +60,7 @@ impl Device {
         let permit = self.connecting.clone().acquire_owned().await;
         let Ok(Ok(stream)) = timeout(OPEN_TIMEOUT, self.open_socket()).await else { return End::Refused };
         let mut session = Session::new(stream, self.identity.version, orders.borrow_and_update().faults);
+        session.stated = self.received.position();
         self.links += 1;
         let mut permit = Some(permit);
         let started = session.link.push(&Packet::Connect(Box::new(self.connect()))).and_then(|()| session.link.flush());
@@ -149,6 +153,9 @@ impl Device {
         session.ping_every = (keep_alive_s > 0).then(|| Duration::from_secs(keep_alive_s.into()).mul_f32(0.8));
         session.timers.next = Instant::now() + session.ping_every.unwrap_or(NEVER);
         self.observer.connected(self.identity.number);
+        if self.identity.states_after {
+            self.observer.stated(self.identity.number, &self.identity.id, session.stated);
+        }
     }
 
     /// The client rule: the application sees what is new, and everything is acked.
@@ -183,7 +190,8 @@ impl Session {
         let cut = cut_at(now, &faults);
         let timers = Timers { next: now + OPEN_TIMEOUT, cut, late: VecDeque::new() };
         let link = Link::new(stream, version);
-        Self { link, timers, faults, ping_every: None, open: false, pong_missing: false, refused: None }
+        let stated = Position::default();
+        Self { link, timers, faults, ping_every: None, open: false, stated, pong_missing: false, refused: None }
     }
 
     fn ordered(&mut self, orders: Option<Orders>) -> Option<End> {
