@@ -3,7 +3,7 @@
 //! A batch is one step of the engine's next group, whatever queues it goes to, and is confirmed when the group is on
 //! disk. Its messages then join the part of their queue that is in memory, from which the queue's own task hands them
 //! to consumers; what does not fit there is read back when its turn comes. Acks are gathered and go with a later
-//! group. After a crash, what had been handed out is suspected of it: see [`supply`](self) and the trait's promise.
+//! group. After a crash, what had been handed out is suspected of it, and handed out again with care.
 
 mod bells;
 mod consumers;

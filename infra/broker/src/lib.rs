@@ -1,7 +1,7 @@
 //! The broker: durable queues between the tiers, and bells to access points.
 //!
 //! [`Broker`] has exactly two implementations, chosen by URL: [`embedded`] (durable, in `data_dir`) and RabbitMQ. What
-//! it promises stands in the doc comments below and is repeated, one test a promise, in [`contract`], which both
+//! it promises stands in the doc comments below and is repeated, one test a promise, in `contract`, which both
 //! implementations run.
 
 #[cfg(feature = "contract")]

@@ -46,7 +46,7 @@ pub async fn what_was_acked_is_not_handed_out_again(fixture: &mut impl Fixture) 
     broker.publish(numbers(queue, 0..10)).await.unwrap();
     let mut consumer = broker.consume(queue, 10).await.unwrap();
     let taken = take(&mut consumer, 10).await;
-    taken.into_iter().filter(|delivery| number(delivery) % 2 == 0).for_each(|delivery| delivery.ack());
+    taken.into_iter().filter(|delivery| number(delivery).is_multiple_of(2)).for_each(|delivery| delivery.ack());
     drop((consumer, broker));
     fixture.end(End::Closed).await;
     let broker = fixture.open().await;

@@ -92,7 +92,7 @@ impl Queue {
         let value = self.shared.spaces.messages.get(key)?;
         let value = value.ok_or_else(|| Error::Corrupt(format!("message {seq} of queue {} is missing", self.name)))?;
         let (_, body) = key::decode_message(&value)?;
-        self.state.lock().supply.counted(Message { seq, body });
+        self.state.lock().supply.counted(Message { seq, body }, attempt);
         Ok(())
     }
 }

@@ -29,15 +29,11 @@ pub(super) enum Next {
 }
 
 #[derive(Debug)]
-struct Suspect {
-    attempt: u32,
-    /// There once this attempt has been counted.
-    counted: Option<Message>,
-}
-
-#[derive(Debug)]
 pub(super) struct Supply {
-    suspects: BTreeMap<u64, Suspect>,
+    /// The number of the attempt that is each one's next.
+    suspects: BTreeMap<u64, u32>,
+    /// The suspect whose next attempt is counted. It goes before any other, or a kill would have it counted in vain.
+    counted: Option<(Message, u32)>,
     /// The suspect that is out.
     on_trial: Option<u64>,
     window: Window,
@@ -48,19 +44,18 @@ pub(super) struct Supply {
 impl Supply {
     /// The supply of a queue whose messages after `mark`, before `end`, were never handed out.
     pub(super) fn new(mark: u64, end: u64) -> Self {
-        Self { suspects: BTreeMap::new(), on_trial: None, window: Window::new(mark + 1, end), mark }
+        let window = Window::new(mark + 1, end);
+        Self { suspects: BTreeMap::new(), counted: None, on_trial: None, window, mark }
     }
 
     /// Adds a message that may have been handed out before; its next time will be number `attempt`.
     pub(super) fn suspect(&mut self, seq: u64, attempt: u32) {
-        self.suspects.insert(seq, Suspect { attempt, counted: None });
+        self.suspects.insert(seq, attempt);
     }
 
-    /// The attempt of this suspect is durable.
-    pub(super) fn counted(&mut self, message: Message) {
-        if let Some(suspect) = self.suspects.get_mut(&message.seq) {
-            suspect.counted = Some(message);
-        }
+    /// This attempt of a suspect is durable.
+    pub(super) fn counted(&mut self, message: Message, attempt: u32) {
+        self.counted = Some((message, attempt));
     }
 
     /// The mark is durable.
@@ -82,14 +77,13 @@ impl Supply {
 
     /// Takes the next message and the number of its attempt, or says what it takes first.
     pub(super) fn take(&mut self) -> Result<(Message, u32), Next> {
-        if let Some(mut first) = self.suspects.first_entry() {
+        if let Some((&seq, &attempt)) = self.suspects.first_key_value() {
             if self.on_trial.is_some() {
                 return Err(Next::Wait);
             }
-            let (seq, attempt) = (*first.key(), first.get().attempt);
-            let message = first.get_mut().counted.take().ok_or(Next::Count { seq, attempt })?;
-            first.remove();
-            self.on_trial = Some(seq);
+            let (message, attempt) = self.counted.take().ok_or(Next::Count { seq, attempt })?;
+            self.suspects.remove(&message.seq);
+            self.on_trial = Some(message.seq);
             return Ok((message, attempt));
         }
         match self.window.first() {
@@ -120,5 +114,57 @@ impl Supply {
     #[cfg(test)]
     pub(super) fn window(&self) -> &Window {
         &self.window
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+
+    fn message(seq: u64) -> Message {
+        Message { seq, body: Bytes::new() }
+    }
+
+    /// What is next: the message and its attempt, or what it takes.
+    fn next(supply: &mut Supply) -> Result<(u64, u32), Next> {
+        supply.take().map(|(message, attempt)| (message.seq, attempt))
+    }
+
+    #[test]
+    fn suspects_are_counted_and_go_first_and_one_at_a_time() {
+        let mut supply = Supply::new(10, 13);
+        supply.suspect(7, 2);
+        supply.suspect(3, 4);
+        assert_eq!(next(&mut supply), Err(Next::Count { seq: 3, attempt: 4 }));
+        supply.suspect(1, 2);
+        supply.counted(message(3), 4);
+        assert_eq!(next(&mut supply), Ok((3, 4)), "what is counted goes, whoever else has come");
+        assert_eq!(next(&mut supply), Err(Next::Wait));
+        supply.returned(3);
+        for seq in [1, 7] {
+            assert_eq!(next(&mut supply), Err(Next::Count { seq, attempt: 2 }));
+            supply.counted(message(seq), 2);
+            assert_eq!(next(&mut supply), Ok((seq, 2)));
+            if seq == 1 {
+                supply.returned(1);
+            }
+        }
+        assert_eq!(next(&mut supply), Err(Next::Refill(11)), "others flow while the last suspect is out");
+    }
+
+    #[test]
+    fn nothing_goes_past_the_mark() {
+        let mut supply = Supply::new(0, 1);
+        supply.published((1..=3).map(message).collect());
+        assert_eq!(next(&mut supply), Err(Next::Mark(1)));
+        supply.marked(2);
+        assert_eq!((next(&mut supply), next(&mut supply)), (Ok((1, 1)), Ok((2, 1))));
+        assert_eq!(next(&mut supply), Err(Next::Mark(3)));
+        supply.marked(258);
+        assert_eq!(next(&mut supply), Ok((3, 1)));
+        assert_eq!(next(&mut supply), Err(Next::Wait));
+        assert_eq!((supply.lowest(), supply.taken()), (4, 3));
     }
 }

@@ -1,0 +1,71 @@
+//! How many messages go through, from confirm to ack, and how long a confirm takes. Run by hand:
+//! `cargo test --release -p broker --test it -- --ignored --nocapture throughput`
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use broker::{
+    Publication, SharedBroker,
+    embedded::{Embedded, Limits},
+};
+use bytes::Bytes;
+use engine::Engine;
+use model::{Lane, Queue, Shard, SystemClock};
+use tokio::task::JoinSet;
+
+const PUBLISHERS: usize = 64;
+const LASTS: Duration = Duration::from_secs(5);
+const BODY_BYTES: usize = 200;
+
+fn queue(place: usize) -> Queue {
+    let shards: Vec<Shard> = Shard::all().collect();
+    Queue::Push(Lane::Unicast, shards[place % shards.len()])
+}
+
+/// Publishes one message after the other, and returns how long each confirm took.
+async fn publish(broker: SharedBroker, queue: Queue) -> Vec<Duration> {
+    let (body, begin) = (Bytes::from(vec![b'x'; BODY_BYTES]), Instant::now());
+    let mut took = Vec::new();
+    while begin.elapsed() < LASTS {
+        let start = Instant::now();
+        broker.publish(vec![Publication { queue, body: body.clone() }]).await.unwrap();
+        took.push(start.elapsed());
+    }
+    took
+}
+
+/// Acks all that comes, and returns how much that was and how long it took.
+async fn consume(broker: SharedBroker, queue: Queue) -> usize {
+    let mut consumer = broker.consume(queue, 1_000).await.unwrap();
+    let mut acked = 0;
+    loop {
+        match tokio::time::timeout(Duration::from_secs(1), consumer.next(1_000)).await {
+            Err(_) => return acked,
+            Ok(batch) => {
+                acked += batch.len();
+                batch.into_iter().for_each(|delivery| delivery.ack());
+            }
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "a measurement, to be run alone and optimised"]
+async fn throughput() {
+    let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    let engine = Engine::open(dir.path()).unwrap();
+    let broker = Embedded::open(engine, Arc::new(SystemClock), Limits::default()).unwrap();
+    let consumers: JoinSet<usize> = (0..4).map(|place| consume(broker.clone(), queue(place))).collect();
+    let publishers: JoinSet<_> = (0..PUBLISHERS).map(|place| publish(broker.clone(), queue(place))).collect();
+    let mut took = publishers.join_all().await.concat();
+    took.sort_unstable();
+    let acked: usize = consumers.join_all().await.into_iter().sum();
+    assert_eq!(acked, took.len());
+    broker.close().await.unwrap();
+    let rate = took.len() as f64 / LASTS.as_secs_f64();
+    let at = |per_mille: usize| took[took.len() * per_mille / 1_000];
+    println!("{rate:.0} messages/s published, taken and acked by {PUBLISHERS} publishers");
+    println!("confirm p50 {:?}, p99 {:?}, p99.9 {:?}", at(500), at(990), at(999));
+}
