@@ -4,6 +4,9 @@
 use serde::{Serialize, de::DeserializeOwned};
 use thiserror::Error;
 
+/// Room for most records, so that writing one does not move it again and again.
+const USUAL_BYTES: usize = 512;
+
 /// Why bytes could not be read.
 #[derive(Debug, Error)]
 pub enum Unreadable {
@@ -22,7 +25,8 @@ pub trait Record: Serialize + DeserializeOwned {
 
     /// The bytes, version first.
     fn encode(&self) -> Vec<u8> {
-        let mut bytes = vec![Self::VERSION];
+        let mut bytes = Vec::with_capacity(USUAL_BYTES);
+        bytes.push(Self::VERSION);
         #[expect(clippy::expect_used, reason = "our types are maps of plain values, and a Vec takes any bytes")]
         rmp_serde::encode::write_named(&mut bytes, self).expect("plain values always encode");
         bytes
