@@ -40,18 +40,19 @@ struct Item {
     collapse_key: Option<String>,
 }
 
-/// An entry without the names of its fields, which would be half of it.
-type Packed = (Seq, MessageId, Timestamp, Option<String>);
+/// An entry as it is written: without the names of its fields, the id as its 16 bytes. An inbox is rewritten with every
+/// change.
+type Packed = (Seq, u128, Timestamp, Option<String>);
 
 impl From<Packed> for Item {
     fn from((seq, message, expires_at, collapse_key): Packed) -> Self {
-        Self { seq, message, expires_at, collapse_key }
+        Self { seq, message: MessageId::from_bytes(message.to_be_bytes()), expires_at, collapse_key }
     }
 }
 
 impl From<Item> for Packed {
-    fn from(item: Item) -> Self {
-        (item.seq, item.message, item.expires_at, item.collapse_key)
+    fn from(Item { seq, message, expires_at, collapse_key }: Item) -> Self {
+        (seq, u128::from_be_bytes(message.to_bytes()), expires_at, collapse_key)
     }
 }
 
