@@ -127,6 +127,7 @@ impl Drop for Embedded {
 #[async_trait]
 impl Broker for Embedded {
     async fn publish(&self, batch: Vec<Publication>) -> Result<(), Error> {
+        self.engine.room()?;
         let mut bodies: BTreeMap<model::Queue, Vec<Bytes>> = BTreeMap::new();
         for Publication { queue, body } in batch {
             bodies.entry(queue).or_default().push(body);

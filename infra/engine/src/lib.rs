@@ -10,7 +10,7 @@ mod journal;
 
 use std::{
     ops::{Bound, RangeBounds},
-    path::Path,
+    path::{Path, PathBuf},
     sync::Arc,
 };
 
@@ -25,6 +25,9 @@ const JOURNAL_MAX_BYTES: u64 = 256 * 1024 * 1024;
 
 /// A keyspace's part of memory before it goes to disk.
 const MEMTABLE_BYTES: u64 = 16 * 1024 * 1024;
+
+/// Disk that is kept for what makes room again, acks and the rewriting of tables: two full journals.
+const DISK_RESERVE_BYTES: u64 = 2 * JOURNAL_MAX_BYTES;
 
 /// Why the engine did not do what was asked.
 #[derive(Clone, Debug, Error)]
@@ -154,6 +157,7 @@ pub fn after(key: &[u8]) -> (Bound<&[u8]>, Bound<&[u8]>) {
 
 /// An open database and its committer. Dropping it waits for what is under way.
 pub struct Engine {
+    dir: PathBuf,
     db: SingleWriterTxDatabase,
     committer: Committer,
 }
@@ -175,7 +179,7 @@ impl Engine {
             error => error.into(),
         })?;
         let committer = Committer::start(db.clone());
-        Ok(Arc::new(Self { db, committer }))
+        Ok(Arc::new(Self { dir: dir.to_owned(), db, committer }))
     }
 
     /// The keyspace of this name, created when it is not there.
@@ -190,6 +194,15 @@ impl Engine {
     /// What is durable now.
     pub fn view(&self) -> View {
         View(self.db.read_tx())
+    }
+
+    /// That there is disk for more. Whoever takes something in asks first, since a group that finds the disk full ends
+    /// the process; whoever takes something out need not ask.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] when no more should be taken in until some has been freed.
+    pub fn room(&self) -> Result<(), Error> {
+        room(&self.dir, DISK_RESERVE_BYTES)
     }
 
     /// Runs `step` in the next group and returns what it returned once the group is on disk. Steps run in the order
@@ -218,5 +231,27 @@ impl Engine {
         then: impl FnOnce(T) -> U + Send + 'static,
     ) -> Result<U, Error> {
         self.committer.submit(step, then).await
+    }
+}
+
+fn room(dir: &Path, reserve_bytes: u64) -> Result<(), Error> {
+    let disk = rustix::fs::statvfs(dir).map_err(|error| Error::Unavailable(error.to_string()))?;
+    let free_bytes = disk.f_bavail.saturating_mul(disk.f_frsize);
+    if free_bytes < reserve_bytes {
+        let what = format!("the disk is almost full: {free_bytes} bytes are left, {reserve_bytes} are kept in reserve");
+        return Err(Error::Unavailable(what));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_disk_without_its_reserve_has_no_room() {
+        let dir = tempfile::tempdir().unwrap();
+        assert!(room(dir.path(), 0).is_ok());
+        assert!(matches!(room(dir.path(), u64::MAX), Err(Error::Unavailable(_))));
     }
 }
