@@ -1,0 +1,13 @@
+//! Ingest over real HTTP, on the embedded back ends in a temporary directory.
+#![expect(clippy::unwrap_used, reason = "a test may end at the first surprise")]
+
+mod auth;
+mod connections;
+mod messages;
+mod once;
+mod problems;
+mod registry;
+mod sandbox;
+mod sends;
+mod unavailable;
+mod uplinks;
