@@ -25,8 +25,8 @@ const UNREPORTED_MAX: usize = 1_000_000;
 /// Messages in one batch of receipts: keeps a publication well below what a broker takes.
 const BATCH_MESSAGES_MAX: usize = 2_000;
 
-/// Cursors in one write.
-const CURSORS_MAX: usize = 1_000;
+/// Cursors in one write: appends of unicasts wait for no more than this many at a time.
+const CURSORS_MAX: usize = 128;
 
 /// Pause before a failed report is tried again, with as much again at random.
 const RETRY_PAUSE: Duration = Duration::from_millis(250);
