@@ -1,6 +1,7 @@
 //! The judge of a history. It works out for itself who must and who may have each message, from what senders asked for
 //! and who was registered then; of the server's answers it believes only which send was accepted, and under which id.
 
+mod cut;
 mod deliveries;
 mod roll;
 mod sends;
@@ -10,6 +11,7 @@ use std::{collections::HashMap, fmt, time::Duration};
 use serde::{Deserialize, Serialize};
 
 use crate::history::{Kind, Op, Record};
+use cut::may_be_cut;
 use deliveries::Deliveries;
 use roll::Roll;
 use sends::{Outcome, Sends};
@@ -39,8 +41,10 @@ pub struct Verdict {
     pub expected: u64,
     /// Of those, deliveries that were.
     pub delivered: u64,
-    /// Of those, deliveries that were not.
+    /// Of those, deliveries that were not, though nothing excuses it.
     pub lost: u64,
+    /// Of those, deliveries that were not because an inbox was full: allowed.
+    pub truncated: u64,
     /// Messages that came to a device they were not for, were refused or called back before, or that nobody sent.
     pub unexpected: u64,
     /// Messages that an application saw again.
@@ -86,8 +90,9 @@ impl fmt::Display for Verdict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { attempt, ok, fail, info, recovered, .. } = self;
         writeln!(f, "messages    {attempt} sent: {ok} ok, {fail} fail, {info} info ({recovered} recovered)")?;
-        let Self { expected, delivered, lost, unexpected, .. } = self;
-        writeln!(f, "deliveries  {delivered} of {expected} expected, {lost} lost, {unexpected} unexpected")?;
+        let Self { expected, delivered, lost, truncated, unexpected, .. } = self;
+        write!(f, "deliveries  {delivered} of {expected} expected, {lost} lost, {truncated} truncated, ")?;
+        writeln!(f, "{unexpected} unexpected")?;
         let Self { app_duplicates, wire_duplicates, renumbered, out_of_order, late, .. } = self;
         writeln!(
             f,
@@ -135,7 +140,7 @@ fn count_messages(sends: &Sends<'_>, deliveries: &Deliveries<'_>, verdict: &mut 
     }
 }
 
-/// G1: an accepted message reaches every device of its audience that syncs before it expires.
+/// G1: an accepted message reaches every device of its audience that syncs before it expires, unless its inbox is full.
 fn count_expected(roll: &Roll<'_>, sends: &Sends<'_>, deliveries: &Deliveries<'_>, verdict: &mut Verdict) {
     for (message, send) in sends.iter().filter(|(_, send)| send.outcome == Outcome::Ok && send.cancelled.is_none()) {
         for device in &roll.must(send) {
@@ -145,6 +150,8 @@ fn count_expected(roll: &Roll<'_>, sends: &Sends<'_>, deliveries: &Deliveries<'_
             verdict.expected += 1;
             if deliveries.seen(message).contains(device) {
                 verdict.delivered += 1;
+            } else if may_be_cut(device, message, roll, sends, deliveries) {
+                verdict.truncated += 1;
             } else {
                 verdict.lost += 1;
                 verdict.note(|| format!("lost: {} never came to {}", send.msg, roll.name(device)));

@@ -12,11 +12,11 @@ use tokio::time::{Instant, sleep};
 pub use report::{DemoReport, LaneReport};
 
 use crate::{
-    Api, Audience, Error, Fleet, History, Kind, Op, Orders,
+    Api, Audience, Error, Fleet, History, Orders,
     api::{Profile, Send},
     check,
     device::Line,
-    enrol::{Plan, enrol},
+    enrol::{Plan, enrol, gather},
     rest::rest,
     sender::{Sender, Sent},
 };
@@ -27,6 +27,8 @@ const UNDER_WAY: usize = 16;
 const TRIES: u32 = 20;
 /// How long a message may take.
 const TTL_S: u64 = 3_600;
+/// Every so-many-th device is in the group, those that are away too.
+const GROUP_EVERY: usize = 5;
 /// Every so-many-th device carries the tag that the filtered sends ask for.
 const VIP_EVERY: u32 = 10;
 /// The tag.
@@ -91,7 +93,8 @@ pub async fn demo(options: &Demo, clock: Arc<dyn Clock>, progress: Progress<'_>)
     let told = |done| progress(Stage::Registering, done, total);
     let identities = enrol(&options.api, plans, Some(&history), &told).await?;
     let ids: Vec<_> = identities.iter().map(|identity| identity.id.clone()).collect();
-    let group = make_group(&options.api, &history, &ids).await?;
+    let members: Vec<_> = ids.iter().step_by(GROUP_EVERY).cloned().collect();
+    let group = gather(&options.api, "demo", &members, &history).await?;
 
     let line = Line { server: options.mqtt, source: None, keep_alive_s: 60 };
     let fleet = Fleet::new(identities, line, history.clone());
@@ -121,30 +124,16 @@ pub async fn demo(options: &Demo, clock: Arc<dyn Clock>, progress: Progress<'_>)
 }
 
 fn plan(n: u32) -> Result<Plan, Error> {
-    let id = name(format!("demo-{n:04}"))?;
+    let id = format!("demo-{n:04}").parse().map_err(|error| Error::Corrupt(format!("{error}")))?;
     let tags = if n.is_multiple_of(VIP_EVERY) { [VIP.to_owned()].into() } else { [].into() };
     let profile = Profile { user_id: Some(user(n / 2)?), tags };
     let version = if n.is_multiple_of(2) { Version::V5 } else { Version::V311 };
     Ok(Plan { id, profile, version, states_after: n.is_multiple_of(3) })
 }
 
-fn name(text: String) -> Result<DeviceId, Error> {
-    text.parse().map_err(|error| Error::Corrupt(format!("{error}")))
-}
-
 /// Two devices each.
 fn user(n: u32) -> Result<UserId, Error> {
     format!("user-{n:03}").parse().map_err(|error| Error::Corrupt(format!("{error}")))
-}
-
-/// Every fifth device is in it, those that are away too.
-async fn make_group(api: &Api, history: &History, ids: &[DeviceId]) -> Result<GroupId, Error> {
-    let group = api.create_group("demo").await?;
-    let devs: Vec<_> = ids.iter().step_by(5).cloned().collect();
-    history.record(0, Kind::Invoke, Op::Join { group, devs: devs.clone() });
-    api.join(group, &devs).await?;
-    history.record(0, Kind::Ok, Op::Join { group, devs });
-    Ok(group)
 }
 
 async fn come(fleet: &Fleet, count: usize, stage: Stage, progress: Progress<'_>) -> Result<(), Error> {
@@ -221,7 +210,7 @@ fn targets(audience: &Audience, online: &[DeviceId]) -> usize {
             let owners = (0..online.len()).map(|n| user(u32::try_from(n / 2).unwrap_or(u32::MAX)));
             owners.filter(|owner| owner.as_ref().is_ok_and(|owner| users.contains(owner))).count()
         }
-        Audience::Group(_) => online.len().div_ceil(5),
+        Audience::Group(_) => online.len().div_ceil(GROUP_EVERY),
         Audience::Tag(_) => online.len().div_ceil(VIP_EVERY as usize),
     }
 }

@@ -1,8 +1,11 @@
-//! Registering the devices of a run and minting their tokens, as a product's backend would.
+//! Registering the devices of a run, minting their tokens and gathering them in groups, as a product's backend would.
+
+use std::time::Duration;
 
 use futures_util::{StreamExt, TryStreamExt, stream};
-use model::DeviceId;
+use model::{DeviceId, GroupId};
 use mqtt::Version;
+use tokio::time::sleep;
 
 use crate::{
     Api, Error, History, Kind, Op,
@@ -16,6 +19,8 @@ const UNDER_WAY: usize = 64;
 const TOKEN_TTL_S: u64 = 86_400;
 /// Tries of each request.
 const TRIES: u32 = 5;
+/// Pause before the second try; the n-th pause is n times as long.
+const RETRY_PAUSE: Duration = Duration::from_millis(100);
 
 /// A device to be.
 #[derive(Clone, Debug)]
@@ -66,11 +71,24 @@ async fn one(api: &Api, number: u32, plan: Plan, history: Option<&History>) -> R
     Ok(Identity { number, id, app, token, version, states_after })
 }
 
-/// Registering and minting are safe to repeat.
+/// Makes a static group of these devices, 5,000 at most, and writes down who is in it.
+///
+/// # Errors
+/// The first request that retries did not mend.
+pub async fn gather(api: &Api, name: &str, members: &[DeviceId], history: &History) -> Result<GroupId, Error> {
+    let group = retried(async || api.create_group(name).await).await?;
+    let join = || Op::Join { group, devs: members.to_vec() };
+    history.record(0, Kind::Invoke, join());
+    retried(async || api.join(group, members).await).await?;
+    history.record(0, Kind::Ok, join());
+    Ok(group)
+}
+
+/// All of this is safe to repeat: at worst an empty group stays behind.
 async fn retried<T>(act: impl AsyncFn() -> Result<T, Error>) -> Result<T, Error> {
     for n in 1..TRIES {
         match act().await {
-            Err(Error::Unavailable(_)) => tokio::time::sleep(std::time::Duration::from_millis(100) * n).await,
+            Err(Error::Unavailable(_)) => sleep(RETRY_PAUSE * n).await,
             known => return known,
         }
     }

@@ -4,4 +4,4 @@ mod kill_nine;
 mod server;
 
 pub use kill_nine::{KillNine, KillNineReport, kill_nine};
-pub use server::{Launch, Server};
+pub use server::{Launch, Server, steady_address};

@@ -1,6 +1,6 @@
 //! What devices received, judged one by one as it came.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, hash_map::Entry};
 
 use model::{DeviceId, Position, Seq, Stream};
 use roaring::RoaringBitmap;
@@ -43,6 +43,15 @@ struct Stand {
     unacked: Vec<(usize, Place)>,
 }
 
+/// How a message came to a device.
+#[derive(Clone, Copy)]
+struct Came {
+    /// Where in the history it first did.
+    first_at: usize,
+    /// Where it stood when it last did.
+    place: Place,
+}
+
 /// Who has what.
 pub(super) struct Deliveries<'a> {
     roll: &'a Roll<'a>,
@@ -51,15 +60,15 @@ pub(super) struct Deliveries<'a> {
     /// By message: the devices whose application has it, and those that acked it.
     seen: Vec<RoaringBitmap>,
     acked: Vec<RoaringBitmap>,
-    /// Where each message stood when it last came to a device.
-    places: HashMap<(usize, u32), Place>,
+    /// How each message came to each device.
+    came: HashMap<(usize, u32), Came>,
 }
 
 impl<'a> Deliveries<'a> {
     pub(super) fn new(roll: &'a Roll<'a>, sends: &'a Sends<'a>) -> Self {
         let none = vec![RoaringBitmap::new(); sends.iter().count()];
         let stands = vec![Stand::default(); roll.len()];
-        Self { roll, sends, stands, seen: none.clone(), acked: none, places: HashMap::new() }
+        Self { roll, sends, stands, seen: none.clone(), acked: none, came: HashMap::new() }
     }
 
     /// Devices whose application has a message.
@@ -70,6 +79,11 @@ impl<'a> Deliveries<'a> {
     /// Devices that acked a message at least once, or stated a position at or behind it.
     pub(super) fn acked(&self, message: usize) -> &RoaringBitmap {
         &self.acked[message]
+    }
+
+    /// Where in the history a message first came to a device.
+    pub(super) fn first_at(&self, message: usize, device: u32) -> Option<usize> {
+        self.came.get(&(message, device)).map(|came| came.first_at)
     }
 
     /// A device states what it has, which acks all of it.
@@ -102,7 +116,8 @@ impl<'a> Deliveries<'a> {
             verdict.late += 1;
             verdict.note(|| format!("late: {dev} got {msg} at {:?}", record.t));
         }
-        self.judge_wire(device, message, *link, *seq, verdict);
+        self.judge_link(device, *link, *seq, verdict);
+        self.judge_again(at, device, message, *seq, verdict);
         if *acked {
             self.acked[message].insert(device);
         } else {
@@ -125,12 +140,12 @@ impl<'a> Deliveries<'a> {
         match () {
             () if sent.outcome == Outcome::Fail => Some("it was refused"),
             () if !self.roll.may_have(device, sent, at) => Some("it is not in the audience"),
-            () if cancelled && !self.places.contains_key(&(message, device)) => Some("it was called back before"),
+            () if cancelled && !self.came.contains_key(&(message, device)) => Some("it was called back before"),
             () => None,
         }
     }
 
-    fn judge_wire(&mut self, device: u32, message: usize, link: u32, place: Place, verdict: &mut Verdict) {
+    fn judge_link(&mut self, device: u32, link: u32, place: Place, verdict: &mut Verdict) {
         let stand = &mut self.stands[device as usize];
         if stand.link != link {
             (stand.link, stand.wire) = (link, Greatest::default());
@@ -139,11 +154,19 @@ impl<'a> Deliveries<'a> {
             verdict.out_of_order += 1;
             verdict.note(|| format!("out of order: {place} on connection {link} of {}", self.roll.name(device)));
         }
-        let Some(before) = self.places.insert((message, device), place) else { return };
-        verdict.wire_duplicates += 1;
-        if before != place {
-            verdict.renumbered += 1;
-            verdict.note(|| format!("renumbered: {before} came to {} as {place}", self.roll.name(device)));
+    }
+
+    fn judge_again(&mut self, at: usize, device: u32, message: usize, place: Place, verdict: &mut Verdict) {
+        match self.came.entry((message, device)) {
+            Entry::Vacant(first) => drop(first.insert(Came { first_at: at, place })),
+            Entry::Occupied(mut again) => {
+                verdict.wire_duplicates += 1;
+                let before = std::mem::replace(&mut again.get_mut().place, place);
+                if before != place {
+                    verdict.renumbered += 1;
+                    verdict.note(|| format!("renumbered: {before} came to {} as {place}", self.roll.name(device)));
+                }
+            }
         }
     }
 

@@ -77,6 +77,10 @@ impl<'a> Sends<'a> {
         self.sent.iter().enumerate()
     }
 
+    pub(super) fn get(&self, message: usize) -> Option<&Sent<'a>> {
+        self.sent.get(message)
+    }
+
     pub(super) fn named(&self, msg: &str) -> Option<(usize, &Sent<'a>)> {
         let number = *self.by_name.get(msg)?;
         Some((number, &self.sent[number]))

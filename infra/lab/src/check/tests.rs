@@ -148,6 +148,28 @@ fn a_message_that_the_application_never_saw_is_lost_though_it_came() {
 }
 
 #[test]
+fn a_full_inbox_may_lose_its_oldest_and_nothing_else() {
+    let full = |messages: u32, to: fn() -> Audience| {
+        let mut story = story();
+        story.sent("first", to());
+        (0..messages).for_each(|n| story.sent(&format!("m{n}"), one()).now += 1);
+        (0..messages).for_each(|n| story.got(0, &format!("m{n}"), &format!("i{}", n + 1)).now += 1);
+        story.synced();
+        story
+    };
+    let cut = full(200, one).verdict();
+    assert!(cut.holds(), "{cut}");
+    assert_eq!((cut.truncated, cut.expected, cut.delivered), (1, 201, 200));
+    full(100, one).breaks(|verdict| verdict.lost);
+    assert!(full(200, || Audience::Group(group())).verdict().lost == 1, "a timeline is no inbox");
+    let mut online = story();
+    online.sent("first", one());
+    (0..200)
+        .for_each(|n| online.sent(&format!("m{n}"), one()).got(0, &format!("m{n}"), &format!("i{}", n + 1)).now += 1);
+    online.synced().breaks(|verdict| verdict.lost);
+}
+
+#[test]
 fn a_device_that_does_not_sync_in_time_loses_nothing() {
     let mut never = story();
     never.sent("one", one());

@@ -10,11 +10,11 @@ use tokio_util::sync::CancellationToken;
 
 use super::server::{Launch, Server};
 use crate::{
-    Api, Audience, Error, Faults, Fleet, History, Kind, Op, Orders, Verdict,
+    Api, Audience, Error, Faults, Fleet, History, Orders, Verdict,
     api::{Profile, Send},
     check,
     device::Line,
-    enrol::{Plan, enrol},
+    enrol::{Plan, enrol, gather},
     history,
     rest::rest,
     sender::{Sender, Sent},
@@ -97,7 +97,7 @@ pub async fn kill_nine(scenario: &KillNine) -> Result<KillNineReport, Error> {
     let users = (0..scenario.devices.div_ceil(2)).map(user).collect::<Result<Vec<_>, _>>()?;
     let identities = enrol(&scenario.api, plans, Some(&history), &|_| ()).await?;
     let ids: Vec<_> = identities.iter().map(|identity| identity.id.clone()).collect();
-    let group = group_of(&scenario.api, &history, &ids[..ids.len() / 3]).await?;
+    let group = gather(&scenario.api, "kill-nine", &ids[..ids.len() / 3], &history).await?;
     let line = Line { server: scenario.mqtt, source: None, keep_alive_s: 30 };
     let fleet = Fleet::new(identities, line, history.clone());
     disturb(&fleet);
@@ -135,16 +135,6 @@ fn plan(n: u32) -> Result<Plan, Error> {
 
 fn user(n: u32) -> Result<UserId, Error> {
     format!("user-{n}").parse().map_err(|error| Error::Corrupt(format!("{error}")))
-}
-
-/// Makes a group and writes down who is in it.
-async fn group_of(api: &Api, history: &History, members: &[DeviceId]) -> Result<GroupId, Error> {
-    let group = api.create_group("kill-nine").await?;
-    let join = || Op::Join { group, devs: members.to_vec() };
-    history.record(0, Kind::Invoke, join());
-    api.join(group, members).await?;
-    history.record(0, Kind::Ok, join());
-    Ok(group)
 }
 
 /// Of ten devices one stays away, three are cut at random, one loses acks, one acks late, and four behave.

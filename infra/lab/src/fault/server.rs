@@ -1,6 +1,12 @@
 //! A server as a child process: started, waited for, killed without warning.
 
-use std::{fs::OpenOptions, path::PathBuf, process::Stdio, time::Duration};
+use std::{
+    fs::{self, OpenOptions},
+    net::{SocketAddr, TcpListener},
+    path::PathBuf,
+    process::Stdio,
+    time::Duration,
+};
 
 use tokio::{
     process::{Child, Command},
@@ -83,6 +89,27 @@ impl Server {
     }
 }
 
+/// The lowest port looked at for [`steady_address`]; those below belong to known services.
+const STEADY_FROM: u16 = 10_000;
+/// Where Linux begins to give ports to outgoing connections when it does not say.
+const EPHEMERAL_FROM: u16 = 32_768;
+/// Ports tried before giving up.
+const PORT_TRIES: usize = 100;
+
+/// A free loopback address whose port no outgoing connection is given, so that a server which is killed finds it free
+/// again: clients that try to reach it meanwhile could otherwise be given its own port.
+///
+/// # Errors
+/// [`Error::Unavailable`] when none is found.
+pub fn steady_address() -> Result<SocketAddr, Error> {
+    let range = fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").unwrap_or_default();
+    let until = range.split_whitespace().next().and_then(|low| low.parse().ok()).unwrap_or(EPHEMERAL_FROM);
+    let until = until.max(STEADY_FROM + 1);
+    let random = || SocketAddr::from(([127, 0, 0, 1], rand::random_range(STEADY_FROM..until)));
+    let found = (0..PORT_TRIES).map(|_| random()).find(|address| TcpListener::bind(address).is_ok());
+    found.ok_or_else(|| Error::unavailable("no_port", format!("none free of {PORT_TRIES} tried")))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -114,5 +141,12 @@ mod tests {
     #[tokio::test]
     async fn a_server_that_is_never_ready_is_unavailable() {
         assert!(matches!(Server::start(&launch("exec sleep 60"), &nowhere()).await, Err(Error::Unavailable(_))));
+    }
+
+    #[test]
+    fn a_steady_address_is_free_and_below_those_of_clients() {
+        let address = steady_address().unwrap();
+        assert!(TcpListener::bind(address).is_ok());
+        assert!(TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port() > address.port());
     }
 }
