@@ -1,6 +1,6 @@
 //! Takes JSON objects apart field by field, so that one answer names every mistake with its place.
 
-use std::{fmt, str::FromStr};
+use std::{collections::HashSet, fmt, str::FromStr};
 
 use serde::{
     Deserialize, Deserializer,
@@ -8,7 +8,7 @@ use serde::{
 };
 use serde_json::{error::Category, value::RawValue};
 
-use crate::problem::{Code, Fault, Problem};
+use crate::problem::{Code, FAULTS_MAX, Fault, Problem};
 
 /// Characters of an unknown field's name that are repeated to its sender.
 const NAME_ECHO_CHARS: usize = 64;
@@ -56,11 +56,12 @@ impl<'a> Fields<'a> {
 
     fn new(members: Vec<(String, &'a RawValue)>, at: String) -> Self {
         let mut fields = Self { members: Vec::with_capacity(members.len()), at, faults: Vec::new() };
+        let mut seen = HashSet::with_capacity(members.len());
         for (name, raw) in members {
-            if fields.members.iter().any(|(known, _)| *known == name) {
-                fields.fault(&name, "duplicate_field", "stands here twice");
-            } else {
+            if seen.insert(name.clone()) {
                 fields.members.push((name, raw));
+            } else {
+                fields.fault(&name, "duplicate_field", "stands here twice");
             }
         }
         fields
@@ -157,6 +158,9 @@ impl<'a> Fields<'a> {
 
     /// Notes a mistake in a field (or below it: `name/0`).
     pub(crate) fn fault(&mut self, name: &str, code: &'static str, detail: impl Into<String>) {
+        if self.faults.len() == FAULTS_MAX {
+            return;
+        }
         let pointer = if name.is_empty() { self.at.clone() } else { format!("{}/{name}", self.at) };
         self.faults.push(Fault { pointer, code, detail: detail.into() });
     }
@@ -181,7 +185,7 @@ impl<'a> Fields<'a> {
     }
 
     fn into_faults(mut self) -> Vec<Fault> {
-        for (name, _) in std::mem::take(&mut self.members) {
+        for (name, _) in std::mem::take(&mut self.members).into_iter().take(FAULTS_MAX) {
             let shown: String = name.chars().take(NAME_ECHO_CHARS).collect();
             let pointer_part = shown.replace('~', "~0").replace('/', "~1");
             self.fault(&pointer_part, "unknown_field", format!("`{shown}` is not a field here"));

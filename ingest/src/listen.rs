@@ -212,3 +212,26 @@ impl AsyncWrite for Paced {
         Pin::new(&mut self.stream).poll_shutdown(cx)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn left(pace: &Pace) -> u64 {
+        (pace.0.0.lock().1 - Instant::now()).as_secs_f64().round() as u64
+    }
+
+    #[test]
+    fn each_phase_has_its_time_and_the_first_byte_of_a_head_shortens_an_idle_one() {
+        let pace = Pace::new();
+        pace.heard();
+        assert_eq!((pace.phase(), left(&pace)), (Phase::Head, 10));
+        pace.enter(Phase::Serving);
+        pace.heard();
+        assert_eq!((pace.phase(), left(&pace)), (Phase::Serving, 40));
+        pace.enter(Phase::Idle);
+        assert_eq!(left(&pace), 60);
+        pace.heard();
+        assert_eq!((pace.phase(), left(&pace)), (Phase::Head, 10));
+    }
+}

@@ -14,6 +14,9 @@ const CAPACITY_TYPE: &str = "https://iana.org/assignments/http-problem-types#tem
 /// Seconds after which a refusal for want of capacity may be tried again; the sender adds jitter.
 const RETRY_AFTER_S: u64 = 2;
 
+/// Mistakes that one answer names; a body full of them must not make a larger answer.
+pub(crate) const FAULTS_MAX: usize = 64;
+
 /// Every kind of problem there is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Code {
@@ -127,9 +130,11 @@ impl Problem {
     }
 
     /// Everything that is wrong with the fields of a request.
-    pub(crate) fn invalid(faults: Vec<Fault>) -> Self {
+    pub(crate) fn invalid(mut faults: Vec<Fault>) -> Self {
+        faults.truncate(FAULTS_MAX);
         let detail = match faults.len() {
             1 => "1 field is invalid".to_owned(),
+            FAULTS_MAX => format!("{FAULTS_MAX} fields or more are invalid"),
             count => format!("{count} fields are invalid"),
         };
         Self { faults, ..Self::new(Code::InvalidRequest, detail) }

@@ -3,6 +3,7 @@
 
 mod auth;
 mod connections;
+mod logs;
 mod messages;
 mod once;
 mod problems;

@@ -161,3 +161,13 @@ async fn a_handler_that_panics_costs_its_own_request_only() {
     sandbox.get("/broken").await.assert_problem(500, "internal");
     assert_eq!(sandbox.get("/fine").await.status, 200);
 }
+
+#[tokio::test]
+async fn a_body_full_of_mistakes_makes_no_larger_answer() {
+    let sandbox = Sandbox::start().await;
+    let fields: Vec<_> = (0..6_000).map(|number| format!("\"f{number}\":1")).collect();
+    let answer = sandbox.post("/v1/messages", &format!("{{{}}}", fields.join(","))).await;
+    answer.assert_problem(422, "invalid_request");
+    assert_eq!(answer.faults().len(), 64);
+    assert_eq!(answer.text("detail"), "64 fields or more are invalid");
+}
