@@ -2,7 +2,7 @@
 //!
 //! Each concern is a small trait whose doc comments are its promises; [`Store`] is all of them. There are exactly two
 //! implementations, chosen by URL: [`embedded`] (durable, in `data_dir`) and Redis. The promises are repeated, one test
-//! a promise, in [`contract`], which both implementations run. A tier takes the narrowest part it needs.
+//! a promise, in `contract`, which both implementations run. A tier takes the narrowest part it needs.
 
 pub mod apps;
 #[cfg(feature = "contract")]

@@ -111,7 +111,6 @@ macro_rules! tables {
             }
         )+
 
-
         #[cfg(test)]
         const NUMBERS: &[u8] = &[$($number),+];
     };
