@@ -140,7 +140,10 @@ mod tests {
         assert_eq!(check(VECTOR, SECRET, "demo", "dev-1", 1_795_336_200), Err(InvalidToken::Expired));
         assert_eq!(check(VECTOR, SECRET, "demo", "dev-2", 0), Err(InvalidToken::Misused));
         assert_eq!(check(VECTOR, SECRET, "other", "dev-1", 0), Err(InvalidToken::Misused));
-        assert_eq!(check(VECTOR, "another-secret-of-demo-0123456789-xx", "demo", "dev-1", 0), Err(InvalidToken::Forged));
+        assert_eq!(
+            check(VECTOR, "another-secret-of-demo-0123456789-xx", "demo", "dev-1", 0),
+            Err(InvalidToken::Forged)
+        );
         assert_eq!(check(&VECTOR.replace('3', "4"), SECRET, "demo", "dev-1", 0), Err(InvalidToken::Forged));
         let none = "eyJhbGciOiJub25lIn0.eyJzdWIiOiJkZXYtMSIsImFwcCI6ImRlbW8iLCJnZW4iOjMsImV4cCI6MTc5NTMzNjIwMH0.";
         assert_eq!(check(none, SECRET, "demo", "dev-1", 0), Err(InvalidToken::Forged));

@@ -38,8 +38,9 @@ pub(crate) enum App {
 }
 
 pub(crate) async fn run(command: App, config: &Config) -> anyhow::Result<ExitCode> {
-    let store = wire::open_store(config)
-        .context("a running Fanfare holds the data; use its API instead (POST /v1/apps with an admin key), or stop it")?;
+    let store = wire::open_store(config).context(
+        "a running Fanfare holds the data; use its API instead (POST /v1/apps with an admin key), or stop it",
+    )?;
     match command {
         App::Create { id, env, admin } => {
             let token = create(&store, &id, env, admin).await?;

@@ -155,7 +155,10 @@ impl Config {
             ensure!(value > 0, "{name} must be greater than 0");
         }
         ensure!(self.dispatcher.attempts_max > 0, "dispatcher.attempts_max must be greater than 0");
-        ensure!(ap.ack_timeout_s > 0 && ap.sweep_s > 0, "access_point: ack_timeout_s and sweep_s must be greater than 0");
+        ensure!(
+            ap.ack_timeout_s > 0 && ap.sweep_s > 0,
+            "access_point: ack_timeout_s and sweep_s must be greater than 0"
+        );
         ensure!(
             self.ingest.payload_max_bytes <= self.ingest.body_max_bytes,
             "ingest.payload_max_bytes must not exceed ingest.body_max_bytes"
@@ -163,7 +166,9 @@ impl Config {
         for (name, url, meant) in [("broker", &self.broker, "RabbitMQ"), ("store", &self.store, "Redis")] {
             if let Some(url) = url {
                 let scheme = url.split(':').next().unwrap_or_default();
-                bail!("{name} = \"{scheme}:…\": this build has no {meant} back end; leave {name} out to use the embedded one");
+                bail!(
+                    "{name} = \"{scheme}:…\": this build has no {meant} back end; leave {name} out to use the embedded one"
+                );
             }
         }
         Ok(())

@@ -19,7 +19,7 @@ use crate::{config::Config, wire::Tier};
 ///
 /// Without a subcommand, all tiers run in this process.
 #[derive(Parser)]
-#[command(version, max_term_width = 110)]
+#[command(name = "fanfare", version, max_term_width = 110)]
 struct Cli {
     /// TOML file with the settings that differ from `fanfare config`.
     #[arg(long, global = true, env = "FANFARE_CONFIG")]

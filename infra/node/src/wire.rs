@@ -53,8 +53,8 @@ pub(crate) fn open_store(config: &Config) -> anyhow::Result<SharedStore> {
 
 /// Opens the back ends that the configuration names.
 pub(crate) fn open(config: &Config) -> anyhow::Result<Backends> {
-    let engine = Engine::open(&config.data_dir)
-        .with_context(|| format!("cannot open data_dir = {:?}", config.data_dir))?;
+    let engine =
+        Engine::open(&config.data_dir).with_context(|| format!("cannot open data_dir = {:?}", config.data_dir))?;
     let limits = broker::embedded::Limits {
         messages_max: config.embedded.queue_messages_max,
         bytes_max: config.embedded.queue_bytes_max,
@@ -176,7 +176,9 @@ pub(crate) async fn serve(tiers: &[Tier], config: Config) -> anyhow::Result<Exit
     let backends = open(&config)?;
     guard(&config, &backends.store).await?;
     if tiers.len() < Tier::ALL.len() {
-        warn!("the embedded back ends serve this process only: what these tiers hand on waits until the others run here");
+        warn!(
+            "the embedded back ends serve this process only: what these tiers hand on waits until the others run here"
+        );
     }
     let running = start(tiers, &config, &backends).await?;
     info!(
@@ -202,7 +204,9 @@ async fn guard(config: &Config, store: &SharedStore) -> anyhow::Result<()> {
     }
     let public = config.public_listeners();
     if let (Some((name, address)), 0) = (public.first(), keys) {
-        bail!("{name} = {address} can be reached from other machines, but no app has a key: run `fanfare app create NAME` first");
+        bail!(
+            "{name} = {address} can be reached from other machines, but no app has a key: run `fanfare app create NAME` first"
+        );
     }
     if keys == 0 {
         warn!("no app has a key yet: stop, run `fanfare app create NAME`, and start again");

@@ -26,7 +26,19 @@ const MAP: [(&str, &str, &[&str]); 13] = [
     (
         "node",
         "infra/node",
-        &["access-point", "broker", "dispatcher", "engine", "filter", "ingest", "lab", "model", "mqtt", "stats", "store"],
+        &[
+            "access-point",
+            "broker",
+            "dispatcher",
+            "engine",
+            "filter",
+            "ingest",
+            "lab",
+            "model",
+            "mqtt",
+            "stats",
+            "store",
+        ],
     ),
 ];
 

@@ -1,6 +1,6 @@
 """A device made of paho-mqtt as it comes: prints one JSON line for the connection and one for each message.
 
-usage: paho.py HOST PORT 3|5 USERNAME CLIENT_ID TOKEN COUNT
+usage: with_paho.py HOST PORT 3|5 USERNAME CLIENT_ID TOKEN COUNT
 Ends when COUNT messages are there and none came for a second; exit code 1 after 20 s without them.
 """
 

@@ -1,0 +1,30 @@
+//! G1, G2, G3, G5 and G7 under `kill -9` of everything.
+
+use std::time::Duration;
+
+use lab::fault::{KillNine, kill_nine};
+
+use crate::sandbox::Sandbox;
+
+/// How often the process is killed, at random moments under load.
+const KILLS: u32 = 20;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn twenty_kills_under_load_lose_nothing_and_repeat_nothing() {
+    let sandbox = Sandbox::new();
+    let scenario = KillNine {
+        launch: sandbox.launch(),
+        api: sandbox.api(),
+        mqtt: sandbox.mqtt,
+        devices: 100,
+        kills: KILLS,
+        patience: Duration::from_secs(90),
+        history: Some(sandbox.dir.path().join("history.jsonl")),
+    };
+    let report = kill_nine(&scenario).await.unwrap();
+    println!("{report}");
+    let verdict = &report.verdict;
+    assert!(verdict.holds(), "{report}\nhistory: {}", sandbox.dir.keep().join("history.jsonl").display());
+    assert!(verdict.ok > 100, "too little was accepted to mean anything: {report}");
+    assert_eq!(report.starts.len(), KILLS as usize + 1);
+}

@@ -1,0 +1,8 @@
+//! Fanfare as people run it: the binary from outside, with real clients.
+#![expect(clippy::unwrap_used, reason = "a test may end at the first surprise")]
+
+mod clients;
+mod command_line;
+mod kill_nine;
+mod logs;
+mod sandbox;
