@@ -165,16 +165,7 @@ impl Api {
     /// # Errors
     /// As [`send`](Self::send), after the last try.
     pub async fn send_until_known(&self, send: &Send, tries: u32) -> Result<Accepted, Error> {
-        let (mut pause, longest) = RETRY_PAUSE;
-        for _ in 1..tries {
-            match self.send(send).await {
-                Err(Error::Unavailable(problem)) => tracing::debug!(message.key = send.key, %problem, "sent again"),
-                known => return known,
-            }
-            tokio::time::sleep(rand::random_range(pause / 2..=pause)).await;
-            pause = (pause * 2).min(longest);
-        }
-        self.send(send).await
+        until_known(tries, || self.send(send)).await
     }
 
     /// How far a message has come.
@@ -212,6 +203,14 @@ impl Api {
     /// As every call; [`Error::Rejected`] when it is over already.
     pub async fn cancel(&self, id: MessageId) -> Result<(), Error> {
         self.call(Method::POST, &format!("/v1/messages/{id}/cancel"), Some(&json!({})), None).await.map(drop)
+    }
+
+    /// Calls a message back and, while the outcome is unknown, tries again, `tries` times in all.
+    ///
+    /// # Errors
+    /// As [`cancel`](Self::cancel), after the last try.
+    pub async fn cancel_until_known(&self, id: MessageId, tries: u32) -> Result<(), Error> {
+        until_known(tries, || self.cancel(id)).await
     }
 
     /// Makes an empty static group.
@@ -280,6 +279,23 @@ impl Api {
         let late = |_| Error::unavailable("no_answer", format!("none within {ANSWER_TIMEOUT:?}"));
         tokio::time::timeout(ANSWER_TIMEOUT, exchange).await.map_err(late)?
     }
+}
+
+/// Acts again, after a growing random pause, while the outcome is unknown.
+async fn until_known<T, F>(tries: u32, act: impl Fn() -> F) -> Result<T, Error>
+where
+    F: Future<Output = Result<T, Error>>,
+{
+    let (mut pause, longest) = RETRY_PAUSE;
+    for _ in 1..tries {
+        match act().await {
+            Err(Error::Unavailable(problem)) => tracing::debug!(%problem, "tried again"),
+            known => return known,
+        }
+        tokio::time::sleep(rand::random_range(pause / 2..=pause)).await;
+        pause = (pause * 2).min(longest);
+    }
+    act().await
 }
 
 /// The cause says more than the outer error, which is only "client error".

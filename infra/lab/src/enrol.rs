@@ -65,9 +65,9 @@ async fn one(api: &Api, number: u32, plan: Plan, history: Option<&History>) -> R
         }
     };
     note(Kind::Invoke);
-    retried(async || api.register(&id, &profile).await).await?;
+    retried(|| api.register(&id, &profile)).await?;
     note(Kind::Ok);
-    let Token { token, app } = retried(async || api.token(&id, TOKEN_TTL_S).await).await?;
+    let Token { token, app } = retried(|| api.token(&id, TOKEN_TTL_S)).await?;
     Ok(Identity { number, id, app, token, version, states_after })
 }
 
@@ -76,16 +76,19 @@ async fn one(api: &Api, number: u32, plan: Plan, history: Option<&History>) -> R
 /// # Errors
 /// The first request that retries did not mend.
 pub async fn gather(api: &Api, name: &str, members: &[DeviceId], history: &History) -> Result<GroupId, Error> {
-    let group = retried(async || api.create_group(name).await).await?;
+    let group = retried(|| api.create_group(name)).await?;
     let join = || Op::Join { group, devs: members.to_vec() };
     history.record(0, Kind::Invoke, join());
-    retried(async || api.join(group, members).await).await?;
+    retried(|| api.join(group, members)).await?;
     history.record(0, Kind::Ok, join());
     Ok(group)
 }
 
 /// All of this is safe to repeat: at worst an empty group stays behind.
-async fn retried<T>(act: impl AsyncFn() -> Result<T, Error>) -> Result<T, Error> {
+async fn retried<T, F>(act: impl Fn() -> F) -> Result<T, Error>
+where
+    F: Future<Output = Result<T, Error>>,
+{
     for n in 1..TRIES {
         match act().await {
             Err(Error::Unavailable(_)) => sleep(RETRY_PAUSE * n).await,

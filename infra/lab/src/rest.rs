@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use futures_util::{StreamExt, stream};
+use futures_util::{StreamExt, TryStreamExt, stream};
 use model::{DeviceId, Funnel, Status};
 use tokio::time::{Instant, sleep};
 
@@ -30,22 +30,20 @@ pub async fn rest(
     progress: &(dyn Fn(usize) + Sync),
 ) -> Result<Vec<(Sent, Funnel)>, Error> {
     let deadline = Instant::now() + patience;
-    let mut reports: Vec<Option<Report>> = vec![None; sent.len()];
+    let mut open: Vec<&Sent> = sent.iter().collect();
     loop {
-        let is_open = |&n: &usize| reports[n].is_none_or(|report| !is_at_rest(&report));
-        let open: Vec<_> = (0..sent.len()).filter(is_open).collect();
-        let asked = stream::iter(open).map(async |n| (n, api.message(sent[n].id).await));
-        let mut asked = std::pin::pin!(asked.buffer_unordered(UNDER_WAY));
-        while let Some((n, report)) = asked.next().await {
-            match report {
-                Ok(report) => reports[n] = Some(report),
-                Err(Error::Unavailable(_)) if Instant::now() < deadline => {}
+        let asked = stream::iter(open).map(async |sent| (sent, api.message(sent.id).await));
+        let answers: Vec<_> = asked.buffer_unordered(UNDER_WAY).collect().await;
+        open = Vec::new();
+        for (sent, answer) in answers {
+            match answer {
+                Ok(report) if is_at_rest(&report) => {}
+                Ok(_) | Err(Error::Unavailable(_)) => open.push(sent),
                 Err(error) => return Err(error),
             }
         }
-        let resting = reports.iter().flatten().filter(|report| is_at_rest(report)).count();
-        progress(resting);
-        if resting == sent.len() || Instant::now() >= deadline {
+        progress(sent.len() - open.len());
+        if open.is_empty() || Instant::now() >= deadline {
             break;
         }
         sleep(ASK_EVERY).await;
@@ -54,13 +52,13 @@ pub async fn rest(
     for dev in devices {
         history.record(0, Kind::Ok, Op::Synced { dev: dev.clone() });
     }
-    let mut told = Vec::new();
-    for (sent, report) in sent.iter().zip(reports) {
-        let funnel = report.ok_or_else(|| Error::unavailable("no_funnel", &sent.msg))?.stats;
+    // Asked again, for a cancelled message is over before the last acks of those who have it are in.
+    let told = stream::iter(sent).map(async |sent| {
+        let funnel = api.message(sent.id).await?.stats;
         history.record(0, Kind::Ok, Op::Funnel { msg: sent.msg.clone(), funnel });
-        told.push((sent.clone(), funnel));
-    }
-    Ok(told)
+        Ok((sent.clone(), funnel))
+    });
+    told.buffered(UNDER_WAY).try_collect().await
 }
 
 /// A message that is not dispatched yet has nothing pending either.

@@ -52,4 +52,24 @@ impl Sender {
             }
         }
     }
+
+    /// Calls a message back, and asks again while the outcome is unknown. It may be over already: then nothing happens.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`] when the answer is not what the contract says.
+    pub async fn cancel(&self, sent: &Sent) -> Result<(), Error> {
+        let op = || Op::Cancel { msg: sent.msg.clone() };
+        self.history.record(self.number, Kind::Invoke, op());
+        let outcome = self.api.cancel_until_known(sent.id, self.tries).await;
+        let kind = match &outcome {
+            Ok(()) => Kind::Ok,
+            Err(Error::Rejected(_)) => Kind::Fail,
+            Err(Error::Unavailable(_) | Error::Corrupt(_)) => Kind::Info,
+        };
+        self.history.record(self.number, kind, op());
+        match outcome {
+            Err(Error::Corrupt(what)) => Err(Error::Corrupt(what)),
+            _ => Ok(()),
+        }
+    }
 }

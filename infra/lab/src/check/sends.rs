@@ -62,9 +62,7 @@ impl<'a> Sends<'a> {
                 }
                 Op::Cancel { msg } => {
                     if let Some(&number) = sends.by_name.get(msg.as_str()) {
-                        let since = (record.kind == Kind::Ok).then_some(record.t);
-                        let cancelled = &mut sends.sent[number].cancelled;
-                        *cancelled = Some(cancelled.flatten().or(since));
+                        sends.sent[number].call_back(record);
                     }
                 }
                 _ => {}
@@ -106,6 +104,15 @@ impl<'a> Sent<'a> {
             expires_until: t,
             cancelled: None,
         }
+    }
+
+    /// A refused cancellation leaves things as they were.
+    fn call_back(&mut self, record: &Record) {
+        self.cancelled = match (record.kind, self.cancelled) {
+            (Kind::Invoke | Kind::Info, known) => Some(known.flatten()),
+            (Kind::Ok, known) => Some(known.flatten().or(Some(record.t))),
+            (Kind::Fail, known) => known.filter(Option::is_some),
+        };
     }
 
     /// An acceptance is certain once told; a refusal only while nothing else was.

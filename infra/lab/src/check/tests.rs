@@ -228,6 +228,10 @@ fn a_first_delivery_a_second_after_the_cancellation_is_unexpected() {
     late.sent("all", Audience::All).both(cancel()).now += 1_001;
     late.got(1, "all", "t1").synced();
     late.breaks(|verdict| verdict.unexpected);
+    let mut refused = story();
+    refused.sent("one", one()).tell(Kind::Invoke, Op::Cancel { msg: "one".into() });
+    refused.tell(Kind::Fail, Op::Cancel { msg: "one".into() }).synced();
+    refused.breaks(|verdict| verdict.lost);
 }
 
 #[test]
@@ -351,6 +355,21 @@ fn a_funnel_that_says_something_else_than_the_devices_does_not_match() {
     told(3, 2, 1).breaks(|verdict| verdict.funnel_mismatch);
     told(3, 3, 1).breaks(|verdict| verdict.funnel_mismatch);
     told(2, 2, 0).breaks(|verdict| verdict.funnel_mismatch);
+}
+
+#[test]
+fn a_message_called_back_may_have_no_targets_and_miss_acks_but_not_invent_them() {
+    let told = |targeted, acked, cancelled| {
+        let mut story = story();
+        story.sent("all", Audience::All).got(0, "all", "t1").both(Op::Cancel { msg: "all".into() }).synced();
+        let funnel = Funnel { targeted, acked, cancelled, ..Funnel::default() };
+        story.tell(Kind::Ok, Op::Funnel { msg: "all".into(), funnel });
+        story
+    };
+    assert!(told(3, 1, 2).verdict().holds() && told(3, 0, 3).verdict().holds() && told(0, 0, 0).verdict().holds());
+    told(3, 2, 1).breaks(|verdict| verdict.funnel_mismatch);
+    told(2, 1, 1).breaks(|verdict| verdict.funnel_mismatch);
+    told(3, 1, 1).breaks(|verdict| verdict.funnel_mismatch);
 }
 
 #[test]

@@ -33,6 +33,9 @@ const CUT_AFTER: Duration = Duration::from_secs(2);
 /// Devices of a list at most.
 const LIST_MAX: usize = 30;
 
+/// Every so-many-th message of a sender is called back as soon as it is accepted.
+const CANCEL_EVERY: u64 = 20;
+
 /// Senders by lane: how many there are, and the pause of each between two messages.
 const UNICAST: (u32, Duration) = (4, Duration::from_millis(10));
 const MULTICAST: (u32, Duration) = (2, Duration::from_millis(40));
@@ -114,6 +117,9 @@ pub async fn kill_nine(scenario: &KillNine) -> Result<KillNineReport, Error> {
     stop.cancel();
     let sent = collect(senders).await?;
 
+    // All connect anew: on a link that stays open, an ack that was lost is missed only after the ack timeout.
+    fleet.order(0..fleet.len(), Orders::default());
+    fleet.wait_connected(0, CONNECT_PATIENCE).await?;
     fleet.order(0..fleet.len(), Orders::ONLINE);
     fleet.wait_connected(fleet.len(), CONNECT_PATIENCE).await?;
     rest(&cast.api, &history, &sent, &cast.ids, scenario.patience, &|_| ()).await?;
@@ -177,12 +183,17 @@ async fn keep_sending(
 ) -> Result<Vec<Sent>, Error> {
     let sender = Sender { api: cast.api.clone(), history: cast.history.clone(), number, tries: TRIES };
     let mut accepted = Vec::new();
-    for n in 0.. {
+    for n in 0_u64.. {
         if stop.is_cancelled() {
             break;
         }
         let send = Send::named(format!("{number}-{n}"), audience(&cast), TTL_S);
-        accepted.extend(sender.send(&send).await?);
+        if let Some(sent) = sender.send(&send).await? {
+            if n % CANCEL_EVERY == CANCEL_EVERY - 1 {
+                sender.cancel(&sent).await?;
+            }
+            accepted.push(sent);
+        }
         sleep(pause).await;
     }
     Ok(accepted)

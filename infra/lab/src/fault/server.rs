@@ -10,13 +10,15 @@ use std::{
 
 use tokio::{
     process::{Child, Command},
-    time::{Instant, sleep},
+    time::{Instant, sleep, timeout},
 };
 
 use crate::{Api, Error};
 
 /// How often a starting server is asked whether it is ready.
 const ASK_EVERY: Duration = Duration::from_millis(20);
+/// How long it may think about the answer before it is asked again.
+const ANSWER_PATIENCE: Duration = Duration::from_secs(2);
 
 /// How to start the server; its ports and its data must be the same every time.
 #[derive(Clone, Debug)]
@@ -60,7 +62,7 @@ impl Server {
             .stderr(output()?)
             .kill_on_drop(true)
             .spawn()?;
-        while !api.is_ready().await {
+        while !timeout(ANSWER_PATIENCE, api.is_ready()).await.unwrap_or(false) {
             if let Some(status) = child.try_wait()? {
                 return Err(Error::Corrupt(format!("the server ended by itself: {status}")));
             }
