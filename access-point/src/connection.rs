@@ -21,6 +21,9 @@ use crate::{
     timeline::Timeline,
 };
 
+/// Reads after a link's end was decided: a window of acks fits one, and a device that never stops must not hold it.
+const LAST_READS_MAX: usize = 8;
+
 /// Who is at the other end.
 #[derive(Clone, Debug)]
 pub(crate) struct Peer {
@@ -167,7 +170,21 @@ impl Connection {
         self.site.outbox.tell(&self.peer.app, self.peer.ordinal, facts);
     }
 
+    /// Takes what the device has sent and nobody has read: most of it are acks, and what they are for would come again.
+    async fn hear_out(&mut self) {
+        for _ in 0..LAST_READS_MAX {
+            let mut packets = Vec::new();
+            let read = self.link.read(&mut packets);
+            if packets.is_empty() || self.take(packets).await.is_err() || read.is_err() {
+                return;
+            }
+        }
+    }
+
     async fn end(mut self, close: Close) {
+        if !matches!(close, Close::Goodbye | Close::Broken(_)) {
+            Box::pin(self.hear_out()).await;
+        }
         if self.session.change() > Change::Nothing {
             self.keep_cursor();
         }
