@@ -58,7 +58,7 @@ pub struct Faults {
     pub never_ack: bool,
     /// PUBACKs are sent this long after the message came.
     pub ack_late: Option<Duration>,
-    /// Nothing is read from the socket, though it stays open.
+    /// Nothing is read from the socket after CONNACK, though it stays open and PINGREQs go out.
     pub deaf: bool,
     /// The connection is cut without a word after a random time, this long on average.
     pub cut_after: Option<Duration>,

@@ -75,7 +75,7 @@ impl Device {
             }
             end = tokio::select! {
                 changed = orders.changed() => session.ordered(changed.is_ok().then(|| *orders.borrow_and_update())),
-                ready = session.link.stream.readable(), if !session.faults.deaf => {
+                ready = session.link.stream.readable(), if !(session.open && session.faults.deaf) => {
                     ended(ready.and_then(|()| self.read(&mut session)))
                 }
                 ready = session.link.stream.writable(), if session.link.has_unsent() => {
@@ -235,7 +235,7 @@ impl Session {
         if now < self.timers.next {
             return None;
         }
-        let Some(every) = self.ping_every.filter(|_| !self.pong_missing) else {
+        let Some(every) = self.ping_every.filter(|_| !self.pong_missing || self.faults.deaf) else {
             return Some(End::Lost); // neither CONNACK nor PINGRESP came in time
         };
         self.pong_missing = true;

@@ -198,6 +198,22 @@ async fn a_device_that_is_cut_comes_back_by_itself() {
 }
 
 #[tokio::test]
+async fn a_deaf_device_reads_nothing_until_it_is_told_to() {
+    let Scene { listener, seen, orders } = scene(Version::V5, Faults { deaf: true, ..Faults::default() }).await;
+    let (mut wire, _) = Wire::accept(&listener).await;
+    let flood = async {
+        for n in 1..=u16::MAX {
+            wire.publish(n, false).await;
+        }
+    };
+    assert!(timeout(Duration::from_millis(500), flood).await.is_err(), "the socket's buffers end somewhere");
+    let before = seen.0.lock().len();
+    assert!(before < 100, "{before} came in the same segment as CONNACK at most");
+    orders.send(Orders::ONLINE).unwrap();
+    assert_eq!(wire.acked().await, 1);
+}
+
+#[tokio::test]
 async fn a_packet_in_pieces_is_one_packet() {
     let Scene { listener, seen, orders: _orders } = scene(Version::V5, Faults::default()).await;
     let (mut wire, _) = Wire::accept(&listener).await;
