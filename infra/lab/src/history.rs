@@ -1,4 +1,5 @@
-//! What happened in a run, as the outside saw it: one record an event, in order. It judges nothing: [`crate::check`] does.
+//! What happened in a run, as the outside saw it: one record an event, in order. It judges nothing:
+//! [`mod@crate::check`] does.
 //!
 //! An `invoke` is recorded before the act and its `ok`, `fail` or `info` after it, so when one act's `ok` stands before
 //! another's `invoke`, the first truly came first, whatever the clocks say.

@@ -57,12 +57,12 @@ struct Session {
 impl Device {
     /// Connects, and stays connected for as long as `orders` want it and the server lasts.
     pub(super) async fn session(&mut self, orders: &mut watch::Receiver<Orders>) -> End {
-        let permit = self.connecting.clone().acquire_owned().await;
+        let mut permit = self.connecting.clone().acquire_owned().await.ok(); // until CONNACK
         let Ok(Ok(stream)) = timeout(OPEN_TIMEOUT, self.open_socket()).await else { return End::Refused };
-        let mut session = Session::new(stream, self.identity.version, orders.borrow_and_update().faults);
+        let Orders { online: true, faults } = *orders.borrow_and_update() else { return End::Own };
+        let mut session = Session::new(stream, self.identity.version, faults);
         session.stated = self.received.position();
         self.links += 1;
-        let mut permit = Some(permit);
         let started = session.link.push(&Packet::Connect(Box::new(self.connect()))).and_then(|()| session.link.flush());
         let mut end = started.map_or(Some(End::Lost), |()| None);
         let mut sleep = pin!(sleep_until(session.timers.due()));
