@@ -52,7 +52,14 @@ pub(crate) struct Connection {
     /// When a ping last made it look at its streams.
     pub(crate) looked_at: Instant,
     token_ends: Instant,
+    counted: Counted,
+}
+
+/// What the gauges hold of this session.
+#[derive(Clone, Copy, Debug, Default)]
+struct Counted {
     in_flight: i64,
+    unsent_bytes: i64,
 }
 
 enum Event {
@@ -71,8 +78,8 @@ impl Connection {
             }
         }
         let (behind, looked_at) = ([true; 2], Instant::now());
-        let (retry_at, in_flight) = (None, 0);
-        Self { site, link, peer, presence, session, timeline, behind, retry_at, looked_at, token_ends, in_flight }
+        let (retry_at, counted) = (None, Counted::default());
+        Self { site, link, peer, presence, session, timeline, behind, retry_at, looked_at, token_ends, counted }
     }
 
     /// Serves the device until its link ends; `early` are packets that came with CONNECT.
@@ -94,6 +101,7 @@ impl Connection {
         self.deliver().await;
         self.settle();
         self.link.flush()?;
+        self.count();
         if self.can_deliver() {
             yield_now().await;
             return Ok(());
@@ -151,7 +159,6 @@ impl Connection {
         for stream in [Stream::Inbox, Stream::Timeline] {
             self.presence.handle.set_mark(stream, self.session.mark(stream));
         }
-        self.count_in_flight(i64::try_from(self.session.in_flight()).unwrap_or(i64::MAX));
     }
 
     fn keep_cursor(&mut self) {
@@ -160,9 +167,19 @@ impl Connection {
         self.session.saved();
     }
 
-    fn count_in_flight(&mut self, now: i64) {
-        self.site.metrics.in_flight.inc_by(now - self.in_flight);
-        self.in_flight = now;
+    /// Brings the gauges up to what this session holds.
+    fn count(&mut self) {
+        let number = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
+        self.count_as(Counted {
+            in_flight: number(self.session.in_flight()),
+            unsent_bytes: number(self.link.unsent_bytes()),
+        });
+    }
+
+    fn count_as(&mut self, now: Counted) {
+        self.site.metrics.in_flight.inc_by(now.in_flight - self.counted.in_flight);
+        self.site.metrics.unsent_bytes.inc_by(now.unsent_bytes - self.counted.unsent_bytes);
+        self.counted = now;
     }
 
     /// Tells facts about this device.
@@ -188,7 +205,7 @@ impl Connection {
         if self.session.change() > Change::Nothing {
             self.keep_cursor();
         }
-        self.count_in_flight(0);
+        self.count_as(Counted::default());
         self.site.metrics.stray_acks.inc_by(self.session.strays());
         self.site.metrics.disconnect(close.as_str());
         debug!(app = %self.peer.app, device.id = %self.peer.device, reason = close.as_str(), "a device is gone");

@@ -56,6 +56,7 @@ pub(crate) struct Metrics {
     pub(crate) stray_acks: Counter,
     pub(crate) resyncs: Counter,
     pub(crate) in_flight: Gauge,
+    pub(crate) unsent_bytes: Gauge,
     pub(crate) unreported: Gauge,
     pub(crate) store_failures: Counter,
 }
@@ -93,8 +94,9 @@ impl Metrics {
         let stray_acks = counter("fanfare_stray_acks", "Acks of packet ids that nothing waited under");
         let resyncs = counter("fanfare_resyncs", "Devices whose position was ahead of a stream's head");
         let store_failures = counter("fanfare_access_point_store_failures", "Reads and writes put off for later");
-        let (in_flight, unreported) = (Gauge::default(), Gauge::default());
+        let (in_flight, unsent_bytes, unreported) = (Gauge::default(), Gauge::default(), Gauge::default());
         registry.register("fanfare_inflight", "Messages written and not acked", in_flight.clone());
+        registry.register("fanfare_unsent_bytes", "Bytes that wait for slow devices", unsent_bytes.clone());
         registry.register("fanfare_receipts_unreported", "Facts about deliveries not yet reported", unreported.clone());
         Self {
             connections,
@@ -106,6 +108,7 @@ impl Metrics {
             stray_acks,
             resyncs,
             in_flight,
+            unsent_bytes,
             unreported,
             store_failures,
         }

@@ -1,5 +1,5 @@
-//! Compares, every half minute, how far sessions are with the heads of their streams. So a bell that was lost, or
-//! rung at a stale route, costs time and never a message.
+//! Compares, every half minute, how far sessions are with the heads of their streams, and what is kept of timelines
+//! with the store. So a bell that was lost, or rung at a stale route, costs time and never a message.
 
 use std::sync::Arc;
 
@@ -39,7 +39,10 @@ async fn sweep(site: &Site, app: &AppId) -> Result<(), store::Error> {
     for some in sessions.chunks(HEADS_MAX) {
         inboxes(site, app, some).await?;
     }
-    Ok(())
+    match site.timelines.get(app) {
+        Some(timeline) => timeline.look_again().await,
+        None => Ok(()),
+    }
 }
 
 async fn inboxes(site: &Site, app: &AppId, sessions: &[Arc<Handle>]) -> Result<(), store::Error> {

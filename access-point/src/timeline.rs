@@ -173,6 +173,22 @@ impl Timeline {
         }
     }
 
+    /// Looks again which of the kept entries were called back, in case a bell was lost.
+    pub(crate) async fn look_again(&self) -> Result<(), store::Error> {
+        let mut mark = self.kept.lock().floor;
+        loop {
+            let page = self.store.timeline_after(&self.app, mark, REFRESH_PAGE).await?;
+            let Some(last) = page.last() else { return Ok(()) };
+            mark = last.seq;
+            let kept = self.kept.lock();
+            for entry in page.iter().filter(|entry| entry.cancelled) {
+                if let Ok(at) = kept.entries.binary_search_by_key(&entry.seq, |entry| entry.seq) {
+                    kept.entries[at].cancelled.store(true, Ordering::Release);
+                }
+            }
+        }
+    }
+
     /// Marks a message as called back.
     pub(crate) async fn cancel(&self, message: MessageId) {
         let _reading = self.reading.lock().await;

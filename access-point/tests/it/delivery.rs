@@ -190,6 +190,20 @@ async fn a_cancel_stops_what_waits_for_room_in_the_window() {
 }
 
 #[tokio::test]
+async fn a_cancel_whose_bell_is_lost_is_found_by_the_sweep() {
+    let bench = Bench::start(config()).await;
+    let device = bench.register("dev").await;
+    let narrow = Connect { receive_maximum: 1, ..connect(&bench, "dev", Version::V5) };
+    let mut client = Client::open_with(bench.address, narrow).await;
+    let ids = bench.broadcast(&[device], 0..2).await;
+    let first = client.message().await;
+    bench.store.cancel(&bench.app, ids[1], bench.now()).await.unwrap();
+    tokio::time::sleep(Duration::from_millis(800)).await;
+    client.ack(&first).await;
+    client.hears_nothing().await;
+}
+
+#[tokio::test]
 async fn five_thousand_timeline_entries_come_in_order_and_memory_stays_bounded() {
     let bench = Bench::start(config()).await;
     let device = bench.register("dev").await;

@@ -11,6 +11,9 @@ use crate::{
     client::{Client, number},
 };
 
+/// What one device may hold: a write's worth and a message, however many messages are pending.
+const MEMORY_MAX: f64 = 32.0 * 1_024.0 + 201_000.0;
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn devices_that_never_read_are_cut_off_and_delay_nobody() {
     let bench = Bench::start(Config { write_timeout: Duration::from_secs(2), ..config() }).await;
@@ -31,6 +34,8 @@ async fn devices_that_never_read_are_cut_off_and_delay_nobody() {
         slowest = slowest.max(asked.elapsed());
         client.ack(&message).await;
     }
+    let waiting = bench.metric("fanfare_unsent_bytes");
+    assert!(waiting > 0.0 && waiting <= 21.0 * MEMORY_MAX, "{waiting} bytes wait for 20 devices");
     assert!(slowest < Duration::from_secs(2), "one message took {slowest:?}, all {:?}", started.elapsed());
     eventually(Duration::from_secs(20), async || {
         let gone = |reason| bench.metric(&format!("fanfare_disconnects_total{{reason=\"{reason}\"}}"));
