@@ -1,3 +1,5 @@
+//! What is encoded is what a device reads, byte by byte.
+
 use std::{collections::BTreeMap, time::Duration};
 
 use model::{Env, Lane, MessageId, Priority, TraceParent};

@@ -1,3 +1,5 @@
+//! Packets come back as they were written, and no bytes do harm.
+
 use proptest::{collection::vec, option, prelude::*};
 
 use super::*;
