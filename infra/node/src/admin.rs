@@ -43,7 +43,7 @@ pub(crate) async fn run(command: App, config: &Config) -> anyhow::Result<ExitCod
     )?;
     match command {
         App::Create { id, env, admin } => {
-            let token = create(&store, &id, env, admin).await?;
+            let token = create(&store, &id, env, admin, Limits::default()).await?;
             println!("app    {id}\nkey    {token}\n\nThe key is shown this once; keep it like a password.");
         }
         App::Key { id, env, scopes } => {
@@ -56,13 +56,15 @@ pub(crate) async fn run(command: App, config: &Config) -> anyhow::Result<ExitCod
 }
 
 /// Creates an app and its first key; returns the whole key.
-pub(crate) async fn create(store: &SharedStore, id: &AppId, env: Env, admin: bool) -> anyhow::Result<String> {
-    let app = Tenant {
-        id: id.clone(),
-        created_at: SystemClock.now(),
-        device_secret: sign::secret(rand::random()),
-        limits: Limits::default(),
-    };
+pub(crate) async fn create(
+    store: &SharedStore,
+    id: &AppId,
+    env: Env,
+    admin: bool,
+    limits: Limits,
+) -> anyhow::Result<String> {
+    let app =
+        Tenant { id: id.clone(), created_at: SystemClock.now(), device_secret: sign::secret(rand::random()), limits };
     if !store.create_app(app).await? {
         bail!("there is an app {id} already; `fanfare app key {id}` makes another key for it");
     }

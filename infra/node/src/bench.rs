@@ -7,11 +7,10 @@ use clap::{Args, Subcommand};
 use lab::{
     Api,
     bench::{Bench, FloorOptions, Options as Size, Target, floor, sink},
-    fault::{Launch, Server},
+    fault::{Launch, Server, steady_address},
 };
-use model::Env;
+use model::{Env, Limits};
 use tempfile::TempDir;
-use tokio::net::TcpListener;
 
 use crate::{admin, config::Config, wire};
 
@@ -23,6 +22,9 @@ const FLOOR_ROUNDS: u32 = 20;
 
 /// Broadcasts of a burst.
 const BURST: u32 = 20;
+
+/// An app whose limits no bench reaches: a burst to every device is what is measured, not how it is refused.
+const UNLIMITED: Limits = Limits { recipients_per_s: u32::MAX, recipients_burst: u32::MAX };
 
 #[derive(Args)]
 pub(crate) struct Options {
@@ -129,9 +131,9 @@ async fn start(mut config: Config) -> anyhow::Result<Subject> {
     let data = tempfile::tempdir().context("cannot make a folder for the bench's data")?;
     config.data_dir = data.path().to_owned();
     let store = wire::open_store(&config)?;
-    let key = admin::create(&store, &"bench".parse()?, Env::Live, false).await?;
+    let key = admin::create(&store, &"bench".parse()?, Env::Live, false, UNLIMITED).await?;
     drop(store);
-    let (http, mqtt, metrics) = (free().await?, free().await?, free().await?);
+    let (http, mqtt, metrics) = (steady_address()?, steady_address()?, steady_address()?);
     let setting = |name: &str, value: String| (format!("FANFARE__{name}"), value);
     let launch = Launch {
         program: env::current_exe()?,
@@ -150,9 +152,4 @@ async fn start(mut config: Config) -> anyhow::Result<Subject> {
     let server = Server::start(&launch, &api).await?;
     let target = Target { api, mqtt, pid: server.pid() };
     Ok(Subject { target, _server: server, _data: data })
-}
-
-/// A free port of this machine.
-async fn free() -> anyhow::Result<SocketAddr> {
-    Ok(TcpListener::bind("127.0.0.1:0").await?.local_addr()?)
 }

@@ -9,7 +9,7 @@ use lab::{
     Api,
     demo::{Demo, Stage, demo},
 };
-use model::{Env, SystemClock};
+use model::{Env, Limits, SystemClock};
 use parking_lot::Mutex;
 use tokio::net::TcpListener;
 
@@ -44,7 +44,7 @@ pub(crate) async fn run(options: Options, mut config: Config) -> anyhow::Result<
     }
 
     let backends = wire::open(&config)?;
-    let key = admin::create(&backends.store, &"demo".parse()?, Env::Live, false).await?;
+    let key = admin::create(&backends.store, &"demo".parse()?, Env::Live, false, Limits::default()).await?;
     let running = wire::start(&Tier::ALL, &config, &backends).await?;
     let (http, mqtt) = (config.ingest.listen, config.access_point.listen);
     println!("all tiers are running: products push to http://{http}, devices connect to mqtt://{mqtt}\n");

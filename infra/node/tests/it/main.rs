@@ -1,5 +1,5 @@
 //! Fanfare as people run it: the binary from outside, with real clients.
-#![expect(clippy::unwrap_used, reason = "a test may end at the first surprise")]
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test may end at the first surprise")]
 
 mod clients;
 mod command_line;

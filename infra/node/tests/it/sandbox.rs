@@ -1,7 +1,7 @@
 //! One `fanfare` process on a folder and ports of its own, with an app.
 
 use std::{
-    net::{SocketAddr, TcpListener},
+    net::SocketAddr,
     path::PathBuf,
     process::{Command, Output},
     time::Duration,
@@ -9,7 +9,7 @@ use std::{
 
 use lab::{
     Api,
-    fault::{Launch, Server},
+    fault::{Launch, Server, steady_address},
 };
 use tempfile::TempDir;
 
@@ -30,7 +30,7 @@ pub(crate) struct Sandbox {
 impl Sandbox {
     /// Makes the folder and the app `demo`; nothing is running yet.
     pub(crate) fn new() -> Self {
-        let (http, mqtt, metrics) = (free(), free(), free());
+        let (http, mqtt, metrics) = [(); 3].map(|()| steady_address().unwrap()).into();
         let mut sandbox = Self { dir: tempfile::tempdir().unwrap(), http, mqtt, key: String::new(), metrics };
         let created = sandbox.run(&["app", "create", "demo"]);
         let printed = String::from_utf8(created.stdout).unwrap();
@@ -88,9 +88,4 @@ impl Sandbox {
         let started = Server::start(&self.launch(), &self.api()).await;
         started.unwrap_or_else(|error| panic!("{error}\n{}", std::fs::read_to_string(self.log()).unwrap_or_default()))
     }
-}
-
-/// A free port of this machine.
-pub(crate) fn free() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
 }
