@@ -16,7 +16,7 @@ use crate::{
 
 /// Devices, and messages, in play.
 const DEVICES: u32 = 5;
-const MESSAGES: u32 = 12;
+const MESSAGES: u32 = 8;
 
 #[derive(Clone, Debug)]
 enum Op {
