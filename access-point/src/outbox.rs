@@ -28,6 +28,10 @@ const BATCH_MESSAGES_MAX: usize = 2_000;
 /// Cursors in one write: appends of unicasts wait for no more than this many at a time.
 const CURSORS_MAX: usize = 128;
 
+/// Pause between two such writes: after a broadcast there is a cursor to keep for every device, and the store is also
+/// where unicasts wait to be appended.
+const CURSORS_PAUSE: Duration = Duration::from_millis(4);
+
 /// Pause before a failed report is tried again, with as much again at random.
 const RETRY_PAUSE: Duration = Duration::from_millis(250);
 
@@ -197,7 +201,10 @@ async fn publish(leaving: &Gathered, deps: &Deps) -> Result<(), String> {
 }
 
 async fn save(leaving: &Gathered, deps: &Deps, registry: &Registry) -> Result<(), String> {
-    for writes in leaving.writes().chunks(CURSORS_MAX) {
+    for (at, writes) in leaving.writes().chunks(CURSORS_MAX).enumerate() {
+        if at > 0 {
+            time::sleep(CURSORS_PAUSE).await;
+        }
         let taken = deps.store.save_cursors(writes.to_vec()).await.map_err(|error| error.to_string())?;
         for (write, _) in writes.iter().zip(taken).filter(|(_, taken)| !taken) {
             let session = registry.get(&write.app, write.device).filter(|handle| handle.epoch == write.epoch);

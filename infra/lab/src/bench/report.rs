@@ -110,13 +110,23 @@ impl IsolationReport {
     }
 }
 
+fn answer(report: &UnicastReport) -> String {
+    format!("{:.2} ms", report.accepted.latency.quantile(0.99).as_secs_f64() * 1e3)
+}
+
 impl fmt::Display for IsolationReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let deliveries = self.broadcasts.len() as f64 * self.devices as f64;
         let per_s = deliveries / self.took.as_secs_f64().max(1e-9);
         writeln!(f, "isolation  unicasts at {}/s beside broadcasts to {} devices", self.idle.per_s, self.devices)?;
-        writeln!(f, "  idle       {}", self.idle.arrived)?;
-        writeln!(f, "  beside {:<4}{}", self.broadcasts.len(), self.loaded.arrived)?;
+        writeln!(f, "  idle       {}; to answer p99 {}", self.idle.arrived, answer(&self.idle))?;
+        writeln!(
+            f,
+            "  beside {:<4}{}; to answer p99 {}",
+            self.broadcasts.len(),
+            self.loaded.arrived,
+            answer(&self.loaded)
+        )?;
         write!(f, "  p99 ratio  {:.2}, while {per_s:.0} broadcast deliveries/s went out", self.p99_ratio())
     }
 }
