@@ -50,12 +50,30 @@ fn quantity(quantity: Quantity, values: &[String]) -> Quantity {
     if values.len() > 1 { quantity } else { Quantity::Any }
 }
 
+/// A field with `count` literals of one type that it takes.
+fn field_with(count: usize) -> impl Strategy<Value = (Field, Vec<Literal>)> {
+    field().prop_flat_map(move |field| (Just(field.clone()), literals(&field, count)))
+}
+
+/// A predicate, the one that is worded as its opposite, and the field that both ask about.
+pub(crate) fn opposites() -> impl Strategy<Value = (Field, Leaf, Leaf)> {
+    let compared = field_with(1).prop_map(|(field, mut with)| {
+        let with = with.remove(0);
+        let leaf = |comparison| Leaf::Compare { field: field.clone(), comparison, with: with.clone() };
+        (field.clone(), leaf(Comparison::Equal), leaf(Comparison::NotEqual))
+    });
+    let listed = (1_usize..4).prop_flat_map(field_with).prop_map(|(field, values)| {
+        let leaf = |negated| Leaf::In { field: field.clone(), negated, values: values.clone() };
+        (field.clone(), leaf(false), leaf(true))
+    });
+    prop_oneof![compared, listed]
+}
+
 /// One predicate of any kind.
 pub(crate) fn leaf() -> impl Strategy<Value = Leaf> {
-    let with = |count| field().prop_flat_map(move |field| (Just(field.clone()), literals(&field, count)));
     let any_or_all = || select(&[Quantity::Any, Quantity::All][..]);
-    let compare = (with(1), select(&Comparison::ALL[..]));
-    let within = ((1_usize..4).prop_flat_map(with), any::<bool>());
+    let compare = (field_with(1), select(&Comparison::ALL[..]));
+    let within = ((1_usize..4).prop_flat_map(field_with), any::<bool>());
     let ranged =
         prop_oneof![attribute(), select(&[BuiltIn::AppVersion, BuiltIn::FirstSeen][..]).prop_map(Field::BuiltIn)];
     let between = ranged
