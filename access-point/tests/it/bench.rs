@@ -168,6 +168,16 @@ impl Bench {
         id
     }
 
+    /// Appends an inbox entry and a timeline entry that expire after `time`, and rings.
+    pub(crate) async fn send_brief(&self, device: Ordinal, time: Duration) {
+        let brief = |lane| Message { expires_at: self.now() + time, ..self.message(lane, 100) };
+        self.send_unicast(device, brief(Lane::Unicast)).await;
+        let append =
+            TimelineAppend { message: Arc::new(brief(Lane::Broadcast)), audience: [device].into_iter().collect() };
+        self.store.append_timeline(vec![append], SystemClock.now()).await.unwrap();
+        self.ring_timeline().await;
+    }
+
     /// Appends to the timeline, for these devices, and rings.
     pub(crate) async fn broadcast(&self, audience: &[Ordinal], numbers: std::ops::Range<usize>) -> Vec<MessageId> {
         let messages: Vec<_> = numbers.map(|n| Arc::new(self.message(Lane::Broadcast, n))).collect();
@@ -176,9 +186,13 @@ impl Bench {
         for some in messages.chunks(500) {
             self.store.append_timeline(some.iter().map(append).collect(), SystemClock.now()).await.unwrap();
         }
+        self.ring_timeline().await;
+        messages.iter().map(|message| message.id).collect()
+    }
+
+    async fn ring_timeline(&self) {
         let head = self.store.timeline_head(&self.app).await.unwrap();
         self.ring(&Bell::Timeline { app: self.app.clone(), head });
-        messages.iter().map(|message| message.id).collect()
     }
 
     pub(crate) fn ring(&self, bell: &Bell) {
