@@ -176,6 +176,7 @@ impl Connection {
         Uplink {
             id: UplinkId::new(now, rand::random()),
             app: self.peer.app.clone(),
+            env: self.peer.env,
             device: self.peer.device.clone(),
             user: self.peer.user.clone(),
             kind,

@@ -71,7 +71,7 @@ pub(crate) async fn list(State(api): State<Arc<Api>>, call: Call) -> Answer {
     let mut query = call.query()?;
     let (limit, kind, after) = (query.limit(), query.take("type"), query.parsed::<UplinkId>("after"));
     query.finish()?;
-    let uplinks = api.store.uplinks_after(call.caller.app(), kind.as_deref(), after, limit).await?;
+    let uplinks = api.store.uplinks_after(call.caller.app(), call.caller.env(), kind.as_deref(), after, limit).await?;
     let response: Response = Json(Uplinks { data: uplinks.iter().map(UplinkView::from).collect() }).into_response();
     Ok(response)
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use broker::{Delivery, contract::Flaky};
-use model::{Queue, Report, Uplink, record::Record as _};
+use model::{Env, Queue, Report, Uplink, record::Record as _};
 use mqtt::{Packet, Reason, Version, packet::Publish};
 
 use crate::{
@@ -25,7 +25,7 @@ async fn an_uplink_is_on_its_queue_when_it_is_acked() {
         let delivery = taken(&bench, Queue::Uplink).await.remove(0);
         let uplink = Uplink::decode(delivery.body()).unwrap();
         assert_eq!((uplink.app.as_str(), uplink.device.as_str(), uplink.kind.as_str()), ("demo", "dev", "order"));
-        assert_eq!(&uplink.payload[..], b"{\"n\":1}");
+        assert_eq!((uplink.env, &uplink.payload[..]), (Env::Live, &b"{\"n\":1}"[..]));
         delivery.ack();
     }
 }

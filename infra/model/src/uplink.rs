@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use crate::{AppId, DeviceId, Timestamp, TraceParent, UplinkId, UserId, record::Record};
+use crate::{AppId, DeviceId, Env, Timestamp, TraceParent, UplinkId, UserId, record::Record};
 
 /// Something a device published to `push/{app}/up/{type}`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -12,6 +12,8 @@ pub struct Uplink {
     pub id: UplinkId,
     /// Whose device sent it.
     pub app: AppId,
+    /// The environment of that device: a key of the other one does not see it.
+    pub env: Env,
     /// Which one.
     pub device: DeviceId,
     /// Whose device that is.

@@ -76,7 +76,7 @@ macro_rules! contract_suite {
                 timelines_are_kept_apart, readers_see_concurrent_appends_without_gaps,
                 what_was_appended_outlives_a_restart;
             uplinks: an_uplink_is_kept_once, they_come_in_the_order_they_were_kept, one_type_can_be_had_alone,
-                an_unknown_last_one_means_from_the_oldest, uplinks_outlive_a_restart;
+                environments_do_not_share_uplinks, an_unknown_last_one_means_from_the_oldest, uplinks_outlive_a_restart;
         }
     };
     (@each $place:expr; $($concern:ident: $($promise:ident),+;)+) => {

@@ -1,7 +1,7 @@
 //! What devices send up reaches products through the broker and the store.
 
 use broker::Publication;
-use model::{Clock as _, Queue, SystemClock, TraceParent, Uplink, UplinkId, record::Record as _};
+use model::{Clock as _, Env, Queue, Scope, SystemClock, TraceParent, Uplink, UplinkId, record::Record as _};
 use serde_json::json;
 
 use crate::sandbox::{Sandbox, until};
@@ -11,6 +11,7 @@ fn uplink(sandbox: &Sandbox, kind: &str, payload: &'static [u8]) -> Uplink {
     Uplink {
         id: UplinkId::new(received_at, rand::random()),
         app: sandbox.app.clone(),
+        env: Env::Test,
         device: "dev-1".parse().unwrap(),
         user: Some("u-77".parse().unwrap()),
         kind: kind.into(),
@@ -50,6 +51,23 @@ async fn uplinks_are_kept_once_and_read_from_where_one_left_off() {
     assert_eq!(rest["data"][0]["payload_base64"], "AP8=");
     let clicks = sandbox.get("/v1/uplink?type=click").await.body;
     assert_eq!(clicks["data"].as_array().unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn a_key_reads_what_devices_of_its_environment_sent_up() {
+    let sandbox = Sandbox::start().await;
+    let live = Uplink { env: Env::Live, ..uplink(&sandbox, "gps", b"1") };
+    let test = uplink(&sandbox, "gps", b"2");
+    publish(&sandbox, vec![live.encode(), test.encode()]).await;
+    let live_key = sandbox.add_key("demo", Env::Live, &[Scope::Uplink]).await;
+    for (key, expected) in [(&live_key, &live), (&sandbox.key, &test)] {
+        for path in ["/v1/uplink", "/v1/uplink?type=gps"] {
+            until(|| async { sandbox.ask("GET", path, key, &[], "").await.body["data"][0].is_object() }).await;
+            let data = sandbox.ask("GET", path, key, &[], "").await.body["data"].clone();
+            let ids: Vec<_> = data.as_array().unwrap().iter().map(|uplink| uplink["id"].clone()).collect();
+            assert_eq!(ids, [json!(expected.id.to_string())], "{path}");
+        }
+    }
 }
 
 #[tokio::test]

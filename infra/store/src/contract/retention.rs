@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use model::{Message, Ordinal, Seq, Timestamp, Uplink};
+use model::{Env, Message, Ordinal, Seq, Timestamp, Uplink};
 
 use super::{NOW, Place, TTL, accept, demo, funnel, later, message, set, to_inboxes, to_timeline, uplinks::uplink};
 use crate::{
@@ -89,14 +89,14 @@ pub async fn uplinks_go_after_their_time(place: &mut dyn Place) {
     let kept: Vec<_> =
         [5, 0, 9].into_iter().zip(1..).map(|(at, n)| Uplink { received_at: later(at), ..uplink(n) }).collect();
     store.keep_uplinks(kept.clone()).await.unwrap();
-    let left = async || store.uplinks_after(&demo(), None, None, 9).await.unwrap();
+    let left = async || store.uplinks_after(&demo(), Env::Live, None, None, 9).await.unwrap();
     expire_all(&*store, later(0) + UPLINK_KEPT - A_MOMENT).await;
     assert_eq!(left().await, kept);
     expire_all(&*store, later(0) + UPLINK_KEPT).await;
     assert_eq!(left().await, [kept[0].clone(), kept[2].clone()]);
     expire_all(&*store, later(5) + UPLINK_KEPT).await;
     assert_eq!(left().await, kept[2..]);
-    assert_eq!(store.uplinks_after(&demo(), Some("ping"), None, 9).await.unwrap(), kept[2..]);
+    assert_eq!(store.uplinks_after(&demo(), Env::Live, Some("ping"), None, 9).await.unwrap(), kept[2..]);
     expire_all(&*store, later(9) + UPLINK_KEPT).await;
     assert_eq!(left().await, []);
     store.keep_uplinks(vec![uplink(1)]).await.unwrap();

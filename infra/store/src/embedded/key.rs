@@ -160,14 +160,14 @@ tables! {
     /// An entry of a timeline.
     43 Streams Timeline { app: AppId, seq: Seq } -> Listed;
 
-    /// Where an app's uplinks begin and end.
-    50 Uplinks UplinkBounds { app: AppId } -> Bounds;
+    /// Where the uplinks of an app and environment begin and end.
+    50 Uplinks UplinkBounds { app: AppId, env: Env } -> Bounds;
     /// An uplink, in the order they were kept.
-    51 Uplinks Uplink { app: AppId, seq: Seq } -> UplinkRecord;
+    51 Uplinks Uplink { app: AppId, env: Env, seq: Seq } -> UplinkRecord;
     /// Where an uplink stands.
-    52 Uplinks UplinkById { app: AppId, id: UplinkId } -> At;
+    52 Uplinks UplinkById { app: AppId, env: Env, id: UplinkId } -> At;
     /// The uplinks of one type.
-    53 Uplinks UplinkOfType { app: AppId, kind: Text, seq: Seq } -> Nothing;
+    53 Uplinks UplinkOfType { app: AppId, env: Env, kind: Text, seq: Seq } -> Nothing;
 
     /// A message that expires: its entries in streams and its body go.
     60 Due ExpiryDue { at: Timestamp, app: AppId, message: MessageId } -> Nothing;
@@ -176,7 +176,7 @@ tables! {
     /// An idempotency key that is forgotten.
     62 Due OnceDue { at: Timestamp, app: AppId, key: Text } -> Nothing;
     /// An uplink whose keeping time is over.
-    63 Due UplinkDue { at: Timestamp, app: AppId, seq: Seq } -> Nothing;
+    63 Due UplinkDue { at: Timestamp, app: AppId, env: Env, seq: Seq } -> Nothing;
 }
 
 macro_rules! due {

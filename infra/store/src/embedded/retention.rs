@@ -21,7 +21,7 @@ impl Retention for Embedded {
         let expired = self.sweep::<key::ExpiryDue>(now, |draft, due| messages::expire(draft, &due.app, due.message));
         let entries = self.sweep::<key::EntryDue>(now, |draft, due| messages::forget(draft, &due.app, due.message));
         let onces = self.sweep::<key::OnceDue>(now, forget_once);
-        let uplinks = self.sweep::<key::UplinkDue>(now, |draft, due| uplinks::forget(draft, &due.app, due.seq));
+        let uplinks = self.sweep::<key::UplinkDue>(now, uplinks::forget);
         Ok(expired.await? + entries.await? + onces.await? + uplinks.await?)
     }
 }

@@ -57,8 +57,8 @@ proptest! {
         survives(&Once { app: app(), key: text.clone() })?;
         survives(&Inbox { app: app(), device: ordinal })?;
         survives(&Timeline { app: app(), seq })?;
-        survives(&UplinkById { app: app(), id: UplinkId::from_bytes(message.to_bytes()) })?;
-        survives(&UplinkOfType { app: app(), kind: text.clone(), seq })?;
+        survives(&UplinkById { app: app(), env, id: UplinkId::from_bytes(message.to_bytes()) })?;
+        survives(&UplinkOfType { app: app(), env, kind: text.clone(), seq })?;
         survives(&ExpiryDue { at, app: app(), message })?;
         survives(&OnceDue { at, app: app(), key: text })?;
     }
