@@ -1,3 +1,5 @@
+//! Keys sort as their parts do, survive a round trip, and no two tables share a number.
+
 use std::collections::BTreeSet;
 
 use proptest::prelude::*;
