@@ -15,6 +15,11 @@ use clap::{Parser, Subcommand};
 
 use crate::{config::Config, wire::Tier};
 
+/// glibc's allocator stops whoever frees next for 60 ms and more when the engine drops a table in memory.
+#[cfg(feature = "jemalloc")]
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 /// Puts messages on every terminal of an audience, each once.
 ///
 /// Without a subcommand, all tiers run in this process.
