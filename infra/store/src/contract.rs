@@ -10,6 +10,7 @@ pub mod funnel;
 pub mod groups;
 pub mod inbox;
 pub mod messages;
+pub mod nodes;
 pub mod receipts;
 pub mod retention;
 pub mod routes;
@@ -62,6 +63,8 @@ macro_rules! contract_suite {
                 a_cancel_before_the_append_prevents_it, a_cancel_stops_whoever_was_not_sent_it,
                 a_cancel_marks_the_timeline, cancelling_again_changes_nothing, what_is_over_is_not_cancelled,
                 a_failure_is_noted_until_the_message_is_dispatched, promises_to_senders_outlive_a_restart;
+            nodes: a_node_runs_until_its_lease_ends, the_later_run_of_a_name_counts,
+                a_node_that_departs_is_gone_at_once, a_duty_has_one_holder;
             receipts: telling_again_changes_nothing, sets_of_many_access_points_add_up,
                 what_is_not_dispatched_has_no_tally, apps_do_not_share_tallies;
             retention: entries_of_streams_go_when_they_expire, a_message_is_kept_for_its_time,

@@ -2,7 +2,7 @@
 //!
 //! Every change is one step on the engine's committer, made through a draft that takes effect wholly or not at all, so
 //! calls need no locks. Reads go to a view of what is durable and are short enough to run where they are called. Only
-//! routes live in memory: access points tell them again.
+//! routes and nodes live in memory: they are told again.
 
 mod apps;
 mod bounds;
@@ -12,6 +12,7 @@ mod groups;
 mod inbox;
 mod key;
 mod messages;
+mod nodes;
 mod receipts;
 mod retention;
 mod routes;
@@ -24,6 +25,7 @@ use std::sync::Arc;
 use engine::Engine;
 
 use crate::Error;
+use nodes::Leases;
 use routes::Sessions;
 use table::{Draft, Tables, View};
 
@@ -32,6 +34,7 @@ pub struct Embedded {
     engine: Arc<Engine>,
     tables: Arc<Tables>,
     sessions: Sessions,
+    leases: Leases,
 }
 
 impl Embedded {
@@ -41,7 +44,7 @@ impl Embedded {
     /// When the disk refuses.
     pub fn open(engine: Arc<Engine>) -> Result<Arc<Self>, Error> {
         let tables = Arc::new(Tables::open(&engine)?);
-        Ok(Arc::new(Self { engine, tables, sessions: Sessions::default() }))
+        Ok(Arc::new(Self { engine, tables, sessions: Sessions::default(), leases: Leases::default() }))
     }
 
     /// What is durable now.

@@ -13,6 +13,7 @@ pub mod embedded;
 pub mod groups;
 pub mod inbox;
 pub mod messages;
+pub mod nodes;
 pub mod receipts;
 pub mod routes;
 pub mod timeline;
@@ -30,6 +31,7 @@ pub use devices::{Devices, Registration};
 pub use groups::Groups;
 pub use inbox::{Inbox, InboxAppend, InboxEntry};
 pub use messages::{Accepted, Cancelled, Entry, Messages, Once};
+pub use nodes::Nodes;
 pub use receipts::Receipts;
 pub use routes::{Claim, Routes};
 pub use timeline::{Timeline, TimelineAppend, TimelineEntry};
@@ -74,12 +76,12 @@ pub trait Retention: Send + Sync {
 
 /// Everything a store does.
 pub trait Store:
-    Apps + Devices + Groups + Messages + Inbox + Timeline + Cursors + Routes + Receipts + Uplinks + Retention
+    Apps + Devices + Groups + Messages + Inbox + Timeline + Cursors + Routes + Nodes + Receipts + Uplinks + Retention
 {
 }
 
 impl<T> Store for T where
-    T: Apps + Devices + Groups + Messages + Inbox + Timeline + Cursors + Routes + Receipts + Uplinks + Retention
+    T: Apps + Devices + Groups + Messages + Inbox + Timeline + Cursors + Routes + Nodes + Receipts + Uplinks + Retention
 {
 }
 
