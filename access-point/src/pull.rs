@@ -101,8 +101,7 @@ impl Connection {
         let limit = self.session.room(Stream::Timeline).max(TIMELINE_PAGE).min(most);
         let page = self.timeline.after(self.session.mark(Stream::Timeline), limit).await?;
         for entry in &page.entries {
-            let wanted = entry.audience.contains(self.peer.ordinal) && entry.message.env == self.peer.env;
-            if !wanted || entry.is_cancelled() {
+            if !entry.is_for(self.peer.ordinal) || entry.message.env != self.peer.env {
                 self.session.pass(Stream::Timeline, entry.seq);
                 continue;
             }

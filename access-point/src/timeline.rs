@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use model::{AppId, Message, MessageId, Ordinals, Seq, Stream, Timestamp};
+use model::{AppId, Message, MessageId, Ordinal, Ordinals, Seq, Stream, Timestamp};
 use mqtt::{Encoded, Format, Version, wire};
 use parking_lot::{Mutex, RwLock};
 use store::{SharedStore, TimelineEntry};
@@ -39,25 +39,40 @@ const BODIES: usize = 2;
 pub(crate) struct Shared {
     pub(crate) seq: Seq,
     pub(crate) message: Arc<Message>,
-    pub(crate) audience: Arc<Ordinals>,
+    audience: Arc<Ordinals>,
     cancelled: AtomicBool,
+    /// Who still gets it after it was called back; nobody as long as that is not known.
+    left: OnceLock<Arc<Ordinals>>,
     encoded: [OnceLock<Result<Encoded, wire::Error>>; 4],
 }
 
 impl Shared {
     fn new(entry: TimelineEntry) -> Arc<Self> {
+        let left = if entry.cancelled { entry.audience.clone().into() } else { OnceLock::new() };
         Arc::new(Self {
             seq: entry.seq,
             message: entry.message,
             audience: entry.audience,
             cancelled: AtomicBool::new(entry.cancelled),
+            left,
             encoded: Default::default(),
         })
     }
 
-    /// Whether it was called back.
-    pub(crate) fn is_cancelled(&self) -> bool {
-        self.cancelled.load(Ordering::Acquire)
+    /// Whether a device is to have it: not any more when it was called back before it was sent.
+    pub(crate) fn is_for(&self, device: Ordinal) -> bool {
+        if self.cancelled.load(Ordering::Acquire) {
+            return self.left.get().is_some_and(|left| left.contains(device));
+        }
+        self.audience.contains(device)
+    }
+
+    /// It was called back; `left` still get it, if that is known.
+    fn cancel(&self, left: Option<Arc<Ordinals>>) {
+        if let Some(left) = left {
+            self.left.get_or_init(|| left);
+        }
+        self.cancelled.store(true, Ordering::Release);
     }
 
     /// The packet for devices of this version and format, encoded by the first that needs it.
@@ -183,18 +198,20 @@ impl Timeline {
             let kept = self.kept.lock();
             for entry in page.iter().filter(|entry| entry.cancelled) {
                 if let Ok(at) = kept.entries.binary_search_by_key(&entry.seq, |entry| entry.seq) {
-                    kept.entries[at].cancelled.store(true, Ordering::Release);
+                    kept.entries[at].cancel(Some(entry.audience.clone()));
                 }
             }
         }
     }
 
-    /// Marks a message as called back.
+    /// A message was called back. When the store cannot say whom it had been sent to, nobody gets it for now.
     pub(crate) async fn cancel(&self, message: MessageId) {
         let _reading = self.reading.lock().await;
-        let kept = self.kept.lock();
-        let entries = kept.entries.iter().filter(|entry| entry.message.id == message);
-        entries.for_each(|entry| entry.cancelled.store(true, Ordering::Release));
+        let known = self.kept.lock().entries.iter().find(|entry| entry.message.id == message).cloned();
+        let Some(known) = known else { return };
+        let read = self.store.timeline_after(&self.app, Seq(known.seq.0 - 1), 1).await.unwrap_or_default();
+        let found = read.into_iter().find(|entry| entry.cancelled && entry.seq == known.seq);
+        known.cancel(found.map(|entry| entry.audience));
     }
 }
 

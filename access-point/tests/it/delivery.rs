@@ -215,6 +215,28 @@ async fn a_cancel_stops_what_waits_for_room_in_the_window() {
 }
 
 #[tokio::test]
+async fn who_was_sent_it_before_the_cancel_gets_it_until_it_is_acked() {
+    let mut bench = Bench::start(config()).await;
+    let device = bench.register("dev").await;
+    let mut client = Client::open(&bench, "dev").await;
+    let id = bench.broadcast(&[device, Ordinal(999)], 0..1).await[0];
+    client.message().await;
+    eventually(Duration::from_secs(5), async || bench.tally(id).await.sent.contains(device)).await;
+    bench.store.cancel(&bench.app, id, bench.now()).await.unwrap();
+    bench.ring(&Bell::Cancelled { app: bench.app.clone(), message: id });
+    let mut other = Client::open(&bench, "other").await;
+    bench.unicast(bench.register("other").await, 9).await;
+    other.take().await;
+    drop(client);
+    assert_eq!(Client::open(&bench, "dev").await.message().await.property("id"), Some(id.to_string().as_str()));
+    bench.restart().await;
+    assert_eq!(Client::open(&bench, "dev").await.take().await.property("id"), Some(id.to_string().as_str()));
+    bench.caught_up(device).await;
+    let funnel = funnel(&bench, &bench.tally(id).await);
+    assert_eq!((funnel.acked, funnel.cancelled, funnel.pending), (1, 1, 0));
+}
+
+#[tokio::test]
 async fn a_cancel_whose_bell_is_lost_is_found_by_the_sweep() {
     let bench = Bench::start(config()).await;
     let device = bench.register("dev").await;

@@ -26,9 +26,9 @@ pub struct TimelineEntry {
     pub seq: Seq,
     /// What it is.
     pub message: Arc<Message>,
-    /// Who it is for.
+    /// Who it is for; once it was called back, only those that had been sent it by then: they get it until they ack.
     pub audience: Arc<Ordinals>,
-    /// Whether it was called back: nobody who has not been sent it may get it any more.
+    /// Whether it was called back.
     pub cancelled: bool,
 }
 

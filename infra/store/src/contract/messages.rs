@@ -132,7 +132,7 @@ pub async fn a_cancel_stops_whoever_was_not_sent_it(place: &mut dyn Place) {
     assert_eq!(store.inbox_heads(&demo(), &[Ordinal(3)]).await.unwrap(), [head]);
 }
 
-/// The entry stays in its place, marked; whoever it was not sent to is counted.
+/// The entry stays in its place, for those alone that were sent it; the others are counted.
 pub async fn a_cancel_marks_the_timeline(place: &mut dyn Place) {
     let store = place.open().await;
     let appends = (1..=2).map(|n| to_timeline(&message(n), set(0..9))).collect();
@@ -141,9 +141,9 @@ pub async fn a_cancel_marks_the_timeline(place: &mut dyn Place) {
     store.add_receipts(vec![ReceiptBatch { app: demo(), receipts: vec![receipt] }]).await.unwrap();
     let cancelled = store.cancel(&demo(), message(1).id, later(1)).await.unwrap().unwrap();
     assert_eq!(cancelled.stopped, 8);
-    let marks: Vec<_> =
-        store.timeline_after(&demo(), Seq::ZERO, 9).await.unwrap().iter().map(|entry| entry.cancelled).collect();
-    assert_eq!(marks, [true, false]);
+    let entries = store.timeline_after(&demo(), Seq::ZERO, 9).await.unwrap();
+    let left: Vec<_> = entries.iter().map(|entry| (entry.cancelled, (*entry.audience).clone())).collect();
+    assert_eq!(left, [(true, set([4])), (false, set(0..9))]);
     assert_eq!(funnel(&*store, &message(1), later(1)).await.pending_online, 1);
 }
 

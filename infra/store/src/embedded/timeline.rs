@@ -49,7 +49,11 @@ impl Timeline for Embedded {
         let entries = view.scan(Span::of(&[app]).starting(&first)).take(limit).map(|row| {
             let (key::Timeline { app, seq }, listed) = row?;
             let body = view.expect(&key::Body { app: app.clone(), message: listed.message })?;
-            let Set(audience) = view.expect(&key::Audience { app, message: listed.message })?;
+            let Set(mut audience) = view.expect(&key::Audience { app: app.clone(), message: listed.message })?;
+            if listed.cancelled {
+                let stopped = view.get(&key::Tally { app, message: listed.message })?.unwrap_or_default().cancelled;
+                audience -= &stopped;
+            }
             let (message, audience) = (Arc::new(body), Arc::new(audience));
             Ok(TimelineEntry { seq, message, audience, cancelled: listed.cancelled })
         });

@@ -81,7 +81,6 @@ struct Sent {
     acked: BTreeSet<u32>,
     cancelled: BTreeSet<u32>,
     called_back: bool,
-    in_timeline: bool,
 }
 
 impl Stream {
@@ -93,19 +92,19 @@ impl Stream {
 
 impl Model {
     /// Whether a message may be appended, and the note that it was.
-    fn dispatch(&mut self, n: u32, targeted: &BTreeSet<u32>, in_timeline: bool) -> Appended {
+    fn dispatch(&mut self, n: u32, targeted: &BTreeSet<u32>) -> Appended {
         if self.dispatched.contains_key(&n) {
             return Appended::Again;
         }
         if self.now >= numbered(n).expires_at {
             return Appended::Cancelled;
         }
-        self.dispatched.insert(n, Sent { targeted: targeted.clone(), in_timeline, ..Sent::default() });
+        self.dispatched.insert(n, Sent { targeted: targeted.clone(), ..Sent::default() });
         Appended::New
     }
 
     fn append_inbox(&mut self, n: u32, devices: &BTreeSet<u32>) -> Appended {
-        let appended = self.dispatch(n, devices, false);
+        let appended = self.dispatch(n, devices);
         let collapses = |other: u32| numbered(n).collapse_key.is_some() && numbered(other).collapse_key.is_some();
         for device in devices.iter().filter(|_| appended == Appended::New) {
             let inbox = self.inboxes.entry(*device).or_default();
@@ -119,7 +118,7 @@ impl Model {
     }
 
     fn append_timeline(&mut self, n: u32, audience: &BTreeSet<u32>) -> Appended {
-        let appended = self.dispatch(n, audience, true);
+        let appended = self.dispatch(n, audience);
         if appended == Appended::New {
             self.timeline.push(n, self.now);
         }
@@ -259,8 +258,9 @@ async fn compare(store: &SharedStore, model: &Model) {
     assert_eq!(entries.len(), model.timeline.entries.len());
     for (entry, (seq, n)) in entries.iter().zip(&model.timeline.entries) {
         assert_eq!((entry.seq, &*entry.message), (*seq, &numbered(*n)));
-        assert_eq!(*entry.audience, ordinals(&model.dispatched[n].targeted));
-        assert_eq!(entry.cancelled, model.dispatched[n].called_back && model.dispatched[n].in_timeline);
+        let Sent { targeted, cancelled, called_back, .. } = &model.dispatched[n];
+        assert_eq!(entry.cancelled, *called_back);
+        assert_eq!(*entry.audience, ordinals(&(targeted - cancelled)));
     }
     for n in 0..MESSAGES {
         let tally = store.tally(&app(), numbered(n).id).await.unwrap();
