@@ -119,6 +119,7 @@ pub(crate) struct Site {
     pub(crate) timelines: Timelines,
     pub(crate) outbox: Outbox,
     pub(crate) opening: Semaphore,
+    pub(crate) places: Arc<Semaphore>,
     pub(crate) shutdown: CancellationToken,
 }
 
@@ -132,6 +133,7 @@ impl AccessPoint {
     pub fn new(config: Config, deps: Deps, registry: &mut MetricsRegistry) -> Self {
         let metrics = Metrics::new(registry);
         let site = Site {
+            places: Arc::new(Semaphore::new(config.connections_max)),
             config,
             apps: Apps::new(deps.store.clone()),
             timelines: Timelines::new(deps.store.clone()),
@@ -143,6 +145,12 @@ impl AccessPoint {
             shutdown: CancellationToken::new(),
         };
         Self { site: Arc::new(site) }
+    }
+
+    /// Tells at any time how many connections are open.
+    pub fn connections(&self) -> impl Fn() -> usize + Send + Sync + 'static {
+        let site = self.site.clone();
+        move || site.config.connections_max.saturating_sub(site.places.available_permits())
     }
 
     /// Serves devices until `shutdown`; then tells them to come back elsewhere, and tells receipts and cursors.

@@ -5,7 +5,6 @@ use std::{io, net::UdpSocket, sync::Arc, time::Duration};
 use socket2::{SockRef, TcpKeepalive};
 use tokio::{
     net::{TcpListener, TcpStream},
-    sync::Semaphore,
     time,
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -44,7 +43,6 @@ pub(crate) async fn accept(
     connections: &TaskTracker,
     shutdown: &CancellationToken,
 ) -> io::Result<()> {
-    let places = Arc::new(Semaphore::new(site.config.connections_max));
     let mut spare = Spare::new();
     loop {
         let accepted = tokio::select! {
@@ -53,7 +51,7 @@ pub(crate) async fn accept(
         };
         match accepted {
             Ok((stream, _)) => {
-                let Ok(place) = places.clone().try_acquire_owned() else {
+                let Ok(place) = site.places.clone().try_acquire_owned() else {
                     site.metrics.connect("full");
                     continue;
                 };

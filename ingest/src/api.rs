@@ -21,6 +21,7 @@ use crate::{
     limit::Budgets,
     messages,
     metrics::Metrics,
+    nodes::{self, Nodes},
     once::Running,
     problem::{Code, Problem},
     receipts, send, tokens, uplink,
@@ -35,6 +36,7 @@ pub(crate) struct Api {
     pub(crate) select: Option<Arc<dyn Select>>,
     pub(crate) keys: Keys,
     pub(crate) budgets: Budgets,
+    pub(crate) nodes: Nodes,
     pub(crate) running: Running,
     pub(crate) places: Semaphore,
     pub(crate) metrics: Arc<Metrics>,
@@ -67,12 +69,14 @@ pub(crate) fn router(api: &Arc<Api>, others: Router) -> Router {
         .route("/v1/groups/{id}", get(groups::get).patch(groups::rename).delete(groups::remove))
         .route("/v1/groups/{id}/members", post(groups::change_members).get(groups::members))
         .route("/v1/uplink", get(uplink::list))
+        .route("/v1/nodes", get(nodes::list))
         .route("/v1/apps", post(admin::create_app))
         .route("/v1/apps/{app}/keys", post(admin::create_key))
         .route("/v1/apps/{app}/keys/{key}", delete(admin::remove_key))
         .route_layer(gate);
     Router::new()
         .merge(behind_the_gate)
+        .route("/v1/endpoints", get(nodes::endpoints))
         .route("/healthz", get(health::alive))
         .route("/readyz", get(health::ready))
         .with_state(Arc::clone(api))

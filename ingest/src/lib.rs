@@ -17,6 +17,7 @@ mod limit;
 mod listen;
 mod messages;
 mod metrics;
+mod nodes;
 mod once;
 mod problem;
 mod query;
@@ -38,7 +39,7 @@ use thiserror::Error;
 use tokio::{net::TcpListener, sync::Semaphore};
 use tokio_util::sync::CancellationToken;
 
-use crate::{api::Api, auth::Keys, limit::Budgets, metrics::Metrics, once::Running};
+use crate::{api::Api, auth::Keys, limit::Budgets, metrics::Metrics, nodes::Nodes, once::Running};
 
 /// What can be set.
 #[derive(Clone, Debug)]
@@ -99,6 +100,7 @@ impl Ingest {
             select: deps.select,
             keys: Keys::new(),
             budgets: Budgets::new(),
+            nodes: Nodes::new(),
             running: Running::default(),
             metrics: Metrics::new(registry),
         };
@@ -119,7 +121,7 @@ impl Ingest {
             stop.cancel();
             moved
         };
-        let ((), moved) = tokio::join!(serving, moving);
+        let ((), moved, ()) = tokio::join!(serving, moving, nodes::keep_fresh(&self.api, &stop));
         moved
     }
 }

@@ -1,6 +1,14 @@
-//! How much an app may send: recipients, not requests, since that is what a send costs.
+//! How much an app may send: recipients, not requests, since that is what a send costs. Each ingest node grants an
+//! equal share, so that what an app may send does not grow with their number.
 
-use std::{num::NonZeroU32, sync::Arc, time::Duration};
+use std::{
+    num::NonZeroU32,
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
+    time::Duration,
+};
 
 use axum::http::{HeaderMap, HeaderName, HeaderValue};
 use governor::{
@@ -22,6 +30,7 @@ type Bucket = DefaultDirectRateLimiter<StateInformationMiddleware>;
 /// What is left to each app at the moment.
 pub(crate) struct Budgets {
     apps: Cache<AppId, (Limits, Arc<Bucket>)>,
+    nodes: AtomicU32,
     clock: DefaultClock,
 }
 
@@ -35,7 +44,12 @@ pub(crate) struct Budget {
 impl Budgets {
     pub(crate) fn new() -> Self {
         let apps = Cache::builder().max_capacity(APPS_MAX).time_to_idle(FORGOTTEN_AFTER).build();
-        Self { apps, clock: DefaultClock::default() }
+        Self { apps, nodes: AtomicU32::new(1), clock: DefaultClock::default() }
+    }
+
+    /// From now on this many ingest nodes grant an equal share each.
+    pub(crate) fn share_among(&self, nodes: usize) {
+        self.nodes.store(u32::try_from(nodes.max(1)).unwrap_or(u32::MAX), Ordering::Relaxed);
     }
 
     /// Counts a send to this many devices: at least one, at most the burst, so that a broadcast is possible at all.
@@ -43,11 +57,17 @@ impl Budgets {
     /// # Errors
     /// `quota_exceeded`, with the time after which it would pass.
     pub(crate) fn spend(&self, app: &App, recipients: u64) -> Result<Budget, Problem> {
-        let burst = positive(app.limits.recipients_burst);
-        let bucket = self.bucket(app);
+        let nodes = self.nodes.load(Ordering::Relaxed);
+        let Limits { recipients_per_s, recipients_burst } = app.limits;
+        let share = Limits { recipients_per_s: recipients_per_s / nodes, recipients_burst: recipients_burst / nodes };
+        let burst = positive(share.recipients_burst);
+        let bucket = self.bucket(&app.id, share);
         let cost = positive(u32::try_from(recipients).unwrap_or(u32::MAX)).min(burst);
         match bucket.check_n(cost) {
-            Ok(Ok(state)) => Ok(Budget { limits: app.limits, left: state.remaining_burst_capacity() }),
+            Ok(Ok(state)) => {
+                let left = state.remaining_burst_capacity().saturating_mul(nodes);
+                Ok(Budget { limits: app.limits, left })
+            }
             Ok(Err(not_yet)) => {
                 let wait = not_yet.wait_time_from(self.clock.now());
                 let detail = format!("{cost} recipients are more than this app may send to at this moment");
@@ -57,16 +77,15 @@ impl Budgets {
         }
     }
 
-    fn bucket(&self, app: &App) -> Arc<Bucket> {
-        if let Some((limits, bucket)) = self.apps.get(&app.id)
-            && limits == app.limits
+    fn bucket(&self, app: &AppId, share: Limits) -> Arc<Bucket> {
+        if let Some((limits, bucket)) = self.apps.get(app)
+            && limits == share
         {
             return bucket;
         }
-        let quota =
-            Quota::per_second(positive(app.limits.recipients_per_s)).allow_burst(positive(app.limits.recipients_burst));
+        let quota = Quota::per_second(positive(share.recipients_per_s)).allow_burst(positive(share.recipients_burst));
         let bucket = Arc::new(RateLimiter::direct(quota).with_middleware::<StateInformationMiddleware>());
-        self.apps.insert(app.id.clone(), (app.limits, Arc::clone(&bucket)));
+        self.apps.insert(app.clone(), (share, Arc::clone(&bucket)));
         bucket
     }
 }

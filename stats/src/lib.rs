@@ -11,13 +11,20 @@ mod retention;
 use std::sync::Arc;
 
 use broker::SharedBroker;
-use model::Clock;
+use model::{Clock, NodeId};
 use prometheus_client::registry::Registry;
 use store::SharedStore;
 use thiserror::Error;
 use tokio_util::sync::CancellationToken;
 
 pub use metrics::router;
+
+/// What can be set.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The name of this node: of several, one at a time removes what is over.
+    pub node: NodeId,
+}
 
 /// What stats works with.
 #[derive(Clone)]
@@ -37,6 +44,7 @@ pub struct Error(#[from] broker::Error);
 
 /// The stats tier.
 pub struct Stats {
+    config: Config,
     deps: Deps,
     queues: queues::Gauges,
     receipts: receipts::Counters,
@@ -44,8 +52,8 @@ pub struct Stats {
 
 impl Stats {
     /// Prepares the tier; its metrics go to `registry`.
-    pub fn new(deps: Deps, registry: &mut Registry) -> Self {
-        Self { deps, queues: queues::Gauges::new(registry), receipts: receipts::Counters::new(registry) }
+    pub fn new(config: Config, deps: Deps, registry: &mut Registry) -> Self {
+        Self { config, deps, queues: queues::Gauges::new(registry), receipts: receipts::Counters::new(registry) }
     }
 
     /// Works until `shutdown`.
@@ -53,11 +61,11 @@ impl Stats {
     /// # Errors
     /// When the broker's data cannot be trusted.
     pub async fn run(self, shutdown: CancellationToken) -> Result<(), Error> {
-        let Self { deps, queues, receipts } = self;
+        let Self { config, deps, queues, receipts } = self;
         let (kept, (), ()) = tokio::join!(
             receipts::keep(&deps, &receipts, &shutdown),
             queues::watch(&deps, &queues, &shutdown),
-            retention::run(&deps, &shutdown),
+            retention::run(&deps, &config.node, &shutdown),
         );
         Ok(kept?)
     }

@@ -74,6 +74,8 @@ pub(crate) struct Dispatcher {
 #[serde(deny_unknown_fields)]
 pub(crate) struct AccessPoint {
     pub(crate) listen: SocketAddr,
+    /// Host and port as devices reach it; absent: `listen`.
+    pub(crate) advertise: Option<String>,
     pub(crate) connections_max: usize,
     pub(crate) keep_alive_s: u16,
     pub(crate) keep_alive_min_s: u16,
@@ -136,6 +138,10 @@ impl Config {
             sweep: Duration::from_secs(settings.sweep_s),
             ..access_point::Config::new(self.node.clone())
         }
+    }
+
+    pub(crate) fn stats(&self) -> stats::Config {
+        stats::Config { node: self.node.clone() }
     }
 
     /// Refuses values that parse but cannot work.

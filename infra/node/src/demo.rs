@@ -9,16 +9,11 @@ use lab::{
     Api,
     demo::{Demo, Stage, demo},
 };
-use model::{Env, Limits, SystemClock};
+use model::{Env, Limits, SystemClock, Tier};
 use parking_lot::Mutex;
 use tokio::net::TcpListener;
 
-use crate::{
-    admin,
-    config::Config,
-    telemetry,
-    wire::{self, Tier},
-};
+use crate::{admin, config::Config, telemetry, wire};
 
 /// How long the last message may take to come to rest.
 const PATIENCE: Duration = Duration::from_secs(60);

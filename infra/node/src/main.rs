@@ -5,6 +5,7 @@ mod bench;
 mod config;
 mod demo;
 mod listen;
+mod presence;
 mod send;
 mod telemetry;
 mod wire;
@@ -12,8 +13,9 @@ mod wire;
 use std::{path::PathBuf, process::ExitCode};
 
 use clap::{Parser, Subcommand};
+use model::Tier;
 
-use crate::{config::Config, wire::Tier};
+use crate::config::Config;
 
 /// glibc's allocator stops whoever frees next for 60 ms and more when the engine drops a table in memory.
 #[cfg(feature = "jemalloc")]

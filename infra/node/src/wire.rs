@@ -5,7 +5,7 @@ use std::{net::SocketAddr, process::ExitCode, sync::Arc, time::Duration};
 use anyhow::{Context as _, bail};
 use broker::SharedBroker;
 use engine::Engine;
-use model::{Clock, SystemClock, sign};
+use model::{Clock, Endpoint, Node, SystemClock, Tier, sign};
 use prometheus_client::registry::Registry;
 use store::SharedStore;
 use tokio::{
@@ -17,21 +17,11 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
-use crate::{config::Config, telemetry};
-
-/// A part of Fanfare that can run alone.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Tier {
-    Ingest,
-    Dispatcher,
-    AccessPoint,
-    Filter,
-    Stats,
-}
-
-impl Tier {
-    pub(crate) const ALL: [Self; 5] = [Self::Ingest, Self::Dispatcher, Self::AccessPoint, Self::Filter, Self::Stats];
-}
+use crate::{
+    config::Config,
+    presence::{Connections, Presence},
+    telemetry,
+};
 
 /// Connections that wait to be accepted: a storm of devices must not lose its first packets.
 const BACKLOG: u32 = 4_096;
@@ -116,12 +106,13 @@ pub(crate) async fn start(tiers: &[Tier], config: &Config, backends: &Backends) 
     let filter_deps = filter::Deps { broker: broker.clone(), store: store.clone(), clock: clock.clone() };
     let filter = filter::Filter::new(filter_deps, &mut registry);
     let select = filter.select();
+    let mut connections: Option<Connections> = None;
     for tier in tiers {
         let (broker, store, clock, shutdown) = (broker.clone(), store.clone(), clock.clone(), shutdown.clone());
         match tier {
             Tier::Filter => {}
             Tier::Stats => {
-                let stats = stats::Stats::new(stats::Deps { broker, store, clock }, &mut registry);
+                let stats = stats::Stats::new(config.stats(), stats::Deps { broker, store, clock }, &mut registry);
                 running.spawn(stats.run(shutdown));
             }
             Tier::Dispatcher => {
@@ -134,6 +125,7 @@ pub(crate) async fn start(tiers: &[Tier], config: &Config, backends: &Backends) 
                 running.access_point = Some(listener.local_addr()?);
                 let deps = access_point::Deps { broker, store, clock };
                 let access_point = access_point::AccessPoint::new(config.access_point(), deps, &mut registry);
+                connections = Some(Box::new(access_point.connections()));
                 running.spawn(access_point.run(listener, shutdown));
             }
             Tier::Ingest => {
@@ -150,8 +142,22 @@ pub(crate) async fn start(tiers: &[Tier], config: &Config, backends: &Backends) 
         running.spawn(filter.run(shutdown.clone()));
     }
     let listener = bind(config.metrics.listen, "metrics.listen")?;
-    running.spawn(serve_metrics(listener, registry, shutdown));
+    running.spawn(serve_metrics(listener, registry, shutdown.clone()));
+    let presence = Presence { node: node(config, tiers, running.access_point), connections };
+    running.tiers.spawn(presence.run(store.clone(), shutdown));
     Ok(running)
+}
+
+/// What this process says of itself at its start.
+fn node(config: &Config, tiers: &[Tier], access_point: Option<SocketAddr>) -> Node {
+    let now = SystemClock.now();
+    let endpoint = access_point.map(|bound| Endpoint {
+        address: config.access_point.advertise.clone().unwrap_or_else(|| bound.to_string()),
+        connections: 0,
+        connections_max: config.access_point.connections_max as u64,
+    });
+    let version = env!("CARGO_PKG_VERSION").to_owned();
+    Node { id: config.node.clone(), boot: now, tiers: tiers.to_vec(), endpoint, version, seen_at: now }
 }
 
 async fn serve_metrics(listener: TcpListener, registry: Registry, shutdown: CancellationToken) -> std::io::Result<()> {

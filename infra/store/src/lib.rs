@@ -81,7 +81,18 @@ pub trait Store:
 }
 
 impl<T> Store for T where
-    T: Apps + Devices + Groups + Messages + Inbox + Timeline + Cursors + Routes + Nodes + Receipts + Uplinks + Retention
+    T: Apps
+        + Devices
+        + Groups
+        + Messages
+        + Inbox
+        + Timeline
+        + Cursors
+        + Routes
+        + Nodes
+        + Receipts
+        + Uplinks
+        + Retention
 {
 }
 

@@ -5,6 +5,7 @@ mod auth;
 mod connections;
 mod logs;
 mod messages;
+mod nodes;
 mod once;
 mod problems;
 mod registry;

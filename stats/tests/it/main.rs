@@ -10,7 +10,7 @@ use model::{
     TraceParent, record::Record as _,
 };
 use prometheus_client::{encoding::text::encode, registry::Registry};
-use stats::{Deps, Stats};
+use stats::{Config, Deps, Stats};
 use store::{InboxAppend, SharedStore};
 use tokio_util::sync::CancellationToken;
 
@@ -33,7 +33,7 @@ impl Bench {
         let store: SharedStore = store::embedded::Embedded::open(engine).unwrap();
         let deps = Deps { broker: broker.clone(), store: store.clone(), clock: Arc::new(SystemClock) };
         let mut registry = Registry::default();
-        let stats = Stats::new(deps, &mut registry);
+        let stats = Stats::new(Config { node: "stats-1".parse().unwrap() }, deps, &mut registry);
         let stop = CancellationToken::new();
         tokio::spawn(stats.run(stop.clone()));
         let app = "demo".parse().unwrap();

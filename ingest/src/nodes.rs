@@ -1,0 +1,169 @@
+//! Which nodes run: for whoever runs the platform, for devices that look for an access point, and for the limits of
+//! apps, of which every ingest node grants an equal share.
+
+use std::{sync::Arc, time::Duration};
+
+use axum::{
+    Json,
+    extract::State,
+    http::{HeaderMap, header},
+    response::IntoResponse,
+};
+use model::{App, AppId, Endpoint, Node, NodeId, Scope, Tier, sign::DeviceToken};
+use moka::sync::Cache;
+use parking_lot::RwLock;
+use serde::Serialize;
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    api::Api,
+    gate::{Answer, Call},
+    problem::{Code, Problem},
+    view,
+};
+
+/// How often the nodes are read again: devices may be sent to one that has been gone for so long.
+const REFRESH: Duration = Duration::from_secs(2);
+/// How long a device may go on with the answer it has.
+const ENDPOINTS_TTL_S: u64 = 60;
+/// How long an app's secret is believed: devices ask in crowds.
+const APP_CACHED: Duration = Duration::from_secs(5);
+/// Apps whose devices ask at a time.
+const APPS_CACHED_MAX: u64 = 10_000;
+
+/// The nodes as they were last told.
+pub(crate) struct Nodes {
+    known: RwLock<Arc<Vec<Node>>>,
+    apps: Cache<AppId, Arc<App>>,
+}
+
+#[derive(Serialize)]
+struct NodeView<'a> {
+    id: &'a NodeId,
+    tiers: &'a [Tier],
+    version: &'a str,
+    started_at: String,
+    seen_at: String,
+    endpoint: Option<EndpointView<'a>>,
+}
+
+#[derive(Serialize)]
+struct EndpointView<'a> {
+    address: &'a str,
+    connections: u64,
+    connections_max: u64,
+    load: f64,
+}
+
+#[derive(Serialize)]
+struct NodesView<'a> {
+    data: Vec<NodeView<'a>>,
+}
+
+#[derive(Serialize)]
+struct EndpointsView<'a> {
+    endpoints: Vec<NamedEndpoint<'a>>,
+    ttl_s: u64,
+}
+
+#[derive(Serialize)]
+struct NamedEndpoint<'a> {
+    node: &'a NodeId,
+    address: &'a str,
+    load: f64,
+}
+
+impl Nodes {
+    pub(crate) fn new() -> Self {
+        let apps = Cache::builder().max_capacity(APPS_CACHED_MAX).time_to_live(APP_CACHED).build();
+        Self { known: RwLock::default(), apps }
+    }
+
+    fn known(&self) -> Arc<Vec<Node>> {
+        self.known.read().clone()
+    }
+}
+
+/// Reads the nodes again and again until `stop`; while the store is away, those known stay.
+pub(crate) async fn keep_fresh(api: &Api, stop: &CancellationToken) {
+    loop {
+        match api.store.nodes(api.clock.now()).await {
+            Ok(nodes) => {
+                let ingests = nodes.iter().filter(|node| node.tiers.contains(&Tier::Ingest)).count();
+                api.budgets.share_among(ingests);
+                *api.nodes.known.write() = Arc::new(nodes);
+            }
+            Err(error) => tracing::warn!(%error, "cannot see which nodes run; those known count"),
+        }
+        tokio::select! {
+            () = tokio::time::sleep(REFRESH) => {}
+            () = stop.cancelled() => return,
+        }
+    }
+}
+
+/// `GET /v1/nodes`.
+pub(crate) async fn list(State(api): State<Arc<Api>>, call: Call) -> Answer {
+    call.caller.require(Scope::Admin)?;
+    call.query()?.finish()?;
+    let nodes = api.store.nodes(api.clock.now()).await?;
+    Ok(Json(NodesView { data: nodes.iter().map(NodeView::from).collect() }).into_response())
+}
+
+impl<'a> From<&'a Node> for NodeView<'a> {
+    fn from(node: &'a Node) -> Self {
+        Self {
+            id: &node.id,
+            tiers: &node.tiers,
+            version: &node.version,
+            started_at: view::time(node.boot),
+            seen_at: view::time(node.seen_at),
+            endpoint: node.endpoint.as_ref().map(EndpointView::from),
+        }
+    }
+}
+
+impl<'a> From<&'a Endpoint> for EndpointView<'a> {
+    fn from(at: &'a Endpoint) -> Self {
+        let Endpoint { address, connections, connections_max } = at;
+        Self { address, connections: *connections, connections_max: *connections_max, load: at.load() }
+    }
+}
+
+/// `GET /v1/endpoints`, for devices: where to connect, the least loaded first.
+pub(crate) async fn endpoints(State(api): State<Arc<Api>>, headers: HeaderMap) -> Answer {
+    check_device(&api, &headers).await?;
+    let known = api.nodes.known();
+    let mut endpoints: Vec<NamedEndpoint<'_>> = known
+        .iter()
+        .filter_map(|node| {
+            let at = node.endpoint.as_ref()?;
+            Some(NamedEndpoint { node: &node.id, address: &at.address, load: at.load() })
+        })
+        .collect();
+    endpoints.sort_by(|a, b| a.load.total_cmp(&b.load));
+    if endpoints.is_empty() {
+        return Err(Problem::new(Code::Overloaded, "no access point is running at the moment"));
+    }
+    Ok(Json(EndpointsView { endpoints, ttl_s: ENDPOINTS_TTL_S }).into_response())
+}
+
+/// Passes whoever shows a token that a device could connect with.
+async fn check_device(api: &Api, headers: &HeaderMap) -> Result<(), Problem> {
+    let refused = || Problem::new(Code::Unauthenticated, "send `Authorization: Bearer <the device's token>`");
+    let shown = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok()).ok_or_else(refused)?;
+    let token =
+        shown.split_once(' ').filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer")).ok_or_else(refused)?;
+    let token = token.1.trim();
+    let (id, device) = DeviceToken::claimed(token).ok_or_else(refused)?;
+    let app = match api.nodes.apps.get(&id) {
+        Some(app) => app,
+        None => {
+            let app = Arc::new(api.store.app(&id).await?.ok_or_else(refused)?);
+            api.nodes.apps.insert(id.clone(), app.clone());
+            app
+        }
+    };
+    DeviceToken::verify(token, &app.device_secret, &id, &device, api.clock.now()).map_err(|_| refused())?;
+    Ok(())
+}
