@@ -132,6 +132,10 @@ redis() {
     mkdir -p "$1"
     { printf 'include "%s/redis/%s"\nbind 127.0.0.1\nport %s\ndir "%s"\n' "$deploy" "$3" "$2" "$1"; cat; } >"$1/redis.conf"
     server "$1" "$2" <<<"exec redis-server '$1/redis.conf'"
+    ctl_of_redis "$1" "$2"
+}
+
+ctl_of_redis() {
     printf '#!/bin/sh\nexec redis-cli -p %s "$@"\n' "$2" >"$1/ctl"
     chmod 755 "$1/ctl"
 }
