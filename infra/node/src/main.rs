@@ -7,6 +7,7 @@ mod demo;
 mod listen;
 mod send;
 mod telemetry;
+mod watchdog;
 mod wire;
 
 use std::{path::PathBuf, process::ExitCode};

@@ -17,7 +17,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
-use crate::{config::Config, telemetry};
+use crate::{config::Config, telemetry, watchdog};
 
 /// A part of Fanfare that can run alone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -186,7 +186,12 @@ pub(crate) async fn serve(tiers: &[Tier], config: Config) -> anyhow::Result<Exit
         ingest = running.ingest.map(tracing::field::display), access_point = running.access_point.map(tracing::field::display),
         "serving"
     );
-    running.until(told_to_stop(), config.shutdown_grace()).await?;
+    watchdog::ready();
+    let stop = async {
+        told_to_stop().await;
+        watchdog::stopping();
+    };
+    running.until(stop, config.shutdown_grace()).await?;
     info!("stopped");
     Ok(ExitCode::SUCCESS)
 }
