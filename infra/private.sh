@@ -23,8 +23,8 @@ install_package() {
     as_root flock /run/fanfare-install.lock bash -euc "$(declare -f install_quietly); install_quietly $1"
 }
 
-# Runs as root, one at a time. A service that the package brings is neither started nor enabled, and those that run are
-# not restarted.
+# Runs as root, one at a time. Services that come with the package, or with what it needs, are neither started nor enabled,
+# and those that run are not restarted.
 install_quietly() {
     local policy=/usr/sbin/policy-rc.d
     if [ ! -e "$policy" ]; then
@@ -33,10 +33,13 @@ install_quietly() {
         printf '#!/bin/sh\nexit 101\n' >"$policy"
         chmod 755 "$policy"
     fi
+    enabled() { systemctl list-unit-files --state=enabled --no-legend 2>/dev/null | cut -d ' ' -f 1 | sort; }
+    local before
+    before="$(enabled)"
     export DEBIAN_FRONTEND=noninteractive NEEDRESTART_SUSPEND=1
     [ -n "$(find /var/lib/apt/lists -name '*Packages*' -mmin -60 2>/dev/null | head -n 1)" ] || apt-get update -qq
     apt-get install -y -qq --no-install-recommends -o DPkg::Lock::Timeout=300 "$1" >/dev/null
-    systemctl disable --quiet "$1" 2>/dev/null || true
+    comm -13 <(echo "$before") <(enabled) | xargs -r systemctl disable --quiet
 }
 
 # Where RabbitMQ's own scripts are. Debian's wrappers around them insist on the system's user and directories.
