@@ -8,6 +8,7 @@ mod listen;
 mod presence;
 mod send;
 mod telemetry;
+mod watchdog;
 mod wire;
 
 use std::{path::PathBuf, process::ExitCode};

@@ -20,7 +20,7 @@ use tracing::{error, info, warn};
 use crate::{
     config::Config,
     presence::{Connections, Presence},
-    telemetry,
+    telemetry, watchdog,
 };
 
 /// Connections that wait to be accepted: a storm of devices must not lose its first packets.
@@ -192,7 +192,12 @@ pub(crate) async fn serve(tiers: &[Tier], config: Config) -> anyhow::Result<Exit
         ingest = running.ingest.map(tracing::field::display), access_point = running.access_point.map(tracing::field::display),
         "serving"
     );
-    running.until(told_to_stop(), config.shutdown_grace()).await?;
+    watchdog::ready();
+    let stop = async {
+        told_to_stop().await;
+        watchdog::stopping();
+    };
+    running.until(stop, config.shutdown_grace()).await?;
     info!("stopped");
     Ok(ExitCode::SUCCESS)
 }

@@ -6,3 +6,4 @@ mod command_line;
 mod kill_nine;
 mod logs;
 mod sandbox;
+mod watchdog;
