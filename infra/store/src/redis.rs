@@ -42,7 +42,7 @@ pub use losses::{Generation, Lost};
 /// Longest time to wait for an answer: a caller has failed, with all its retries, within a second.
 const RESPONSE_MAX: Duration = Duration::from_millis(500);
 
-/// How much longer than promised Redis keeps what has a time: only a belt, for when nobody sweeps.
+/// How much longer than promised Redis keeps what is large and has a time: only a belt, for when nobody sweeps.
 const BELT: Duration = Duration::from_hours(24);
 
 /// What to do when the server is not set up to keep what it is told.
@@ -195,9 +195,4 @@ impl Redis {
         let skew = self.skew_max.map_or_else(|| "-1".to_owned(), |skew| skew.as_millis().to_string());
         [now.as_millis().to_string(), model::Seq::ZERO.next(now).0.to_string(), skew]
     }
-}
-
-/// The time to live of what is kept until `until`, reckoned from `from`: with the belt, and by the caller's clock.
-fn ttl_millis(from: Timestamp, until: Timestamp) -> u128 {
-    (until.since(from) + BELT).as_millis()
 }

@@ -100,8 +100,11 @@ impl Redis {
         let mut step = Call::new(Step::AppendInbox);
         self.time(now).into_iter().for_each(|part| _ = step.arg(part));
         step.arg(INBOX_MAX);
-        for InboxAppend { message, devices } in appends {
+        for (n, InboxAppend { message, devices }) in appends.enumerate() {
             let of = self.of(&message.app);
+            if n == 0 {
+                step.key(of.due_expiry()).key(of.due_entry()).key(of.messages());
+            }
             step.key(of.message(message.id)).key(of.body(message.id)).key(of.tally(message.id));
             messages::dispatch(&mut step, message, log::begin(devices), now);
             step.arg(message.collapse_key.as_deref().unwrap_or_default()).arg(devices.len());

@@ -24,9 +24,13 @@ use tokio::{
 use super::{script, target::Target};
 use crate::Error;
 
-/// Calls under way at once. Beyond that a call waits for its turn, and fails when its time is over: a frozen server
-/// piles up no more than this.
-const IN_FLIGHT_MAX: usize = 4_096;
+/// Work under way at once, in units of [`ARGS_A_UNIT`]: about a thousand unicasts, what a server does in some 30 ms.
+/// Beyond that a call waits here for its turn, not at the server, where its time would run out while others are
+/// served; and a frozen server piles up no more than this.
+const IN_FLIGHT_MAX: u32 = 2_048;
+
+/// Arguments of commands that count as one unit of work.
+const ARGS_A_UNIT: usize = 16;
 
 /// Time between two attempts to connect: a server that is down is asked ten times a second, whoever calls.
 const CONNECT_PAUSE: Duration = Duration::from_millis(100);
@@ -122,7 +126,7 @@ impl Link {
             open: RwLock::new(None),
             connecting: Mutex::new(None),
             connections: AtomicU64::new(0),
-            in_flight: Semaphore::new(IN_FLIGHT_MAX),
+            in_flight: Semaphore::new(IN_FLIGHT_MAX as usize),
             repeats: AtomicI64::new(REPEATS_MAX * CALLS_A_REPEAT),
         }
     }
@@ -141,7 +145,7 @@ impl Link {
             return Ok(Vec::new());
         }
         let deadline = Instant::now() + self.limits.call();
-        let turn = timeout_at(deadline, self.in_flight.acquire()).await;
+        let turn = timeout_at(deadline, self.in_flight.acquire_many(work(&cmds))).await;
         let Ok(Ok(_turn)) = turn else { return Err(Error::Unavailable("too much is waiting for Redis".into())) };
         let mut left = cmds;
         let mut answers: Vec<Option<Value>> = vec![None; left.len()];
@@ -273,6 +277,12 @@ impl Link {
         let spend = |left: i64| (left >= CALLS_A_REPEAT).then_some(left - CALLS_A_REPEAT);
         self.repeats.fetch_update(Ordering::Relaxed, Ordering::Relaxed, spend).is_ok()
     }
+}
+
+/// How much of what may be in flight these commands take; a call larger than all goes alone.
+fn work(cmds: &[Cmd]) -> u32 {
+    let args: usize = cmds.iter().map(|cmd| cmd.args_iter().len()).sum();
+    u32::try_from(args.div_ceil(ARGS_A_UNIT)).unwrap_or(u32::MAX).clamp(1, IN_FLIGHT_MAX)
 }
 
 /// Puts answers where they belong; what was not done because the server does not know its script is to be sent again.

@@ -17,7 +17,7 @@ use super::{
     link::Repeat,
     log,
     script::{Call, Step},
-    take, ttl_millis,
+    take,
 };
 use crate::{
     Accepted, Appended, Cancelled, Entry, Error, Messages, Once, PAGE_MAX,
@@ -88,8 +88,8 @@ pub(super) fn dispatch(call: &mut Call, message: &Message, tally: Vec<u8>, now: 
     let entry = Entry::from(message);
     let until = kept_until(&entry);
     call.arg(&message.id.to_bytes()[..]).arg(message.expires_at.as_millis()).arg(until.as_millis());
-    call.arg(pack(&entry)).arg(ttl_millis(now.min(entry.created_at), until).to_string());
-    call.arg(message.encode()).arg(ttl_millis(now, message.expires_at).to_string()).arg(tally);
+    let ttl = message.expires_at.since(now) + BELT;
+    call.arg(pack(&entry)).arg(message.encode()).arg(ttl.as_millis().to_string()).arg(tally);
 }
 
 /// What `dispatch` in the scripts says.
@@ -111,7 +111,7 @@ impl Messages for Redis {
         let mut accept = Call::new(Step::Accept);
         accept.key(of.message(id)).key(of.messages()).key(of.due_entry());
         accept.arg(&id.to_bytes()[..]).arg(&entry.expires_at.as_millis().to_be_bytes()[..]).arg(until.as_millis());
-        accept.arg(pack(&entry)).arg(ttl_millis(entry.created_at, until).to_string());
+        accept.arg(pack(&entry));
         if let Some(once) = once {
             if once.key.len() > ONCE_MAX_BYTES {
                 return Err(Error::Rejected(format!("an idempotency key takes at most {ONCE_MAX_BYTES} bytes")));

@@ -1,5 +1,5 @@
 -- Appends messages to inboxes, each wholly.
--- KEYS: for each message: message, body, tally, then for each device: inbox, places.
+-- KEYS: due X, due K, messages, for each message: message, body, tally, then for each device: inbox, places.
 -- ARGV: now, now << 12, greatest clock skew, entries an inbox holds; for each message: what dispatch takes, collapse
 -- key, number of devices, then for each device: its field in places, its ordinal as 4 bytes.
 -- Gives for each message what dispatch gives.
@@ -33,12 +33,12 @@ local function shorten(inbox, ordinal)
   end
 end
 
-local k, a, done = 1, 5, {}
+local k, a, done = 4, 5, {}
 while k <= #KEYS do
   local outcome = dispatch(k, a, now, 1)
-  local key, devices = ARGV[a + 8], tonumber(ARGV[a + 9])
+  local key, devices = ARGV[a + 7], tonumber(ARGV[a + 8])
   local member = ARGV[a] .. bytes8(tonumber(ARGV[a + 1])) .. key
-  k, a = k + 3, a + 10
+  k, a = k + 3, a + 9
   for _ = 1, devices do
     if outcome == 0 then
       local inbox, places, field, ordinal = KEYS[k], KEYS[k + 1], 'h' .. ARGV[a], ARGV[a + 1]

@@ -38,28 +38,29 @@ local function take_out(inbox, id)
 end
 
 -- Notes that a message is appended, with its body and a new tally, unless it was before (1) or must not be (2); gives
--- 0 when its entries are to be appended. `keys` and `args` begin at `k` and `a`:
--- message, body, tally; id, expires, kept until, entry, ttl ms, body, ttl ms of the body, tally.
+-- 0 when its entries are to be appended. `KEYS` and `ARGV` begin at `k` and `a`:
+-- message, body, tally; id, expires, kept until, entry, body, its ttl in ms, tally.
+-- The first three keys are those of what is due and of messages: X, K, M.
 local function dispatch(k, a, now, stream)
   local happened = call('GETRANGE', KEYS[k], 0, 15)
-  if #happened == 16 then
+  local known = #happened == 16
+  if known then
     if number8(happened, 1) ~= 0 then return 1 end
     if number8(happened, 9) ~= 0 then return 2 end
   end
-  local id, expires = ARGV[a], tonumber(ARGV[a + 1])
-  if expires <= now then return 2 end
-  if #happened == 16 then
-    call('SETRANGE', KEYS[k], 0, bytes8(now))
-    call('SETRANGE', KEYS[k], 16, bytes8(stream))
+  local id, expires = ARGV[a], ARGV[a + 1]
+  if tonumber(expires) <= now then return 2 end
+  local head = struct.pack('>I8I8I8', now, 0, stream)
+  if known then
+    call('SETRANGE', KEYS[k], 0, head)
   else
-    local head = bytes8(now) .. bytes8(0) .. bytes8(stream) .. bytes8(expires)
-    call('SET', KEYS[k], head .. ARGV[a + 3], 'PX', ARGV[a + 4])
-    call('ZADD', beside(KEYS[k], 'M'), 0, id)
-    call('ZADD', beside(KEYS[k], 'K'), ARGV[a + 2], id)
+    call('SET', KEYS[k], head .. bytes8(tonumber(expires)) .. ARGV[a + 3])
+    call('ZADD', KEYS[2], ARGV[a + 2], id)
+    call('ZADD', KEYS[3], 0, id)
   end
-  call('SET', KEYS[k + 1], ARGV[a + 5], 'PX', ARGV[a + 6])
-  call('SET', KEYS[k + 2], ARGV[a + 7], 'PX', ARGV[a + 4])
-  call('ZADD', beside(KEYS[k], 'X'), ARGV[a + 1], id)
+  call('SET', KEYS[k + 1], ARGV[a + 4], 'PX', ARGV[a + 5])
+  call('SET', KEYS[k + 2], ARGV[a + 6])
+  call('ZADD', KEYS[1], expires, id)
   return 0
 end
 
