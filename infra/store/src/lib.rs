@@ -1,7 +1,7 @@
 //! The store: what outlives a message's way through the queues.
 //!
 //! Each concern is a small trait whose doc comments are its promises; [`Store`] is all of them. There are exactly two
-//! implementations, chosen by URL: [`embedded`] (durable, in `data_dir`) and Redis. The promises are repeated, one test
+//! implementations, chosen by URL: [`embedded`] (durable, in `data_dir`) and [`redis`]. The promises are repeated, one test
 //! a promise, in `contract`, which both implementations run. A tier takes the narrowest part it needs.
 
 pub mod apps;
@@ -15,6 +15,7 @@ pub mod inbox;
 pub mod messages;
 pub mod nodes;
 pub mod receipts;
+pub mod redis;
 pub mod routes;
 pub mod timeline;
 pub mod uplinks;

@@ -1,7 +1,7 @@
 //! What is known of deliveries.
 
 use async_trait::async_trait;
-use model::{AppId, MessageId, ReceiptBatch, Tally};
+use model::{AppId, MessageId, Ordinals, ReceiptBatch, Tally};
 
 use crate::Error;
 
@@ -14,4 +14,13 @@ pub trait Receipts: Send + Sync {
 
     /// The tally of a message; `None` when it was not dispatched, or is not known.
     async fn tally(&self, app: &AppId, message: MessageId) -> Result<Option<Tally>, Error>;
+}
+
+/// Who has neither answered nor been told that there is nothing to wait for.
+pub(crate) fn open(tally: &Tally) -> Ordinals {
+    let mut open = tally.targeted.clone();
+    for closed in [&tally.acked, &tally.rejected, &tally.truncated, &tally.cancelled] {
+        open -= closed;
+    }
+    open
 }

@@ -12,6 +12,7 @@ use super::{
 use crate::{
     Accepted, Appended, Cancelled, Entry, Error, Messages, Once,
     messages::{KEPT, ONCE_KEPT},
+    receipts::open,
 };
 
 /// Where a dispatched message was appended.
@@ -163,7 +164,7 @@ fn cancel(draft: &mut Draft<'_, '_>, key: &key::Entry, now: Timestamp) -> Result
     if kept.entry.cancelled_at.is_none() && now < kept.entry.expires_at {
         kept.entry.cancelled_at = Some(now);
         draft.put(key, &kept);
-        let mut stopped = receipts::open(&tally);
+        let mut stopped = open(&tally);
         stopped -= &tally.sent;
         match kept.stream {
             Some(Stream::Inboxes) => inbox::take_out(draft, &key.app, &stopped, key.message)?,

@@ -35,15 +35,6 @@ pub(super) fn tally(read: &impl Read, app: &AppId, message: MessageId) -> Result
     Ok(Some(Tally { targeted, ..answers }))
 }
 
-/// Who has neither answered nor been told that there is nothing to wait for.
-pub(super) fn open(tally: &Tally) -> Ordinals {
-    let mut open = tally.targeted.clone();
-    for closed in [&tally.acked, &tally.rejected, &tally.truncated, &tally.cancelled] {
-        open -= closed;
-    }
-    open
-}
-
 /// Changes what is known of a message that was dispatched; nothing when it was not, or is forgotten.
 pub(super) fn amend(
     draft: &mut Draft<'_, '_>,

@@ -14,7 +14,7 @@ use super::{
     receipts,
     table::{Draft, Read, Set, Span},
 };
-use crate::{Appended, Error, Timeline, TimelineAppend, TimelineEntry, timeline::TIMELINE_MAX};
+use crate::{Appended, Error, Timeline, TimelineAppend, TimelineEntry, receipts::open, timeline::TIMELINE_MAX};
 
 /// An entry of a timeline.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -91,7 +91,7 @@ fn truncate(draft: &mut Draft<'_, '_>, app: &AppId, bounds: &mut Bounds, now: Ti
     let Some((key, listed)) = oldest else { return Ok(()) };
     remove(draft, &key, bounds)?;
     if now < listed.expires_at {
-        let open = receipts::tally(draft, app, listed.message)?.map(|tally| receipts::open(&tally));
+        let open = receipts::tally(draft, app, listed.message)?.map(|tally| open(&tally));
         receipts::amend(draft, app, listed.message, |tally| tally.truncated |= &open.unwrap_or_default())?;
     }
     Ok(())

@@ -1,4 +1,4 @@
-//! What the embedded store promises, on real directories.
+//! What the stores promise, on real directories and servers.
 #![expect(clippy::unwrap_used, reason = "tests")]
 
 mod child;
@@ -9,4 +9,5 @@ mod make;
 mod measure;
 mod place;
 mod random;
+mod redis;
 mod size;

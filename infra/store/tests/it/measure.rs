@@ -20,13 +20,27 @@ const CALLERS: u32 = 64;
 /// An audience of a million.
 static EVERYBODY: LazyLock<Ordinals> = LazyLock::new(|| set(0..1_000_000).compact());
 
-/// How often a second `call` is done by `CALLERS` at a time; each call gets a number of its own and does `each` things.
+/// How often a second `call` is done on an embedded store by `CALLERS` at a time.
 async fn measure<F>(what: &str, calls: u32, each: u32, call: impl Fn(Arc<Embedded>, u32) -> F + Copy + Send + 'static)
 where
     F: Future<Output = ()> + Send,
 {
     let place = Directory::new();
-    let store = Embedded::open(place.engine()).unwrap();
+    measure_on(Embedded::open(place.engine()).unwrap(), what, calls, each, call).await;
+}
+
+/// How often a second `call` is done on `store` by `CALLERS` at a time; each call gets a number of its own and does
+/// `each` things.
+pub(crate) async fn measure_on<S, F>(
+    store: Arc<S>,
+    what: &str,
+    calls: u32,
+    each: u32,
+    call: impl Fn(Arc<S>, u32) -> F + Copy + Send + 'static,
+) where
+    S: Send + Sync + 'static,
+    F: Future<Output = ()> + Send,
+{
     let start = Instant::now();
     let callers: Vec<_> = (0..CALLERS)
         .map(|caller| {

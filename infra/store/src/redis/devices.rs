@@ -1,0 +1,210 @@
+//! The registry of devices: names lead to ordinals, ordinals to records, and bitmaps say who is registered.
+
+use std::collections::BTreeMap;
+
+use async_trait::async_trait;
+use deadpool_redis::redis::{Cmd, Value, cmd};
+use model::{AppId, Device, DeviceId, Env, Ordinal, Ordinals, Profile, Timestamp, UserId, record::Record};
+use serde::{Deserialize, Serialize};
+
+use super::{
+    Redis,
+    key::{self, AppKeys, ORDINALS_A_BITMAP},
+    link::Repeat,
+    script::{Call, Step},
+    take,
+};
+use crate::{Devices, Error, PAGE_MAX, Registration};
+
+/// A device's profile as it is kept; one that says nothing takes no room.
+#[derive(Serialize, Deserialize)]
+struct Known(Profile);
+
+impl Record for Known {
+    const VERSION: u8 = 1;
+}
+
+#[async_trait]
+impl Devices for Redis {
+    async fn register(
+        &self,
+        app: &AppId,
+        devices: Vec<Registration>,
+        now: Timestamp,
+    ) -> Result<Vec<(Device, bool)>, Error> {
+        let (of, mut register) = (self.of(app), Call::new(Step::Register));
+        register.key(of.count()).key(of.timeline_head()).arg(now.as_millis());
+        for Registration { id, env, profile } in devices {
+            register.key(of.names(&id)).arg(id.as_str()).arg(key::letter(env)).arg(u8::from(profile.is_some()));
+            let profile = profile.unwrap_or_default();
+            register.arg(profile.user_id.as_ref().map_or("", |user| user.as_str()));
+            register.arg(if profile == Profile::default() { Vec::new() } else { Known(profile).encode() });
+        }
+        let done: Vec<(u32, bool, Vec<u8>)> = take::value(self.write_one(register.cmd(), Repeat::Never).await?)?;
+        done.into_iter().map(|(ordinal, new, record)| Ok((read(Ordinal(ordinal), &record)?, new))).collect()
+    }
+
+    async fn devices(&self, app: &AppId, ids: &[DeviceId]) -> Result<Vec<Option<Device>>, Error> {
+        let of = self.of(app);
+        let page = |page: &[DeviceId]| {
+            let mut find = Call::new(Step::Devices);
+            page.iter().for_each(|id| _ = find.key(of.names(id)).arg(id.as_str()));
+            find.cmd()
+        };
+        let mut found = Vec::with_capacity(ids.len());
+        for answer in self.ask(ids.chunks(PAGE_MAX).map(page).collect()).await? {
+            for device in take::value::<Vec<Vec<Value>>>(answer)? {
+                found.push(located(device)?);
+            }
+        }
+        Ok(found)
+    }
+
+    async fn names(&self, app: &AppId, ordinals: &[Ordinal]) -> Result<Vec<Option<DeviceId>>, Error> {
+        let of = self.of(app);
+        let answers = self.ask(ordinals.iter().map(|device| get(&of, *device)).collect()).await?;
+        let name = |answer| take::value::<Option<Vec<u8>>>(answer)?.map(|kept| Parts::read(&kept)?.name()).transpose();
+        answers.into_iter().map(name).collect()
+    }
+
+    async fn devices_of(&self, app: &AppId, env: Env, users: &[UserId]) -> Result<Vec<Ordinals>, Error> {
+        let of = self.of(app);
+        let list = |user: &UserId| {
+            let mut list = cmd("SMEMBERS");
+            list.arg(of.devices_of(env, user));
+            list
+        };
+        let answers = self.ask(users.iter().map(list).collect()).await?;
+        let devices = |answer| Ok(take::value::<Vec<u32>>(answer)?.into_iter().map(Ordinal).collect());
+        answers.into_iter().map(devices).collect()
+    }
+
+    async fn registered(&self, app: &AppId, env: Env) -> Result<Ordinals, Error> {
+        let mut all = Ordinals::new();
+        for block in 0..self.count(app).await?.div_ceil(ORDINALS_A_BITMAP) {
+            all.extend(self.live(app, env, block).await?);
+        }
+        Ok(all)
+    }
+
+    async fn count(&self, app: &AppId) -> Result<u32, Error> {
+        let mut get = cmd("GET");
+        get.arg(self.of(app).count());
+        Ok(take::value::<Option<u32>>(self.ask_one(get).await?)?.unwrap_or_default())
+    }
+
+    async fn list(&self, app: &AppId, env: Env, after: Option<Ordinal>, limit: usize) -> Result<Vec<Device>, Error> {
+        let (of, count) = (self.of(app), self.count(app).await?);
+        let Some(first) = after.map_or(Some(0), |last| last.0.checked_add(1)) else { return Ok(Vec::new()) };
+        let mut wanted = Vec::new();
+        for block in first / ORDINALS_A_BITMAP..count.div_ceil(ORDINALS_A_BITMAP) {
+            let live = self.live(app, env, block).await?;
+            wanted.extend(live.into_iter().filter(|device| device.0 >= first).take(limit - wanted.len()));
+            if wanted.len() == limit {
+                break;
+            }
+        }
+        let answers = self.ask(wanted.iter().map(|device| get(&of, *device)).collect()).await?;
+        let mut found = BTreeMap::new();
+        for (ordinal, answer) in wanted.into_iter().zip(answers) {
+            let kept = take::value::<Option<Vec<u8>>>(answer)?.unwrap_or_default();
+            // One that was removed between the two reads is not listed.
+            if Parts::read(&kept)?.env.is_some() {
+                found.insert(ordinal, read(ordinal, &kept)?);
+            }
+        }
+        Ok(found.into_values().collect())
+    }
+
+    async fn remove(&self, app: &AppId, id: &DeviceId) -> Result<Option<Device>, Error> {
+        let mut remove = Call::new(Step::Remove);
+        remove.key(self.of(app).names(id)).arg(id.as_str());
+        located(take::value(self.write_one(remove.cmd(), Repeat::Never).await?)?)
+    }
+
+    async fn revoke(&self, app: &AppId, id: &DeviceId) -> Result<Option<u32>, Error> {
+        let mut revoke = Call::new(Step::Revoke);
+        revoke.key(self.of(app).names(id)).arg(id.as_str());
+        take::value(self.write_one(revoke.cmd(), Repeat::Never).await?)
+    }
+}
+
+impl Redis {
+    /// Who is registered among the ordinals of one bitmap.
+    async fn live(&self, app: &AppId, env: Env, block: u32) -> Result<Vec<Ordinal>, Error> {
+        let mut read = cmd("GET");
+        read.arg(self.of(app).live(env, block as u16));
+        let bitmap: Option<Vec<u8>> = take::value(self.ask_one(read).await?)?;
+        let ordinals =
+            (block * ORDINALS_A_BITMAP..).step_by(8).zip(bitmap.unwrap_or_default()).flat_map(|(first, byte)| {
+                // Redis counts the bits of a byte from its greatest.
+                (0..8).filter(move |bit| byte & (0x80 >> bit) != 0).map(move |bit| Ordinal(first + bit))
+            });
+        Ok(ordinals.collect())
+    }
+}
+
+fn get(of: &AppKeys, device: Ordinal) -> Cmd {
+    let mut get = cmd("HGET");
+    get.arg(of.devices(device)).arg(key::slot(device));
+    get
+}
+
+/// An ordinal and a record, or nothing.
+fn located(mut answer: Vec<Value>) -> Result<Option<Device>, Error> {
+    let (Some(record), Some(ordinal)) = (answer.pop(), answer.pop()) else { return Ok(None) };
+    read(Ordinal(take::value(ordinal)?), &take::value::<Vec<u8>>(record)?).map(Some)
+}
+
+/// A device as scripts keep it (see the prelude), taken apart.
+struct Parts<'a> {
+    /// `None` when only the name is left.
+    env: Option<Env>,
+    name: &'a [u8],
+    rest: &'a [u8],
+}
+
+impl<'a> Parts<'a> {
+    fn read(kept: &'a [u8]) -> Result<Self, Error> {
+        let parts = || {
+            let (&env, rest) = kept.split_first()?;
+            let env = match env {
+                b'l' => Some(Env::Live),
+                b't' => Some(Env::Test),
+                b'x' => None,
+                _ => return None,
+            };
+            let (name, rest) = text(rest)?;
+            Some(Self { env, name, rest })
+        };
+        parts().ok_or_else(|| take::corrupt("a device", &"not a record"))
+    }
+
+    fn name(&self) -> Result<DeviceId, Error> {
+        let name = str::from_utf8(self.name).ok().and_then(|name| name.parse().ok());
+        name.ok_or_else(|| take::corrupt("a device", &"not a name"))
+    }
+}
+
+/// A length and as many bytes.
+fn text(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
+    let (&len, rest) = bytes.split_first()?;
+    rest.split_at_checked(len.into())
+}
+
+fn read(ordinal: Ordinal, kept: &[u8]) -> Result<Device, Error> {
+    let parts = Parts::read(kept)?;
+    let numbers = || {
+        let (generation, rest) = parts.rest.split_first_chunk::<4>()?;
+        let (seen, rest) = rest.split_first_chunk::<8>()?;
+        let (_user, profile) = text(rest)?;
+        Some((parts.env?, u32::from_be_bytes(*generation), u64::from_be_bytes(*seen), profile))
+    };
+    let (env, generation, seen, profile) = numbers().ok_or_else(|| take::corrupt("a device", &"too short"))?;
+    let Known(profile) = match profile {
+        [] => Known(Profile::default()),
+        profile => take::record(profile, "the profile of a device")?,
+    };
+    let first_seen = Timestamp::from_millis(seen);
+    Ok(Device { id: parts.name()?, ordinal, env, generation, first_seen, profile })
+}

@@ -1,0 +1,118 @@
+//! The stream of one device: a sorted set of what is pending, and beside it the last number given.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use async_trait::async_trait;
+use deadpool_redis::redis::{Cmd, Value, cmd};
+use model::{AppId, Message, Ordinal, Seq, Timestamp};
+
+use super::{
+    Redis, key,
+    link::Repeat,
+    log, messages,
+    script::{Call, Step},
+    take,
+};
+use crate::{Appended, Error, Inbox, InboxAppend, InboxEntry, inbox::INBOX_MAX};
+
+/// Inboxes that one script touches before others get their turn, a message's own aside: about a millisecond.
+pub(super) const DEVICES_A_STEP: usize = 256;
+
+/// Messages that one script appends before others get their turn.
+pub(super) const MESSAGES_A_STEP: usize = 64;
+
+#[async_trait]
+impl Inbox for Redis {
+    async fn append_inbox(&self, appends: Vec<InboxAppend>, now: Timestamp) -> Result<Vec<Appended>, Error> {
+        let mut of_app = BTreeMap::<AppId, Vec<usize>>::new();
+        for (place, append) in appends.iter().enumerate() {
+            of_app.entry(append.message.app.clone()).or_default().push(place);
+        }
+        let mut steps = Vec::new();
+        for (app, places) in of_app {
+            self.see(&app).await?;
+            steps.extend(split(&places, &appends));
+        }
+        let calls = steps.iter().map(|step| self.append_step(step.iter().map(|place| &appends[*place]), now));
+        let answers = self.write(calls.collect(), Repeat::Once).await?;
+        let mut done = vec![Appended::Cancelled; appends.len()];
+        for (step, outcomes) in steps.iter().zip(answers) {
+            for (place, outcome) in step.iter().zip(messages::appended(outcomes)?) {
+                done[*place] = outcome;
+            }
+        }
+        Ok(done)
+    }
+
+    async fn inbox_after(
+        &self,
+        app: &AppId,
+        device: Ordinal,
+        after: Seq,
+        limit: usize,
+    ) -> Result<Vec<InboxEntry>, Error> {
+        let mut read = Call::new(Step::InboxAfter);
+        read.key(self.of(app).inbox(device)).arg(after.0).arg(limit);
+        let found: Vec<Value> = take::value(self.ask_one(read.cmd()).await?)?;
+        let mut entries = Vec::with_capacity(found.len() / 2);
+        let mut found = found.into_iter();
+        while let (Some(seq), Some(body)) = (found.next(), found.next()) {
+            // A body goes by itself only when it has long expired and nobody swept.
+            if let Some(message) = take::maybe::<Message>(body, "the body of a message")? {
+                entries.push(InboxEntry { seq: Seq(take::value(seq)?), message: Arc::new(message) });
+            }
+        }
+        Ok(entries)
+    }
+
+    async fn inbox_heads(&self, app: &AppId, devices: &[Ordinal]) -> Result<Vec<Seq>, Error> {
+        let of = self.of(app);
+        let get = |device: &Ordinal| {
+            let mut get = cmd("HGET");
+            get.arg(of.places(*device)).arg(format!("h{}", key::slot(*device)));
+            get
+        };
+        let answers = self.ask(devices.iter().map(get).collect()).await?;
+        answers.into_iter().map(|head| Ok(Seq(take::value::<Option<u64>>(head)?.unwrap_or_default()))).collect()
+    }
+}
+
+/// Splits the appends at these places into steps, in their order.
+fn split(places: &[usize], appends: &[InboxAppend]) -> Vec<Vec<usize>> {
+    let mut steps: Vec<Vec<usize>> = Vec::new();
+    let mut devices = 0;
+    for &place in places {
+        let more = appends[place].devices.len();
+        match steps.last_mut() {
+            Some(step) if step.len() < MESSAGES_A_STEP && devices + more <= DEVICES_A_STEP as u64 => step.push(place),
+            _ => {
+                steps.push(vec![place]);
+                devices = 0;
+            }
+        }
+        devices += more;
+    }
+    steps
+}
+
+impl Redis {
+    fn append_step<'a>(&self, appends: impl Iterator<Item = &'a InboxAppend>, now: Timestamp) -> Cmd {
+        let mut step = Call::new(Step::AppendInbox);
+        self.time(now).into_iter().for_each(|part| _ = step.arg(part));
+        step.arg(INBOX_MAX);
+        for (n, InboxAppend { message, devices }) in appends.enumerate() {
+            let of = self.of(&message.app);
+            if n == 0 {
+                step.key(of.due_expiry()).key(of.due_entry()).key(of.messages());
+            }
+            step.key(of.message(message.id)).key(of.body(message.id)).key(of.tally(message.id));
+            messages::dispatch(&mut step, message, log::begin(devices), now);
+            step.arg(message.collapse_key.as_deref().unwrap_or_default()).arg(devices.len());
+            for device in devices.iter() {
+                step.key(of.inbox(device)).key(of.places(device));
+                step.arg(key::slot(device)).arg(&device.0.to_be_bytes()[..]);
+            }
+        }
+        step.cmd()
+    }
+}

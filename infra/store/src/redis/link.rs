@@ -1,0 +1,310 @@
+//! A connection that is kept: found again when it is lost, bounded in time and in what is in flight.
+//!
+//! Every call goes over one multiplexed socket, so what arrives while a round trip is under way travels together, and
+//! the server writes its log once for all of it. A call has one deadline, whatever happens on the way: waiting for its
+//! turn, connecting, the answer, the one repetition. Nothing above this layer repeats, and nothing below.
+
+use std::{
+    sync::atomic::{AtomicI64, AtomicU64, Ordering},
+    time::Duration,
+};
+
+use deadpool_redis::redis::{
+    AsyncConnectionConfig, Cmd, Pipeline, RedisError, ServerErrorKind, Value,
+    aio::{ConnectionLike as _, MultiplexedConnection},
+    cluster_async::ClusterConnection,
+    cmd,
+};
+use parking_lot::RwLock;
+use tokio::{
+    sync::{Mutex, Semaphore},
+    time::{Instant, timeout_at},
+};
+
+use super::{script, target::Target};
+use crate::Error;
+
+/// Work under way at once, in units of [`ARGS_A_UNIT`]: about a thousand unicasts, what a server does in some 30 ms.
+/// Beyond that a call waits here for its turn, not at the server, where its time would run out while others are
+/// served; and a frozen server piles up no more than this.
+const IN_FLIGHT_MAX: u32 = 2_048;
+
+/// Arguments of commands that count as one unit of work.
+const ARGS_A_UNIT: usize = 16;
+
+/// Time between two attempts to connect: a server that is down is asked ten times a second, whoever calls.
+const CONNECT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Repetitions that may be spent at once, when a connection with much in flight is cut.
+const REPEATS_MAX: i64 = 512;
+
+/// Answered calls that earn one repetition: repeating never adds more than a tenth to the load.
+const CALLS_A_REPEAT: i64 = 10;
+
+/// How long things may take.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Limits {
+    /// Until a connection stands.
+    pub(super) connect: Duration,
+    /// Until the server answers.
+    pub(super) response: Duration,
+}
+
+impl Limits {
+    /// All of a call. A repetition follows only a cut connection, which is noticed at once, so there is time for both.
+    fn call(self) -> Duration {
+        self.response * 9 / 5
+    }
+}
+
+/// Whether a call may be sent a second time when nobody knows what became of the first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Repeat {
+    /// Doing it twice is doing it once.
+    Once,
+    /// The answer would be another one: the caller decides.
+    Never,
+}
+
+/// A connection to a server, or to the servers of a cluster.
+#[derive(Clone)]
+enum Wire {
+    One(MultiplexedConnection),
+    Cluster(ClusterConnection),
+}
+
+impl Wire {
+    async fn send(&mut self, pipeline: &Pipeline) -> Result<Vec<Value>, RedisError> {
+        match self {
+            Self::One(wire) => wire.req_packed_commands(pipeline, 0, pipeline.len()).await,
+            Self::Cluster(wire) => wire.req_packed_commands(pipeline, 0, pipeline.len()).await,
+        }
+    }
+
+    async fn send_one(&mut self, cmd: &Cmd) -> Result<Value, RedisError> {
+        match self {
+            Self::One(wire) => wire.req_packed_command(cmd).await,
+            Self::Cluster(wire) => wire.req_packed_command(cmd).await,
+        }
+    }
+
+    /// Makes the scripts known to the server, or to every server of the cluster.
+    async fn teach(&mut self) -> Result<(), RedisError> {
+        for source in script::sources() {
+            self.send_one(cmd("SCRIPT").arg("LOAD").arg(source)).await?;
+        }
+        Ok(())
+    }
+}
+
+/// An open connection and its number, so that only the connection that failed is given up.
+#[derive(Clone)]
+struct Open {
+    number: u64,
+    wire: Wire,
+}
+
+/// The kept connection.
+pub(super) struct Link {
+    target: Target,
+    limits: Limits,
+    open: RwLock<Option<Open>>,
+    /// Held by who connects; when that last failed.
+    connecting: Mutex<Option<Instant>>,
+    connections: AtomicU64,
+    in_flight: Semaphore,
+    /// What may be spent on repetitions, in calls.
+    repeats: AtomicI64,
+}
+
+impl Link {
+    /// A link to `target`, not yet connected.
+    pub(super) fn new(target: Target, limits: Limits) -> Self {
+        Self {
+            target,
+            limits,
+            open: RwLock::new(None),
+            connecting: Mutex::new(None),
+            connections: AtomicU64::new(0),
+            in_flight: Semaphore::new(IN_FLIGHT_MAX as usize),
+            repeats: AtomicI64::new(REPEATS_MAX * CALLS_A_REPEAT),
+        }
+    }
+
+    /// Whether this is a cluster, where no command is about all keys.
+    pub(super) fn is_cluster(&self) -> bool {
+        matches!(self.target, Target::Cluster(_))
+    }
+
+    /// Sends commands together; their answers come in the same order, the first error instead of all.
+    ///
+    /// # Errors
+    /// Unavailable within the time of a call, whatever the server does; what a script rejects, as it says it.
+    pub(super) async fn ask(&self, cmds: Vec<Cmd>, repeat: Repeat) -> Result<Vec<Value>, Error> {
+        if cmds.is_empty() {
+            return Ok(Vec::new());
+        }
+        let deadline = Instant::now() + self.limits.call();
+        let turn = timeout_at(deadline, self.in_flight.acquire_many(work(&cmds))).await;
+        let Ok(Ok(_turn)) = turn else { return Err(Error::Unavailable("too much is waiting for Redis".into())) };
+        let mut left = cmds;
+        let mut answers: Vec<Option<Value>> = vec![None; left.len()];
+        let mut places: Vec<usize> = (0..left.len()).collect();
+        let mut repeated = repeat == Repeat::Never;
+        // Once more for a cut connection, once more for forgotten scripts: more never helps.
+        for _ in 0..3 {
+            let open = self.connection(deadline).await?;
+            let number = open.number;
+            match self.send(open, &left, deadline).await {
+                Ok(values) => {
+                    let (unknown, rest) = sort_out(values, left, &places, &mut answers);
+                    if unknown.is_empty() {
+                        self.earn();
+                        return answers.into_iter().map(|answer| self.answer(answer, number)).collect();
+                    }
+                    (places, left) = (unknown, rest);
+                    self.teach(number, deadline).await?;
+                }
+                Err(error) => {
+                    self.give_up(number);
+                    let cut = !error.is_timeout();
+                    if repeated || !cut || !self.spend() {
+                        return Err(Error::Unavailable(format!("Redis: {error}")));
+                    }
+                    repeated = true;
+                }
+            }
+        }
+        Err(Error::Unavailable("Redis keeps forgetting the scripts".into()))
+    }
+
+    async fn send(&self, mut open: Open, cmds: &[Cmd], deadline: Instant) -> Result<Vec<Value>, RedisError> {
+        let mut pipeline = Pipeline::with_capacity(cmds.len());
+        for cmd in cmds {
+            pipeline.add_command(cmd.clone());
+        }
+        let until = deadline.min(Instant::now() + self.limits.response);
+        match timeout_at(until, open.wire.send(&pipeline)).await {
+            Ok(sent) => sent,
+            Err(_) => Err(timed_out("no answer in time")),
+        }
+    }
+
+    /// The open connection; opens one when there is none.
+    async fn connection(&self, deadline: Instant) -> Result<Open, Error> {
+        if let Some(open) = self.open.read().clone() {
+            return Ok(open);
+        }
+        let turn = timeout_at(deadline, self.connecting.lock()).await;
+        let Ok(mut failed) = turn else { return Err(Error::Unavailable("no connection to Redis in time".into())) };
+        if let Some(open) = self.open.read().clone() {
+            return Ok(open);
+        }
+        if failed.is_some_and(|at| at.elapsed() < CONNECT_PAUSE) {
+            return Err(Error::Unavailable("no connection to Redis".into()));
+        }
+        // Noted beforehand: whoever connects may be dropped half-way, at its own deadline.
+        *failed = Some(Instant::now());
+        let until = deadline.min(Instant::now() + self.limits.connect);
+        let opened = match timeout_at(until, self.dial()).await {
+            Ok(opened) => opened,
+            Err(_) => Err(timed_out("not connected in time")),
+        };
+        *failed = opened.is_err().then(Instant::now);
+        let wire = opened.map_err(|error| Error::Unavailable(format!("connecting to Redis: {error}")))?;
+        let open = Open { number: self.connections.fetch_add(1, Ordering::Relaxed), wire };
+        *self.open.write() = Some(open.clone());
+        Ok(open)
+    }
+
+    async fn dial(&self) -> Result<Wire, RedisError> {
+        // Timing is this module's: two clocks for one call would only disagree.
+        let config = AsyncConnectionConfig::new().set_response_timeout(None).set_connection_timeout(None);
+        let mut wire = match &self.target {
+            Target::One(client) => Wire::One(client.get_multiplexed_async_connection_with_config(&config).await?),
+            Target::Sentinel(client) => Wire::One(client.lock().await.get_async_connection_with_config(&config).await?),
+            Target::Cluster(client) => Wire::Cluster(client.get_async_connection().await?),
+        };
+        wire.teach().await?;
+        Ok(wire)
+    }
+
+    /// Tells a server that forgot the scripts (a failover, a flush) what they are.
+    async fn teach(&self, number: u64, deadline: Instant) -> Result<(), Error> {
+        let mut open = self.connection(deadline).await?;
+        match timeout_at(deadline, open.wire.teach()).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(error)) => {
+                self.give_up(number);
+                Err(Error::Unavailable(format!("Redis: {error}")))
+            }
+            Err(_) => Err(Error::Unavailable("Redis: scripts not loaded in time".into())),
+        }
+    }
+
+    /// Lets go of a connection that failed; calls under way on it end as they may.
+    fn give_up(&self, number: u64) {
+        let mut open = self.open.write();
+        if open.as_ref().is_some_and(|open| open.number == number) {
+            *open = None;
+        }
+    }
+
+    fn answer(&self, answer: Option<Value>, number: u64) -> Result<Value, Error> {
+        let Some(Value::ServerError(error)) = answer else {
+            return answer.ok_or_else(|| Error::Unavailable("Redis: an answer is missing".into()));
+        };
+        let text = error.details().unwrap_or_default().to_owned();
+        let moved = [ServerErrorKind::ReadOnly, ServerErrorKind::MasterDown, ServerErrorKind::ClusterDown];
+        if error.kind().is_some_and(|kind| moved.contains(&kind)) {
+            // Another server is the master now: this connection will never be right again.
+            self.give_up(number);
+        }
+        Err(match error.code() {
+            "REJECTED" => Error::Rejected(text),
+            "CORRUPT" | "WRONGTYPE" => Error::Corrupt(text),
+            code => Error::Unavailable(format!("Redis: {code} {text}")),
+        })
+    }
+
+    fn earn(&self) {
+        if self.repeats.load(Ordering::Relaxed) < REPEATS_MAX * CALLS_A_REPEAT {
+            self.repeats.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    fn spend(&self) -> bool {
+        let spend = |left: i64| (left >= CALLS_A_REPEAT).then_some(left - CALLS_A_REPEAT);
+        self.repeats.fetch_update(Ordering::Relaxed, Ordering::Relaxed, spend).is_ok()
+    }
+}
+
+/// How much of what may be in flight these commands take; a call larger than all goes alone.
+fn work(cmds: &[Cmd]) -> u32 {
+    let args: usize = cmds.iter().map(|cmd| cmd.args_iter().len()).sum();
+    u32::try_from(args.div_ceil(ARGS_A_UNIT)).unwrap_or(u32::MAX).clamp(1, IN_FLIGHT_MAX)
+}
+
+/// Puts answers where they belong; what was not done because the server does not know its script is to be sent again.
+fn sort_out(
+    values: Vec<Value>,
+    cmds: Vec<Cmd>,
+    places: &[usize],
+    answers: &mut [Option<Value>],
+) -> (Vec<usize>, Vec<Cmd>) {
+    let mut unknown = (Vec::new(), Vec::new());
+    for ((value, cmd), &place) in values.into_iter().zip(cmds).zip(places) {
+        match value {
+            Value::ServerError(error) if error.kind() == Some(ServerErrorKind::NoScript) => {
+                unknown.0.push(place);
+                unknown.1.push(cmd);
+            }
+            value => answers[place] = Some(value),
+        }
+    }
+    unknown
+}
+
+fn timed_out(what: &'static str) -> RedisError {
+    std::io::Error::new(std::io::ErrorKind::TimedOut, what).into()
+}

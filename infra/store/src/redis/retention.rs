@@ -1,0 +1,143 @@
+//! What must go when its time is over, found by sorted sets of what is due and when, one of each kind an app.
+//!
+//! A sweep reads what is due and then removes it; between the two nothing is held. Every removal is one that may be
+//! done twice, and what names a thing as due goes last, so a sweep that is cut short is finished by the next.
+
+use async_trait::async_trait;
+use deadpool_redis::redis::{Cmd, cmd};
+use model::{AppId, MessageId, Ordinal, Timestamp};
+
+use super::{
+    Redis,
+    inbox::DEVICES_A_STEP,
+    key::{AppKeys, Key},
+    link::Repeat,
+    messages::message_id,
+    script::{Call, Step},
+    take, uplinks,
+};
+use crate::{Error, PAGE_MAX, Retention};
+
+/// Messages that one script forgets before others get their turn.
+const MESSAGES_A_STEP: usize = 128;
+
+#[async_trait]
+impl Retention for Redis {
+    async fn expire(&self, now: Timestamp) -> Result<usize, Error> {
+        let mut list = cmd("SMEMBERS");
+        list.arg(self.keys.seen());
+        let apps: Vec<String> = take::value(self.ask_one(list).await?)?;
+        let (mut entries, mut messages, mut promises, mut uplinks) = (0, 0, 0, 0);
+        for app in apps {
+            let app: AppId = app.parse().map_err(|error| take::corrupt("an app", &error))?;
+            let of = self.of(&app);
+            entries += self.expire_messages(&app, now, PAGE_MAX - entries).await?;
+            messages += self.forget_messages(&of, now, PAGE_MAX - messages).await?;
+            promises += self.forget_promises(&of, now, PAGE_MAX - promises).await?;
+            uplinks += self.forget_uplinks(&of, now, PAGE_MAX - uplinks).await?;
+        }
+        Ok(entries + messages + promises + uplinks)
+    }
+}
+
+impl Redis {
+    /// What is due by now, at most `limit`.
+    async fn due(&self, list: Key, now: Timestamp, limit: usize) -> Result<Vec<Vec<u8>>, Error> {
+        if limit == 0 {
+            return Ok(Vec::new());
+        }
+        let mut read = cmd("ZRANGEBYSCORE");
+        read.arg(list).arg("-inf").arg(now.as_millis()).arg("LIMIT").arg(0).arg(limit);
+        take::value(self.ask_one(read).await?)
+    }
+
+    /// Takes entries of expired messages out of their streams, then their bodies away.
+    async fn expire_messages(&self, app: &AppId, now: Timestamp, limit: usize) -> Result<usize, Error> {
+        let of = self.of(app);
+        let ids = self.due(of.due_expiry(), now, limit).await?;
+        let ids = ids.iter().map(|id| message_id(id)).collect::<Result<Vec<_>, _>>()?;
+        let kept = self.kept(app, &ids).await?;
+        let (mut steps, mut touched, mut removed) = (Vec::new(), 0, 0);
+        for (id, kept) in ids.into_iter().zip(kept) {
+            if touched >= PAGE_MAX {
+                break;
+            }
+            match kept.map(|kept| kept.stream) {
+                Some(1) => {
+                    let devices: Vec<_> = self.read_tally(&of, id).await?.unwrap_or_default().targeted.iter().collect();
+                    touched += devices.len();
+                    steps.extend(out_of_inboxes(&of, &devices, id));
+                }
+                Some(seq) if seq > 1 => {
+                    touched += 1;
+                    steps.push(out_of_timeline(&of, seq, id));
+                }
+                _ => steps.extend(out_of_inboxes(&of, &[], id)),
+            }
+            removed += 1;
+        }
+        self.write(steps, Repeat::Once).await?;
+        Ok(removed)
+    }
+
+    async fn forget_messages(&self, of: &AppKeys, now: Timestamp, limit: usize) -> Result<usize, Error> {
+        let ids = self.due(of.due_entry(), now, limit).await?;
+        let mut steps = Vec::new();
+        for page in ids.chunks(MESSAGES_A_STEP) {
+            let mut forget = Call::new(Step::Forget);
+            forget.key(of.due_entry()).key(of.due_expiry()).key(of.messages());
+            for bytes in page {
+                let id = message_id(bytes)?;
+                forget.key(of.message(id)).key(of.failed(id)).key(of.tally(id)).arg(bytes);
+            }
+            steps.push(forget.cmd());
+        }
+        let mut removed = 0;
+        for answer in self.write(steps, Repeat::Once).await? {
+            removed += take::value::<usize>(answer)?;
+        }
+        Ok(removed)
+    }
+
+    async fn forget_promises(&self, of: &AppKeys, now: Timestamp, limit: usize) -> Result<usize, Error> {
+        let due = self.due(of.due_once(), now, limit).await?;
+        if due.is_empty() {
+            return Ok(0);
+        }
+        let mut forget = Call::new(Step::ForgetOnce);
+        forget.key(of.due_once());
+        for promise in &due {
+            let text = promise.get(8..).ok_or_else(|| take::corrupt("what is due", &"not an idempotency key"))?;
+            forget.key(of.once(text)).arg(promise);
+        }
+        self.write_one(forget.cmd(), Repeat::Once).await?;
+        Ok(due.len())
+    }
+
+    async fn forget_uplinks(&self, of: &AppKeys, now: Timestamp, limit: usize) -> Result<usize, Error> {
+        let due = self.due(of.due_uplink(), now, limit).await?;
+        let steps = due.iter().map(|due| uplinks::forget(of, due)).collect::<Result<Vec<_>, _>>()?;
+        Ok(self.write(steps, Repeat::Once).await?.len())
+    }
+}
+
+fn out_of_inboxes(of: &AppKeys, devices: &[Ordinal], id: MessageId) -> Vec<Cmd> {
+    let pages = devices.len().div_ceil(DEVICES_A_STEP).max(1);
+    let step = |page: usize| {
+        let mut out = Call::new(Step::ExpireInboxes);
+        out.key(of.due_expiry()).key(of.body(id));
+        devices
+            .iter()
+            .skip(page * DEVICES_A_STEP)
+            .take(DEVICES_A_STEP)
+            .for_each(|device| _ = out.key(of.inbox(*device)));
+        out.arg(&id.to_bytes()[..]).arg(u8::from(page + 1 == pages)).cmd()
+    };
+    (0..pages).map(step).collect()
+}
+
+fn out_of_timeline(of: &AppKeys, seq: u64, id: MessageId) -> Cmd {
+    let mut out = Call::new(Step::ExpireTimeline);
+    out.key(of.due_expiry()).key(of.body(id)).key(of.timeline());
+    out.arg(&id.to_bytes()[..]).arg(seq).cmd()
+}

@@ -1,0 +1,81 @@
+//! Where devices are connected: soft state, in the volatile server if there is one.
+
+use async_trait::async_trait;
+use deadpool_redis::redis::{Value, cmd};
+use model::{AppId, Epoch, NodeId, Ordinal, Route, Timestamp};
+
+use super::{
+    Redis,
+    key::{self, ROUTE_SHARDS},
+    link::Repeat,
+    messages::number,
+    script::{Call, Step},
+    take,
+};
+use crate::{Claim, Error, Routes};
+
+#[async_trait]
+impl Routes for Redis {
+    async fn claim(&self, app: &AppId, device: Ordinal, node: &NodeId, now: Timestamp) -> Result<Claim, Error> {
+        // The cursor lies elsewhere, and need not be read in the same step: only sessions that were claimed write it,
+        // and their numbers are known here unless routes were lost.
+        let kept = self.cursor_epoch(app, device).await?;
+        let of = self.keys.route(app, device);
+        let mut claim = Call::new(Step::Claim);
+        claim.key(of.routes(device)).key(of.online()).key(of.last_epoch());
+        claim.arg(key::route_slot(device)).arg(node.as_str()).arg(kept.0).arg(Epoch(0).next(now).0);
+        // Claimed twice, it would find itself as the one before.
+        let answers = self.volatile.ask(vec![claim.cmd()], Repeat::Never).await?;
+        let (epoch, previous): (u64, Option<Vec<u8>>) = match take::value::<Vec<Value>>(take::only(answers)?)? {
+            mut said if said.len() == 2 => {
+                let previous = take::value(said.pop().unwrap_or_default())?;
+                (take::value(said.pop().unwrap_or_default())?, previous)
+            }
+            // A script's array ends before its first nil.
+            mut said => (take::value(said.pop().unwrap_or_default())?, None),
+        };
+        Ok(Claim { epoch: Epoch(epoch), previous: previous.map(|route| read(&route)).transpose()? })
+    }
+
+    async fn release(&self, app: &AppId, device: Ordinal, epoch: Epoch) -> Result<(), Error> {
+        let of = self.keys.route(app, device);
+        let mut release = Call::new(Step::Release);
+        release.key(of.routes(device)).key(of.online());
+        release.arg(key::route_slot(device)).arg(&epoch.0.to_be_bytes()[..]);
+        self.volatile.ask(vec![release.cmd()], Repeat::Once).await.map(drop)
+    }
+
+    async fn routes(&self, app: &AppId, devices: &[Ordinal]) -> Result<Vec<Option<Route>>, Error> {
+        let get = |device: &Ordinal| {
+            let mut get = cmd("HGET");
+            get.arg(self.keys.route(app, *device).routes(*device)).arg(key::route_slot(*device));
+            get
+        };
+        let answers = self.volatile.ask(devices.iter().map(get).collect(), Repeat::Once).await?;
+        let route = |answer| take::value::<Option<Vec<u8>>>(answer)?.map(|route| read(&route)).transpose();
+        answers.into_iter().map(route).collect()
+    }
+
+    async fn online(&self, app: &AppId) -> Result<u64, Error> {
+        let count = |shard| {
+            let mut count = cmd("HVALS");
+            count.arg(self.keys.route_shard(app, shard).online());
+            count
+        };
+        let answers = self.volatile.ask((0..ROUTE_SHARDS).map(count).collect(), Repeat::Once).await?;
+        let mut online = 0;
+        for answer in answers {
+            online += take::value::<Vec<i64>>(answer)?
+                .into_iter()
+                .filter_map(|devices| u64::try_from(devices).ok())
+                .sum::<u64>();
+        }
+        Ok(online)
+    }
+}
+
+fn read(route: &[u8]) -> Result<Route, Error> {
+    let node = route.get(8..).and_then(|node| str::from_utf8(node).ok()).and_then(|node| node.parse().ok());
+    let node = node.ok_or_else(|| take::corrupt("a route", &"not a node"))?;
+    Ok(Route { node, epoch: Epoch(number(route, 0)) })
+}

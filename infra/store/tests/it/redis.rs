@@ -1,0 +1,16 @@
+//! What the store in Redis promises, on the server that `TEST_REDIS_URL` names. Without it these tests say that they
+//! are skipped; with `TEST_REQUIRE_SERVERS=1` they fail instead.
+
+mod measure;
+mod place;
+
+mod contract {
+    //! The promises of every store, kept by Redis.
+
+    use super::place::Server;
+
+    store::contract_suite!(match Server::new() {
+        Some(server) => server,
+        None => return,
+    });
+}

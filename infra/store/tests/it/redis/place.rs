@@ -1,0 +1,109 @@
+//! A part of a Redis of its own for each test.
+
+use std::{
+    hash::{BuildHasher as _, RandomState},
+    sync::Arc,
+};
+
+use async_trait::async_trait;
+use deadpool_redis::redis::{Client, Connection, cmd};
+use store::{
+    SharedStore,
+    contract::Place,
+    redis::{Config, Durability, Redis},
+};
+
+/// Keys that are looked at between two turns of others.
+const KEYS_A_SCAN: u32 = 1_000;
+
+/// Keys of a fresh prefix, removed afterwards.
+pub(crate) struct Server {
+    url: String,
+    prefix: String,
+}
+
+impl Server {
+    /// A fresh place in the server for tests; `None`, and a line that says so, when there is none.
+    pub(crate) fn new() -> Option<Self> {
+        let text = |name| std::env::var_os(name).and_then(|text| text.into_string().ok());
+        let Some(url) = text("TEST_REDIS_URL") else {
+            assert!(text("TEST_REQUIRE_SERVERS").is_none_or(|required| required != "1"), "TEST_REDIS_URL is not set");
+            eprintln!("skipped: TEST_REDIS_URL is not set");
+            return None;
+        };
+        Some(Self::at(url))
+    }
+
+    /// A fresh place in the server at `url`.
+    pub(crate) fn at(url: String) -> Self {
+        Self { url, prefix: format!("test-{:016x}", RandomState::new().hash_one(0)) }
+    }
+
+    /// How to open it; the tests' clock is not the server's.
+    pub(crate) fn config(&self) -> Config {
+        Config {
+            prefix: self.prefix.clone(),
+            durability: Durability::Trusted,
+            skew_max: None,
+            ..Config::new(self.url.clone())
+        }
+    }
+
+    pub(crate) async fn connect(&self) -> Arc<Redis> {
+        Redis::connect(self.config()).await.unwrap()
+    }
+
+    /// A plain connection to the server.
+    pub(crate) fn plain(&self) -> Connection {
+        Client::open(self.url.as_str()).unwrap().get_connection().unwrap()
+    }
+
+    /// What the keys here take in the server's memory, by the server's own reckoning, and how many they are.
+    pub(crate) fn memory(&self) -> (u64, u64) {
+        let mut connection = self.plain();
+        let mut all = (0, 0);
+        self.each_page(&mut connection, |connection, keys| {
+            for key in keys {
+                let bytes: Option<u64> =
+                    cmd("MEMORY").arg("USAGE").arg(key).arg("SAMPLES").arg(0).query(connection).unwrap();
+                all = (all.0 + bytes.unwrap_or_default(), all.1 + 1);
+            }
+        });
+        all
+    }
+
+    fn each_page(&self, connection: &mut Connection, mut each: impl FnMut(&mut Connection, Vec<Vec<u8>>)) {
+        let mut cursor = 0_u64;
+        loop {
+            let pattern = format!("{}{{*", self.prefix);
+            let mut scan = cmd("SCAN");
+            scan.arg(cursor).arg("MATCH").arg(pattern).arg("COUNT").arg(KEYS_A_SCAN);
+            let (next, keys): (u64, Vec<Vec<u8>>) = scan.query(connection).unwrap();
+            each(connection, keys);
+            cursor = next;
+            if cursor == 0 {
+                return;
+            }
+        }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let Ok(client) = Client::open(self.url.as_str()) else { return };
+        // A test that ends with its server leaves nothing to remove.
+        let Ok(mut connection) = client.get_connection() else { return };
+        self.each_page(&mut connection, |connection, keys| {
+            if !keys.is_empty() {
+                cmd("UNLINK").arg(keys).exec(connection).unwrap();
+            }
+        });
+    }
+}
+
+#[async_trait]
+impl Place for Server {
+    async fn open(&mut self) -> SharedStore {
+        self.connect().await
+    }
+}
