@@ -36,7 +36,7 @@ pub use id::{AppId, DeviceId, GroupId, KeyId, MessageId, NodeId, UplinkId, UserI
 pub use lane::Lane;
 pub use message::{Message, Priority};
 pub use ordinal::{Ordinal, Ordinals};
-pub use queue::{Queue, Shard};
+pub use queue::{Names, Queue, Shard};
 pub use receipt::{Receipt, ReceiptBatch};
 pub use report::Report;
 pub use route::{Epoch, Route};
