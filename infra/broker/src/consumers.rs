@@ -32,6 +32,11 @@ impl Consumers {
         self.members.is_empty()
     }
 
+    /// How many more deliveries may be handed out.
+    pub(crate) fn free(&self) -> usize {
+        self.members.iter().map(|member| member.prefetch.saturating_sub(member.unsettled)).sum()
+    }
+
     /// Lets a consumer in; it may hold `prefetch` deliveries, for which `deliveries` must have room.
     pub(crate) fn join(&mut self, prefetch: usize, deliveries: mpsc::Sender<Delivery>) -> ConsumerId {
         self.joined += 1;

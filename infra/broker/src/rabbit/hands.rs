@@ -20,6 +20,16 @@ use crate::{
     delivery::{Settle, Tag},
 };
 
+/// AMQP messages that are here at least while somebody consumes: with 64 messages in each, a thousand may have to be
+/// handed out with care after a crash.
+pub(super) const PARCELS_MIN: u16 = 16;
+
+/// AMQP messages that are here at most, when each is one message and consumers hold many.
+const PARCELS_MAX: u16 = 256;
+
+/// Messages waiting here, past which the fewest AMQP messages will do.
+const FRESH_MAX: usize = 512;
+
 /// A message that this process holds.
 #[derive(Clone, Debug)]
 pub(super) struct Message {
@@ -195,6 +205,24 @@ impl Hands {
         !self.moves.is_empty()
     }
 
+    /// Whether the broker is to be told of suspects that it will hand out again.
+    pub(super) fn has_back(&self) -> bool {
+        !self.back.is_empty()
+    }
+
+    /// How many AMQP messages should be here at most: few while those in hand are many messages, more while consumers
+    /// could take more than are in hand.
+    pub(super) fn window(&self, now: u16) -> u16 {
+        let starved = self.fresh.is_empty() && self.consumers.free() > 0 && self.parcels.len() >= usize::from(now);
+        if self.fresh.len() > FRESH_MAX {
+            PARCELS_MIN
+        } else if starved {
+            PARCELS_MAX
+        } else {
+            now
+        }
+    }
+
     /// The suspects to be moved, in order.
     pub(super) fn take_moves(&mut self) -> Vec<Message> {
         std::mem::take(&mut self.moves)
@@ -311,6 +339,17 @@ mod tests {
         assert_eq!(hands.counts(), (1, 1), "the suspect alone is out");
         assert!(hands.give_back(Tag { seq: 4, attempt: 6 }));
         assert_eq!(hands.verdicts().back, [2]);
+    }
+
+    #[test]
+    fn the_window_is_wide_only_while_consumers_could_take_more() {
+        let (mut hands, _, _taken) = hands();
+        (1..=16).for_each(|parcel| hands.arrived(parcel, chunk(1)));
+        assert_eq!(hands.window(PARCELS_MIN), PARCELS_MIN, "there is something to take");
+        hand_out(&mut hands, false);
+        assert_eq!(hands.window(PARCELS_MIN), PARCELS_MAX);
+        (17..=25).for_each(|parcel| hands.arrived(parcel, chunk(64)));
+        assert_eq!(hands.window(PARCELS_MAX), PARCELS_MIN);
     }
 
     #[test]

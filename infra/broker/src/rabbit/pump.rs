@@ -25,16 +25,13 @@ use tokio::{
 
 use super::{
     chunk::{Chunk, Load},
-    hands::Message,
+    hands::{Message, PARCELS_MIN, Verdicts},
     intake::{Intake, Wish},
     link::{Link, Session, answer},
     publisher,
     topology::{self, count},
 };
 use crate::{Depth, Error, delivery::Settle};
-
-/// AMQP messages that wait here: with 64 messages in each, a thousand may have to be handed out with care after a crash.
-const PARCELS_MAX: u16 = 16;
 
 /// How often the retry queue is looked at while it is not known to be empty.
 const LOOK: Duration = Duration::from_millis(25);
@@ -141,6 +138,8 @@ struct Pump<'a> {
     /// What was never handed out, or not from here. Not subscribed to while there are suspects from a process that
     /// died: what it had here when it dies too would be suspected next.
     main: Option<lapin::Consumer>,
+    /// How many AMQP messages it may have here.
+    window: u16,
     /// Something came back from a process that died.
     came_back: bool,
     /// How often in a row the retry queue was found empty.
@@ -162,6 +161,7 @@ impl<'a> Pump<'a> {
             channel,
             retry,
             main: None,
+            window: PARCELS_MIN,
             came_back: false,
             empty: 0,
             look_at: Instant::now(),
@@ -172,8 +172,9 @@ impl<'a> Pump<'a> {
 
     /// Whether suspects may be waiting, here or anywhere.
     fn is_careful(&self) -> bool {
-        let moving = self.moving.is_some() || self.intake.hands.lock().has_moves();
-        self.empty < LOOKS || (moving && self.stalled.is_none())
+        let hands = self.intake.hands.lock();
+        let moving = self.moving.is_some() || hands.has_moves();
+        self.empty < LOOKS || hands.has_back() || (moving && self.stalled.is_none())
     }
 
     /// Nobody consumes, and everything is told and moved.
@@ -186,18 +187,29 @@ impl<'a> Pump<'a> {
     /// Does everything that can be done now.
     async fn serve(&mut self) -> Result<(), Error> {
         self.stalled.take_if(|until| *until <= Instant::now());
-        if self.came_back {
-            self.unsubscribe().await?;
-        }
         let careful = self.is_careful();
-        let verdicts = {
+        let (verdicts, window) = {
             let mut hands = self.intake.hands.lock();
             hands.hand_out(&self.settle, careful);
-            hands.verdicts()
+            (hands.verdicts(), hands.window(self.window))
         };
+        self.tell(verdicts).await?;
+        if self.came_back || window != self.window {
+            self.window = window;
+            self.unsubscribe().await?;
+        }
+        self.start_moving();
+        if self.main.is_none() && !self.is_careful() {
+            let name = self.intake.site.names.queue(self.intake.queue);
+            self.main = Some(subscribe(&self.channel, name, self.window).await?);
+        }
+        Ok(())
+    }
+
+    /// Tells the broker what is settled.
+    async fn tell(&mut self, verdicts: Verdicts) -> Result<(), Error> {
         for parcel in verdicts.back {
-            let options = BasicRejectOptions { requeue: true };
-            answer(self.channel.basic_reject(parcel, options)).await?;
+            answer(self.channel.basic_reject(parcel, BasicRejectOptions { requeue: true })).await?;
             self.suspects_ahead();
         }
         if let Some(parcel) = verdicts.up_to {
@@ -205,10 +217,6 @@ impl<'a> Pump<'a> {
         }
         for parcel in verdicts.done {
             answer(self.channel.basic_ack(parcel, BasicAckOptions::default())).await?;
-        }
-        self.start_moving();
-        if self.main.is_none() && !self.is_careful() {
-            self.main = Some(subscribe(&self.channel, self.intake.site.names.queue(self.intake.queue), PARCELS_MAX).await?);
         }
         Ok(())
     }
