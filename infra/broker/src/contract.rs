@@ -52,12 +52,19 @@ pub enum End {
     Killed,
 }
 
-/// Expands to one test a promise, each with the [`Fixture`](crate::contract::Fixture) that `$start().await` gives.
+/// Expands to one test a promise, each with the [`Fixture`](crate::contract::Fixture) that `$start().await` gives. After
+/// `if`, it gives one or none: a test without passes unseen, so `$start` should say so.
 #[macro_export]
 macro_rules! contract_suite {
+    (if $start:expr) => {
+        $crate::contract_suite! { @all given $start }
+    };
     ($start:expr) => {
+        $crate::contract_suite! { @all always $start }
+    };
+    (@all $how:ident $start:expr) => {
         $crate::contract_suite! {
-            $start;
+            @each $how $start;
             // Queues.
             a_confirmed_message_survives_a_kill,
             a_queue_hands_out_in_the_order_of_confirms,
@@ -82,13 +89,21 @@ macro_rules! contract_suite {
             a_second_listener_replaces_the_first,
         }
     };
-    ($start:expr; $($promise:ident,)*) => {
+    (@each $how:ident $start:expr; $($promise:ident,)*) => {
         $(
             #[tokio::test]
             async fn $promise() {
-                $crate::contract::$promise(&mut $start().await).await;
+                $crate::contract_suite! { @one $how $start, $promise }
             }
         )*
+    };
+    (@one always $start:expr, $promise:ident) => {
+        $crate::contract::$promise(&mut $start().await).await;
+    };
+    (@one given $start:expr, $promise:ident) => {
+        if let Some(mut fixture) = $start().await {
+            $crate::contract::$promise(&mut fixture).await;
+        }
     };
 }
 

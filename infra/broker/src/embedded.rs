@@ -6,7 +6,6 @@
 //! group. After a crash, what had been handed out is suspected of it, and handed out again with care.
 
 mod bells;
-mod consumers;
 mod dead;
 mod key;
 mod pump;
@@ -31,28 +30,13 @@ use model::{Clock, Lane, NodeId, Timestamp};
 use tokio::task::JoinSet;
 
 use crate::{Bells, Broker, Consumer, DeadLetter, Depth, Error, Publication, Ring};
+pub use crate::Limits;
 use bells::Belfry;
 use queue::{Queue, Shared};
 use window::Message;
 
 /// How long acks are gathered: a flush for each would take every second turn of the disk from publishers.
 const ACKS_GATHERED: Duration = Duration::from_millis(5);
-
-/// How much a queue may hold; a batch that would make it more is refused.
-#[derive(Clone, Copy, Debug)]
-pub struct Limits {
-    /// Messages in one queue.
-    pub messages_max: u64,
-    /// Bytes of their bodies.
-    pub bytes_max: u64,
-}
-
-impl Default for Limits {
-    /// A million messages or 512 MiB: minutes of backlog, and 8 GB of disk when all queues are full.
-    fn default() -> Self {
-        Self { messages_max: 1_000_000, bytes_max: 512 * 1024 * 1024 }
-    }
-}
 
 /// The broker in this process. Dropping it ends every consumer and listener; what was acked in the last moments may
 /// then be handed out again, unless it was [closed](Embedded::close).

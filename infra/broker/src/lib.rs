@@ -1,13 +1,15 @@
 //! The broker: durable queues between the tiers, and bells to access points.
 //!
-//! [`Broker`] has exactly two implementations, chosen by URL: [`embedded`] (durable, in `data_dir`) and RabbitMQ. What
+//! [`Broker`] has exactly two implementations, chosen by URL: [`embedded`] (durable, in `data_dir`) and [`rabbit`]. What
 //! it promises stands in the doc comments below and is repeated, one test a promise, in `contract`, which both
 //! implementations run.
 
+mod consumers;
 #[cfg(feature = "contract")]
 pub mod contract;
 pub mod delivery;
 pub mod embedded;
+pub mod rabbit;
 
 use std::{sync::Arc, time::Duration};
 
@@ -31,6 +33,22 @@ pub enum Error {
     /// What the broker keeps cannot be trusted: stop and restore.
     #[error("broker damaged: {0}")]
     Corrupt(String),
+}
+
+/// How much a queue may hold; a batch that would make it more is refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Messages in one queue.
+    pub messages_max: u64,
+    /// Bytes of their bodies.
+    pub bytes_max: u64,
+}
+
+impl Default for Limits {
+    /// A million messages or 512 MiB: minutes of backlog, and 8 GB of disk when all queues are full.
+    fn default() -> Self {
+        Self { messages_max: 1_000_000, bytes_max: 512 * 1024 * 1024 }
+    }
 }
 
 /// One message for one queue.

@@ -38,7 +38,7 @@ pub use lane::Lane;
 pub use message::{Message, Priority};
 pub use node::{Endpoint, Node, Tier};
 pub use ordinal::{Ordinal, Ordinals};
-pub use queue::{Queue, Shard};
+pub use queue::{Names, Queue, Shard};
 pub use receipt::{Receipt, ReceiptBatch};
 pub use report::Report;
 pub use route::{Epoch, Route};

@@ -7,7 +7,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use crate::{AppId, Lane, Ordinal};
+use crate::{AppId, Lane, NodeId, Ordinal};
 
 /// Shards of each lane. One machine needs few; they bound what one stuck receiver can hold up.
 pub const SHARDS: u8 = 4;
@@ -87,6 +87,84 @@ impl fmt::Display for Queue {
     }
 }
 
+/// The names of the exchanges, queues and keys of one deployment, all with its prefix. The first level routes by lane
+/// (`push` to `push.<lane>`, `bell` to `bell.<lane>`), the second by receiver.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Names {
+    prefix: String,
+}
+
+impl Names {
+    /// The names of the deployment with this prefix; empty when it has the broker for itself.
+    pub fn new(prefix: impl Into<String>) -> Self {
+        Self { prefix: prefix.into() }
+    }
+
+    /// A durable queue.
+    pub fn queue(&self, queue: Queue) -> String {
+        self.named(queue)
+    }
+
+    /// The queue beside it, of those of its messages that were handed out before.
+    pub fn retry(&self, queue: Queue) -> String {
+        self.named(format_args!("{queue}.retry"))
+    }
+
+    /// The queue of dead letters.
+    pub fn dead(&self) -> String {
+        self.named("dead")
+    }
+
+    /// The exchange that envelopes are published to.
+    pub fn push(&self) -> String {
+        self.named("push")
+    }
+
+    /// The exchange of one lane's envelopes.
+    pub fn push_lane(&self, lane: Lane) -> String {
+        self.named(format_args!("push.{lane}"))
+    }
+
+    /// The exchange that bells are published to.
+    pub fn bell(&self) -> String {
+        self.named("bell")
+    }
+
+    /// The exchange of one lane's bells.
+    pub fn bell_lane(&self, lane: Lane) -> String {
+        self.named(format_args!("bell.{lane}"))
+    }
+
+    /// The queue of one access point's bells in one lane; `listener` tells apart those that listen for it.
+    pub fn bell_queue(&self, lane: Lane, node: &NodeId, listener: &str) -> String {
+        self.named(format_args!("bell.{lane}.{node}.{listener}"))
+    }
+
+    /// The routing key of a lane's envelopes for one shard.
+    pub fn push_key(lane: Lane, shard: Shard) -> String {
+        format!("{lane}.{}", shard.0)
+    }
+
+    /// The routing key of a bell for one access point.
+    pub fn bell_one(lane: Lane, node: &NodeId) -> String {
+        format!("{lane}.one.{node}")
+    }
+
+    /// The routing key of a bell for every access point.
+    pub fn bell_all(lane: Lane) -> String {
+        format!("{lane}.all")
+    }
+
+    /// What matches every routing key of a lane.
+    pub fn lane_keys(lane: Lane) -> String {
+        format!("{lane}.#")
+    }
+
+    fn named(&self, name: impl fmt::Display) -> String {
+        format!("{}{name}", self.prefix)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -101,5 +179,15 @@ mod tests {
         assert_eq!(Shard::of_device(&app, Ordinal(7)), Shard::of_device(&app, Ordinal(7)));
         let used: std::collections::BTreeSet<_> = (0..64).map(|o| Shard::of_device(&app, Ordinal(o))).collect();
         assert_eq!(used.len(), usize::from(SHARDS));
+    }
+
+    #[test]
+    fn a_prefix_keeps_deployments_apart() {
+        let (plain, blue) = (Names::default(), Names::new("blue."));
+        let queue = Queue::Push(Lane::Unicast, Shard(3));
+        assert_eq!((plain.queue(queue), blue.queue(queue)), ("push.unicast.3".into(), "blue.push.unicast.3".into()));
+        assert_eq!(blue.retry(Queue::Receipts), "blue.receipts.retry");
+        let node = "one".parse().unwrap();
+        assert_eq!(blue.bell_queue(Lane::Broadcast, &node, "x"), "blue.bell.broadcast.one.x");
     }
 }

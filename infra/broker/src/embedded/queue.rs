@@ -12,20 +12,16 @@ use parking_lot::Mutex;
 use tokio::sync::{Notify, mpsc};
 
 use super::{
-    Limits,
-    consumers::ConsumerId,
     dead::DeadLetters,
     key::{self, Ledger, Spaces},
     state::{Settled, State},
     window::Message,
 };
 use crate::{
-    Consumer, DeadLetter, Depth, Error,
+    Consumer, DeadLetter, Depth, Error, Limits,
+    consumers::{ConsumerId, PREFETCH_MAX},
     delivery::{Settle, Tag},
 };
-
-/// Deliveries one consumer may hold: more in hand is only more to hand out again.
-const PREFETCH_MAX: usize = 4_096;
 
 /// What the queues of one broker share.
 pub(super) struct Shared {

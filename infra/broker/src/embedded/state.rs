@@ -6,14 +6,13 @@ use std::{collections::BTreeMap, sync::Weak};
 use bytes::Bytes;
 
 use super::{
-    Limits,
-    consumers::{ConsumerId, Consumers},
     key::Ledger,
     supply::{Next, Supply},
     window::Message,
 };
 use crate::{
-    Delivery, Error,
+    Delivery, Error, Limits,
+    consumers::{ConsumerId, Consumers},
     delivery::{Settle, Tag},
 };
 

@@ -4,9 +4,12 @@ use tokio::sync::mpsc;
 
 use crate::Delivery;
 
-/// Names a consumer for as long as the queue is open.
+/// Deliveries one consumer may hold: more in hand is only more to hand out again.
+pub(crate) const PREFETCH_MAX: usize = 4_096;
+
+/// Names a consumer for as long as its queue is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct ConsumerId(u64);
+pub(crate) struct ConsumerId(u64);
 
 #[derive(Debug)]
 struct Member {
@@ -17,15 +20,25 @@ struct Member {
 }
 
 #[derive(Debug, Default)]
-pub(super) struct Consumers {
+pub(crate) struct Consumers {
     members: Vec<Member>,
     joined: u64,
     turn: usize,
 }
 
 impl Consumers {
+    /// Whether nobody is in.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.members.is_empty()
+    }
+
+    /// How many more deliveries may be handed out.
+    pub(crate) fn free(&self) -> usize {
+        self.members.iter().map(|member| member.prefetch.saturating_sub(member.unsettled)).sum()
+    }
+
     /// Lets a consumer in; it may hold `prefetch` deliveries, for which `deliveries` must have room.
-    pub(super) fn join(&mut self, prefetch: usize, deliveries: mpsc::Sender<Delivery>) -> ConsumerId {
+    pub(crate) fn join(&mut self, prefetch: usize, deliveries: mpsc::Sender<Delivery>) -> ConsumerId {
         self.joined += 1;
         let id = ConsumerId(self.joined);
         self.members.push(Member { id, prefetch, unsettled: 0, deliveries });
@@ -34,19 +47,19 @@ impl Consumers {
 
     /// Takes a consumer out. The sender is to be dropped outside any lock: with it go deliveries.
     #[must_use]
-    pub(super) fn leave(&mut self, id: ConsumerId) -> Option<mpsc::Sender<Delivery>> {
+    pub(crate) fn leave(&mut self, id: ConsumerId) -> Option<mpsc::Sender<Delivery>> {
         let place = self.members.iter().position(|member| member.id == id)?;
         Some(self.members.remove(place).deliveries)
     }
 
     /// Takes everybody out, as [`leave`](Self::leave) does.
     #[must_use]
-    pub(super) fn leave_all(&mut self) -> Vec<mpsc::Sender<Delivery>> {
+    pub(crate) fn leave_all(&mut self) -> Vec<mpsc::Sender<Delivery>> {
         self.members.drain(..).map(|member| member.deliveries).collect()
     }
 
     /// The next in turn who may take a delivery, and the room for it.
-    pub(super) fn next_free(&mut self) -> Option<(ConsumerId, mpsc::Permit<'_, Delivery>)> {
+    pub(crate) fn next_free(&mut self) -> Option<(ConsumerId, mpsc::Permit<'_, Delivery>)> {
         let count = self.members.len();
         let mut places = (0..count).map(|step| (self.turn + step) % count);
         let place = places.find(|&place| self.members[place].unsettled < self.members[place].prefetch)?;
@@ -56,14 +69,14 @@ impl Consumers {
     }
 
     /// This consumer was handed a delivery.
-    pub(super) fn took(&mut self, id: ConsumerId) {
+    pub(crate) fn took(&mut self, id: ConsumerId) {
         if let Some(member) = self.members.iter_mut().find(|member| member.id == id) {
             member.unsettled += 1;
         }
     }
 
     /// A delivery of this consumer is settled.
-    pub(super) fn settled(&mut self, id: ConsumerId) {
+    pub(crate) fn settled(&mut self, id: ConsumerId) {
         if let Some(member) = self.members.iter_mut().find(|member| member.id == id) {
             member.unsettled -= 1;
         }

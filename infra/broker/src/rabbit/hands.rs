@@ -1,0 +1,366 @@
+//! One queue's messages in this process: who holds what, and what the broker is to be told. No IO: the pump beside it
+//! does what this decides.
+//!
+//! A message is known here by its seq, which is never used twice. A parcel is an AMQP message, known by its delivery
+//! tag: it is acked when each of its messages is settled. A suspect is a message that was handed out before: it goes
+//! by way of the retry queue, where it is alone in its parcel, and the broker counts its attempts durably.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::Weak,
+};
+
+use bytes::Bytes;
+use model::Timestamp;
+
+use super::chunk::Chunk;
+use crate::{
+    Delivery, Error,
+    consumers::{ConsumerId, Consumers},
+    delivery::{Settle, Tag},
+};
+
+/// AMQP messages that are here at least while somebody consumes: with 64 messages in each, a thousand may have to be
+/// handed out with care after a crash.
+pub(super) const PARCELS_MIN: u16 = 16;
+
+/// AMQP messages that are here at most, when each is one message and consumers hold many.
+const PARCELS_MAX: u16 = 256;
+
+/// Messages waiting here, past which the fewest AMQP messages will do.
+const FRESH_MAX: usize = 512;
+
+/// A message that this process holds.
+#[derive(Clone, Debug)]
+pub(super) struct Message {
+    pub(super) tag: Tag,
+    pub(super) body: Bytes,
+    pub(super) at: Timestamp,
+    parcel: u64,
+}
+
+#[derive(Debug)]
+struct Out {
+    message: Message,
+    consumer: ConsumerId,
+    /// Its connection is gone: the broker hands it out again whatever happens to it here.
+    void: bool,
+}
+
+/// An AMQP message that is not settled.
+#[derive(Debug)]
+struct Parcel {
+    unsettled: usize,
+    /// Whether it came from the retry queue.
+    suspect: bool,
+}
+
+/// What the broker is to be told, in this order.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Verdicts {
+    /// Parcels to be handed out again, counted.
+    pub(super) back: Vec<u64>,
+    /// A parcel that is done with, and all before it.
+    pub(super) up_to: Option<u64>,
+    /// Parcels that are done with.
+    pub(super) done: Vec<u64>,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Hands {
+    /// Why nothing happens here any more.
+    ended: Option<Error>,
+    pub(super) consumers: Consumers,
+    /// The suspect that is next.
+    trial: Option<Message>,
+    fresh: VecDeque<Message>,
+    out: BTreeMap<u64, Out>,
+    /// Suspects on their way to the retry queue, in order.
+    moves: Vec<Message>,
+    parcels: BTreeMap<u64, Parcel>,
+    done: Vec<u64>,
+    back: Vec<u64>,
+    seqs: u64,
+}
+
+impl Hands {
+    /// That this goes on.
+    pub(super) fn open(&self) -> Result<(), Error> {
+        self.ended.clone().map_or(Ok(()), Err)
+    }
+
+    /// Nothing is handed out from now on.
+    pub(super) fn end(&mut self, why: Error) {
+        self.ended.get_or_insert(why);
+    }
+
+    /// Takes in what nobody was ever handed.
+    pub(super) fn arrived(&mut self, parcel: u64, chunk: Chunk) {
+        let messages = self.unpack(parcel, chunk, 1, false);
+        self.fresh.extend(messages);
+    }
+
+    /// Takes in a parcel that was here before, or in another process that is gone. Any of its messages may be what
+    /// killed that process.
+    pub(super) fn came_back(&mut self, parcel: u64, chunk: Chunk) {
+        let messages = self.unpack(parcel, chunk, 1, false);
+        self.moves.extend(messages);
+    }
+
+    /// Takes in a suspect from the retry queue, which has been handed out from there so often before.
+    pub(super) fn suspect(&mut self, parcel: u64, chunk: Chunk, retried: u32) {
+        let attempt = chunk.attempts.saturating_add(retried).saturating_add(1);
+        self.trial = self.unpack(parcel, chunk, attempt, true).pop();
+    }
+
+    fn unpack(&mut self, parcel: u64, chunk: Chunk, attempt: u32, suspect: bool) -> Vec<Message> {
+        let Chunk { at, parts, .. } = chunk;
+        if parts.is_empty() {
+            self.done.push(parcel);
+        } else {
+            self.parcels.insert(parcel, Parcel { unsettled: parts.len(), suspect });
+        }
+        let first = self.seqs + 1;
+        self.seqs += parts.len() as u64;
+        let message = |(seq, body)| Message { tag: Tag { seq, attempt }, body, at, parcel };
+        (first..).zip(parts).map(message).collect()
+    }
+
+    /// Hands out all it can: the suspect first, and nothing but suspects while these are `first`.
+    pub(super) fn hand_out(&mut self, settle: &Weak<dyn Settle>, suspects_first: bool) {
+        while self.ended.is_none() && (self.trial.is_some() || (!suspects_first && !self.fresh.is_empty())) {
+            let Some((consumer, room)) = self.consumers.next_free() else {
+                return;
+            };
+            let Some(message) = self.trial.take().or_else(|| self.fresh.pop_front()) else {
+                return;
+            };
+            room.send(Delivery::new(message.body.clone(), message.tag, settle.clone()));
+            self.consumers.took(consumer);
+            self.out.insert(message.tag.seq, Out { message, consumer, void: false });
+        }
+    }
+
+    /// The message is done with. False when it is not out.
+    pub(super) fn ack(&mut self, tag: Tag) -> bool {
+        let Some(out) = self.take_back(tag) else {
+            return false;
+        };
+        if !out.void {
+            self.settled(out.message.parcel);
+        }
+        true
+    }
+
+    /// The message is to be handed out again. False when it is not out.
+    pub(super) fn give_back(&mut self, tag: Tag) -> bool {
+        let Some(out) = self.take_back(tag) else {
+            return false;
+        };
+        let parcel = out.message.parcel;
+        if out.void {
+            return true;
+        }
+        if self.parcels.get(&parcel).is_some_and(|parcel| parcel.suspect) {
+            self.parcels.remove(&parcel);
+            self.back.push(parcel);
+        } else {
+            self.moves.push(out.message);
+        }
+        true
+    }
+
+    /// Everything that is out with this consumer is to be handed out again.
+    pub(super) fn give_back_all(&mut self, consumer: ConsumerId) {
+        let held = self.out.values().filter(|out| out.consumer == consumer);
+        let held: Vec<Tag> = held.map(|out| out.message.tag).collect();
+        for tag in held {
+            self.give_back(tag);
+        }
+    }
+
+    /// A message that is out; nothing when it will be handed out again anyhow.
+    pub(super) fn held(&self, tag: Tag) -> Option<Message> {
+        self.out.get(&tag.seq).filter(|out| !out.void).map(|out| out.message.clone())
+    }
+
+    fn take_back(&mut self, tag: Tag) -> Option<Out> {
+        let out = self.out.remove(&tag.seq)?;
+        self.consumers.settled(out.consumer);
+        Some(out)
+    }
+
+    fn settled(&mut self, parcel: u64) {
+        if let Some(of) = self.parcels.get_mut(&parcel) {
+            of.unsettled -= 1;
+            if of.unsettled == 0 {
+                self.parcels.remove(&parcel);
+                self.done.push(parcel);
+            }
+        }
+    }
+
+    /// Whether suspects are to be moved.
+    pub(super) fn has_moves(&self) -> bool {
+        !self.moves.is_empty()
+    }
+
+    /// Whether the broker is to be told of suspects that it will hand out again.
+    pub(super) fn has_back(&self) -> bool {
+        !self.back.is_empty()
+    }
+
+    /// How many AMQP messages should be here at most: few while those in hand are many messages, more while consumers
+    /// could take more than are in hand.
+    pub(super) fn window(&self, now: u16) -> u16 {
+        let starved = self.fresh.is_empty() && self.consumers.free() > 0 && self.parcels.len() >= usize::from(now);
+        if self.fresh.len() > FRESH_MAX {
+            PARCELS_MIN
+        } else if starved {
+            PARCELS_MAX
+        } else {
+            now
+        }
+    }
+
+    /// The suspects to be moved, in order.
+    pub(super) fn take_moves(&mut self) -> Vec<Message> {
+        std::mem::take(&mut self.moves)
+    }
+
+    /// A suspect is in the retry queue now.
+    pub(super) fn moved(&mut self, message: &Message) {
+        self.settled(message.parcel);
+    }
+
+    /// These suspects could not be moved.
+    pub(super) fn not_moved(&mut self, messages: Vec<Message>) {
+        self.moves.splice(0..0, messages);
+    }
+
+    /// What the broker is to be told. Once: it has to arrive, or the connection is over.
+    pub(super) fn verdicts(&mut self) -> Verdicts {
+        let mut done = std::mem::take(&mut self.done);
+        done.sort_unstable();
+        let lowest = self.parcels.first_key_value().map_or(u64::MAX, |(parcel, _)| *parcel);
+        let after = done.split_off(done.partition_point(|parcel| *parcel < lowest));
+        Verdicts { back: std::mem::take(&mut self.back), up_to: done.last().copied(), done: after }
+    }
+
+    /// The connection is over: the broker hands out again all that is not settled. What consumers hold still counts
+    /// for their prefetch until they let go of it.
+    pub(super) fn lost(&mut self) {
+        self.out.values_mut().for_each(|out| out.void = true);
+        (self.trial, self.fresh, self.moves) = Default::default();
+        (self.parcels, self.done, self.back) = Default::default();
+    }
+
+    /// How many messages wait in this process, and how many are out.
+    pub(super) fn counts(&self) -> (u64, u64) {
+        let waiting = self.fresh.len() + usize::from(self.trial.is_some()) + self.moves.len();
+        (waiting as u64, self.out.len() as u64)
+    }
+
+    /// When the oldest message here was published.
+    pub(super) fn oldest(&self) -> Option<Timestamp> {
+        let out = self.out.values().map(|out| &out.message);
+        out.chain(&self.fresh).chain(&self.trial).chain(&self.moves).map(|message| message.at).min()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use async_trait::async_trait;
+    use tokio::sync::mpsc;
+
+    use super::*;
+
+    struct Nobody;
+
+    #[async_trait]
+    impl Settle for Nobody {
+        fn ack(&self, _: Tag) {}
+        fn give_back(&self, _: Tag) {}
+        async fn dead_letter(&self, _: Tag, _: String) -> Result<(), Error> {
+            Ok(())
+        }
+    }
+
+    fn chunk(parts: usize) -> Chunk {
+        Chunk { attempts: 0, at: Timestamp::default(), parts: vec![Bytes::new(); parts] }
+    }
+
+    fn hand_out(hands: &mut Hands, suspects_first: bool) {
+        let nobody: Weak<dyn Settle> = Weak::<Nobody>::new();
+        hands.hand_out(&nobody, suspects_first);
+    }
+
+    fn hands() -> (Hands, ConsumerId, mpsc::Receiver<Delivery>) {
+        let mut hands = Hands::default();
+        let (sender, taken) = mpsc::channel(100);
+        let id = hands.consumers.join(100, sender);
+        (hands, id, taken)
+    }
+
+    fn tag(seq: u64) -> Tag {
+        Tag { seq, attempt: 1 }
+    }
+
+    #[test]
+    fn a_parcel_is_done_when_each_of_its_messages_is() {
+        let (mut hands, _, _taken) = hands();
+        hands.arrived(1, chunk(2));
+        hands.arrived(2, chunk(1));
+        hands.arrived(3, chunk(1));
+        hand_out(&mut hands, false);
+        assert!(hands.ack(tag(2)) && hands.ack(tag(4)));
+        assert!(!hands.ack(tag(2)), "once is enough");
+        assert_eq!(hands.verdicts(), Verdicts { done: vec![3], ..Verdicts::default() });
+        assert!(hands.ack(tag(1)) && hands.ack(tag(3)));
+        assert_eq!(hands.verdicts(), Verdicts { up_to: Some(2), ..Verdicts::default() });
+        assert_eq!(hands.verdicts(), Verdicts::default());
+    }
+
+    #[test]
+    fn what_is_given_back_moves_to_the_retry_queue_and_from_there_returns_counted() {
+        let (mut hands, id, _taken) = hands();
+        hands.arrived(1, chunk(3));
+        hand_out(&mut hands, false);
+        hands.ack(tag(2));
+        hands.give_back_all(id);
+        let moves = hands.take_moves();
+        assert!(moves.iter().map(|message| message.tag.seq).eq([1, 3]));
+        moves.iter().for_each(|message| hands.moved(message));
+        assert_eq!(hands.verdicts().up_to, Some(1));
+
+        hands.suspect(2, Chunk { attempts: 1, ..chunk(1) }, 4);
+        hands.arrived(3, chunk(1));
+        hand_out(&mut hands, true);
+        assert_eq!(hands.counts(), (1, 1), "the suspect alone is out");
+        assert!(hands.give_back(Tag { seq: 4, attempt: 6 }));
+        assert_eq!(hands.verdicts().back, [2]);
+    }
+
+    #[test]
+    fn the_window_is_wide_only_while_consumers_could_take_more() {
+        let (mut hands, _, _taken) = hands();
+        (1..=16).for_each(|parcel| hands.arrived(parcel, chunk(1)));
+        assert_eq!(hands.window(PARCELS_MIN), PARCELS_MIN, "there is something to take");
+        hand_out(&mut hands, false);
+        assert_eq!(hands.window(PARCELS_MIN), PARCELS_MAX);
+        (17..=25).for_each(|parcel| hands.arrived(parcel, chunk(64)));
+        assert_eq!(hands.window(PARCELS_MAX), PARCELS_MIN);
+    }
+
+    #[test]
+    fn what_was_out_when_the_connection_was_lost_only_counts_for_its_holder() {
+        let (mut hands, _, _taken) = hands();
+        hands.arrived(1, chunk(2));
+        hand_out(&mut hands, false);
+        hands.lost();
+        assert!(hands.held(tag(1)).is_none());
+        assert_eq!(hands.counts(), (0, 2));
+        assert!(hands.ack(tag(1)) && hands.give_back(tag(2)));
+        assert_eq!((hands.verdicts(), hands.has_moves(), hands.counts()), (Verdicts::default(), false, (0, 0)));
+    }
+}
