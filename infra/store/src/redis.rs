@@ -16,6 +16,7 @@ mod link;
 mod log;
 mod losses;
 mod messages;
+mod nodes;
 mod receipts;
 mod retention;
 mod routes;

@@ -50,6 +50,8 @@
 //! | key | type | holds |
 //! |---|---|---|
 //! | `generation` | string | made when there is none: another one means that routes were lost |
+//! | `nodes` | hash | a node's name → its boot, when it was seen, its record |
+//! | `duties` | hash | a duty → the end of its lease, its holder |
 
 use model::{AppId, DeviceId, Env, GroupId, MessageId, Ordinal, UplinkId, UserId};
 
@@ -131,6 +133,8 @@ impl Keys {
         canary "canary" ();
         fence "fence" ();
         generation "generation" ();
+        nodes "nodes" ();
+        duties "duties" ();
     }
 }
 

@@ -37,9 +37,12 @@ scripts! {
     AddReceipts "add_receipts";
     AppendInbox "append_inbox";
     AppendTimeline "append_timeline";
+    Beat "beat";
+    Bury "bury";
     Cancel "cancel";
     Claim "claim";
     CreateApp "create_app";
+    Depart "depart";
     Devices "devices";
     ExpireInboxes "expire_inboxes";
     ExpireTimeline "expire_timeline";
@@ -47,6 +50,7 @@ scripts! {
     Forget "forget";
     ForgetOnce "forget_once";
     ForgetUplink "forget_uplink";
+    Hold "hold";
     InboxAfter "inbox_after";
     KeepUplinks "keep_uplinks";
     PutGroup "put_group";

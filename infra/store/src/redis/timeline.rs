@@ -121,8 +121,11 @@ impl Redis {
             let (body, audience) = (answers.next().unwrap_or_default(), answers.next().unwrap_or_default());
             // Swept between the two reads, or long expired and never swept.
             let Some(message) = take::maybe::<Message>(body, "the body of a message")? else { continue };
-            let audience = Ordinals::from_bytes(&take::value::<Vec<u8>>(audience)?)
+            let mut audience = Ordinals::from_bytes(&take::value::<Vec<u8>>(audience)?)
                 .ok_or_else(|| take::corrupt("the audience of a message", &id))?;
+            if cancelled {
+                audience -= &self.read_tally(&of, id).await?.unwrap_or_default().cancelled;
+            }
             let (message, audience) = (Arc::new(message), Arc::new(audience));
             entries.push(TimelineEntry { seq: Seq(*seq), message, audience, cancelled });
         }
