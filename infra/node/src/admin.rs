@@ -7,7 +7,7 @@ use clap::Subcommand;
 use model::{App as Tenant, AppId, Clock as _, Env, Key, KeyId, Limits, Scope, SystemClock, sign};
 use store::SharedStore;
 
-use crate::{config::Config, wire};
+use crate::{backends, config::Config};
 
 #[derive(Subcommand)]
 pub(crate) enum App {
@@ -38,7 +38,7 @@ pub(crate) enum App {
 }
 
 pub(crate) async fn run(command: App, config: &Config) -> anyhow::Result<ExitCode> {
-    let store = wire::open_store(config).context(
+    let store = backends::open_store(config).await.context(
         "a running Fanfare holds the data; use its API instead (POST /v1/apps with an admin key), or stop it",
     )?;
     match command {
@@ -97,10 +97,21 @@ pub(crate) async fn check(config: &Config) -> anyhow::Result<ExitCode> {
     let data = config.data_dir.display();
     println!("products push to   http://{}", config.ingest.listen);
     println!("devices connect to mqtt://{}", config.access_point.listen);
-    println!("broker and store   embedded, in {data}");
+    let place = |url: &Option<String>| url.as_deref().map_or(format!("embedded, in {data}"), without_secrets);
+    println!("broker             {}", place(&config.broker.url));
+    println!("store              {}", place(&config.store.url));
     if let Some((name, address)) = config.public_listeners().first() {
         println!("{name} = {address} can be reached from other machines: it will start only when an app has a key");
     }
     println!("ok");
     Ok(ExitCode::SUCCESS)
+}
+
+/// URLs as they may be shown: without user and password.
+fn without_secrets(urls: &str) -> String {
+    let hide = |url: &str| match (url.split_once("://"), url.rsplit_once('@')) {
+        (Some((scheme, _)), Some((_, rest))) => format!("{scheme}://{rest}"),
+        _ => url.to_owned(),
+    };
+    urls.split(',').map(|url| hide(url.trim())).collect::<Vec<_>>().join(", ")
 }

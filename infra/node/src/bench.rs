@@ -12,7 +12,7 @@ use lab::{
 use model::{Env, Limits};
 use tempfile::TempDir;
 
-use crate::{admin, config::Config, wire};
+use crate::{admin, backends, config::Config};
 
 /// How long the server under test may take to be ready.
 const START_PATIENCE: Duration = Duration::from_secs(20);
@@ -130,8 +130,10 @@ async fn prepare(run: Run, config: Config) -> anyhow::Result<(Bench, Subject)> {
 async fn start(mut config: Config) -> anyhow::Result<Subject> {
     let data = tempfile::tempdir().context("cannot make a folder for the bench's data")?;
     config.data_dir = data.path().to_owned();
-    let store = wire::open_store(&config)?;
-    let key = admin::create(&store, &"bench".parse()?, Env::Live, false, UNLIMITED).await?;
+    let store = backends::open_store(&config).await?;
+    let key =
+        admin::create(&store, &format!("bench-{:08x}", rand::random::<u32>()).parse()?, Env::Live, false, UNLIMITED)
+            .await?;
     drop(store);
     let (http, mqtt, metrics) = (steady_address()?, steady_address()?, steady_address()?);
     let setting = |name: &str, value: String| (format!("FANFARE__{name}"), value);

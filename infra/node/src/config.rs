@@ -4,12 +4,13 @@
 use std::{
     net::SocketAddr,
     path::{Path, PathBuf},
+    sync::Arc,
     time::Duration,
 };
 
-use anyhow::{Context as _, bail, ensure};
+use anyhow::{Context as _, ensure};
 use config::{Environment, File, FileFormat};
-use model::NodeId;
+use model::{NodeId, SystemClock};
 use serde::Deserialize;
 
 /// Every setting with its default and what it means.
@@ -20,17 +21,36 @@ pub(crate) const REFERENCE: &str = include_str!("../fanfare.toml");
 pub(crate) struct Config {
     pub(crate) data_dir: PathBuf,
     pub(crate) node: NodeId,
-    /// AMQP URL; absent: embedded.
-    pub(crate) broker: Option<String>,
-    /// Redis URL; absent: embedded.
-    pub(crate) store: Option<String>,
+    pub(crate) broker: Broker,
+    pub(crate) store: Store,
     shutdown_grace_s: u64,
     pub(crate) log: Log,
     pub(crate) metrics: Metrics,
     pub(crate) ingest: Ingest,
     pub(crate) dispatcher: Dispatcher,
     pub(crate) access_point: AccessPoint,
-    pub(crate) embedded: Embedded,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Broker {
+    /// RabbitMQ; absent: embedded.
+    pub(crate) url: Option<String>,
+    namespace: String,
+    replicas: u8,
+    confirm_timeout_ms: u64,
+    queue_messages_max: u64,
+    queue_bytes_max: u64,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Store {
+    /// Redis; absent: embedded.
+    pub(crate) url: Option<String>,
+    routes_url: Option<String>,
+    prefix: String,
+    replicas: u32,
 }
 
 #[derive(Clone, Debug, Deserialize)]
@@ -85,13 +105,6 @@ pub(crate) struct AccessPoint {
     pub(crate) sweep_s: u64,
 }
 
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct Embedded {
-    pub(crate) queue_messages_max: u64,
-    pub(crate) queue_bytes_max: u64,
-}
-
 impl Config {
     /// Reads and checks the settings.
     pub(crate) fn load(file: Option<&Path>) -> anyhow::Result<Self> {
@@ -140,6 +153,33 @@ impl Config {
         }
     }
 
+    /// How much a queue may hold.
+    pub(crate) fn queue_limits(&self) -> broker::Limits {
+        broker::Limits { messages_max: self.broker.queue_messages_max, bytes_max: self.broker.queue_bytes_max }
+    }
+
+    /// The broker on RabbitMQ, if that is what is wanted.
+    pub(crate) fn rabbit(&self) -> anyhow::Result<Option<broker::rabbit::Config>> {
+        let Some(urls) = &self.broker.url else { return Ok(None) };
+        let mut config = broker::rabbit::Config::new(urls, Arc::new(SystemClock)).context("broker.url")?;
+        config.namespace = self.broker.namespace.clone();
+        config.limits = Some(self.queue_limits());
+        config.replicas = self.broker.replicas;
+        config.confirm_timeout = Duration::from_millis(self.broker.confirm_timeout_ms);
+        Ok(Some(config))
+    }
+
+    /// The store in Redis, if that is what is wanted.
+    pub(crate) fn redis(&self) -> Option<store::redis::Config> {
+        let url = self.store.url.as_ref()?;
+        Some(store::redis::Config {
+            routes_url: self.store.routes_url.clone(),
+            prefix: self.store.prefix.clone(),
+            replicas: self.store.replicas,
+            ..store::redis::Config::new(url)
+        })
+    }
+
     pub(crate) fn stats(&self) -> stats::Config {
         stats::Config { node: self.node.clone() }
     }
@@ -169,15 +209,13 @@ impl Config {
             self.ingest.payload_max_bytes <= self.ingest.body_max_bytes,
             "ingest.payload_max_bytes must not exceed ingest.body_max_bytes"
         );
-        for (name, url, meant) in [("broker", &self.broker, "RabbitMQ"), ("store", &self.store, "Redis")] {
-            if let Some(url) = url {
-                let scheme = url.split(':').next().unwrap_or_default();
-                bail!(
-                    "{name} = \"{scheme}:…\": this build has no {meant} back end; leave {name} out to use the embedded one"
-                );
-            }
-        }
-        Ok(())
+        ensure!([1, 3].contains(&self.broker.replicas), "broker.replicas must be 1 or 3");
+        ensure!(self.broker.confirm_timeout_ms > 0, "broker.confirm_timeout_ms must be greater than 0");
+        ensure!(
+            self.store.routes_url.is_none() || self.store.url.is_some(),
+            "store.routes_url is for routes beside a store in Redis: set store.url too"
+        );
+        self.rabbit().map(drop)
     }
 
     /// The listeners that people outside this machine can reach.
@@ -214,7 +252,9 @@ mod tests {
             ("node = \"a b\"", "node id"),
             ("[dispatcher]\nprefetch = 0", "dispatcher.prefetch"),
             ("[access_point]\nkeep_alive_s = 5", "keep_alive_min_s"),
-            ("broker = \"amqp://localhost\"", "broker"),
+            ("[broker]\nurl = \"amqps://localhost\"", "broker.url"),
+            ("[broker]\nreplicas = 2", "broker.replicas"),
+            ("[store]\nroutes_url = \"redis://localhost\"", "store.url"),
         ] {
             let error = format!("{:#}", load(text).expect_err(text));
             assert!(error.contains(named), "{text}: {error}");

@@ -13,7 +13,7 @@ use model::{Env, Limits, SystemClock, Tier};
 use parking_lot::Mutex;
 use tokio::net::TcpListener;
 
-use crate::{admin, config::Config, telemetry, wire};
+use crate::{admin, backends, config::Config, telemetry, wire};
 
 /// How long the last message may take to come to rest.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -30,6 +30,7 @@ pub(crate) struct Options {
 
 pub(crate) async fn run(options: Options, mut config: Config) -> anyhow::Result<ExitCode> {
     config.log.filter = "warn".into();
+    (config.broker.url, config.store.url) = (None, None);
     telemetry::start(&config.log)?;
     wire::raise_descriptor_limit(&config);
     let data = tempfile::tempdir().context("cannot make a folder for the demo's data")?;
@@ -38,7 +39,7 @@ pub(crate) async fn run(options: Options, mut config: Config) -> anyhow::Result<
         *listen = free(*listen).await;
     }
 
-    let backends = wire::open(&config)?;
+    let backends = backends::open(&config).await?;
     let key = admin::create(&backends.store, &"demo".parse()?, Env::Live, false, Limits::default()).await?;
     let running = wire::start(&Tier::ALL, &config, &backends).await?;
     let (http, mqtt) = (config.ingest.listen, config.access_point.listen);
@@ -69,6 +70,7 @@ pub(crate) async fn run(options: Options, mut config: Config) -> anyhow::Result<
         }
     };
     running.until(stop, config.shutdown_grace()).await?;
+    backends.close().await;
     Ok(if kept { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 

@@ -1,6 +1,7 @@
 //! `fanfare`: one executable; every tier is a subcommand, and without one all tiers run in this process.
 
 mod admin;
+mod backends;
 mod bench;
 mod config;
 mod demo;

@@ -1,10 +1,8 @@
-//! Joins the tiers: opens the back ends, binds the listeners, starts the chosen tiers, and stops them together.
+//! Joins the tiers: binds the listeners, starts the chosen tiers, and stops them together.
 
 use std::{net::SocketAddr, process::ExitCode, sync::Arc, time::Duration};
 
 use anyhow::{Context as _, bail};
-use broker::SharedBroker;
-use engine::Engine;
 use model::{Clock, Endpoint, Node, SystemClock, Tier, sign};
 use prometheus_client::registry::Registry;
 use store::SharedStore;
@@ -18,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 use crate::{
+    backends::{self, Backends},
     config::Config,
     presence::{Connections, Presence},
     telemetry, watchdog,
@@ -28,30 +27,6 @@ const BACKLOG: u32 = 4_096;
 
 /// Descriptors beside the connections: the database's files, logs, listeners.
 const OTHER_DESCRIPTORS: usize = 900;
-
-/// The back ends that tiers meet at.
-pub(crate) struct Backends {
-    pub(crate) broker: SharedBroker,
-    pub(crate) store: SharedStore,
-}
-
-/// Opens the embedded store alone, for commands that only administer.
-pub(crate) fn open_store(config: &Config) -> anyhow::Result<SharedStore> {
-    let engine = Engine::open(&config.data_dir)?;
-    Ok(store::embedded::Embedded::open(engine)?)
-}
-
-/// Opens the back ends that the configuration names.
-pub(crate) fn open(config: &Config) -> anyhow::Result<Backends> {
-    let engine =
-        Engine::open(&config.data_dir).with_context(|| format!("cannot open data_dir = {:?}", config.data_dir))?;
-    let limits = broker::embedded::Limits {
-        messages_max: config.embedded.queue_messages_max,
-        bytes_max: config.embedded.queue_bytes_max,
-    };
-    let broker = broker::embedded::Embedded::open(engine.clone(), Arc::new(SystemClock), limits)?;
-    Ok(Backends { broker, store: store::embedded::Embedded::open(engine)? })
-}
 
 /// Tiers that are running.
 pub(crate) struct Running {
@@ -97,7 +72,7 @@ fn unwrap_task(ended: Result<anyhow::Result<()>, JoinError>) -> anyhow::Result<(
 
 /// Starts tiers on back ends; their listeners are bound when this returns.
 pub(crate) async fn start(tiers: &[Tier], config: &Config, backends: &Backends) -> anyhow::Result<Running> {
-    let Backends { broker, store } = backends;
+    let Backends { broker, store, .. } = backends;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let mut registry = Registry::default();
     let shutdown = CancellationToken::new();
@@ -141,6 +116,9 @@ pub(crate) async fn start(tiers: &[Tier], config: &Config, backends: &Backends) 
     if tiers.contains(&Tier::Filter) {
         running.spawn(filter.run(shutdown.clone()));
     }
+    if let Some(watch) = backends.watch(config.node.clone(), &mut registry, shutdown.clone()) {
+        running.tiers.spawn(watch);
+    }
     let listener = bind(config.metrics.listen, "metrics.listen")?;
     running.spawn(serve_metrics(listener, registry, shutdown.clone()));
     let presence = Presence { node: node(config, tiers, running.access_point), connections };
@@ -179,9 +157,9 @@ fn bind(address: SocketAddr, setting: &str) -> anyhow::Result<TcpListener> {
 pub(crate) async fn serve(tiers: &[Tier], config: Config) -> anyhow::Result<ExitCode> {
     telemetry::start(&config.log)?;
     raise_descriptor_limit(&config);
-    let backends = open(&config)?;
+    let backends = backends::open(&config).await?;
     guard(&config, &backends.store).await?;
-    if tiers.len() < Tier::ALL.len() {
+    if tiers.len() < Tier::ALL.len() && !backends.are_shared() {
         warn!(
             "the embedded back ends serve this process only: what these tiers hand on waits until the others run here"
         );
@@ -197,7 +175,9 @@ pub(crate) async fn serve(tiers: &[Tier], config: Config) -> anyhow::Result<Exit
         told_to_stop().await;
         watchdog::stopping();
     };
-    running.until(stop, config.shutdown_grace()).await?;
+    let outcome = running.until(stop, config.shutdown_grace()).await;
+    backends.close().await;
+    outcome?;
     info!("stopped");
     Ok(ExitCode::SUCCESS)
 }
