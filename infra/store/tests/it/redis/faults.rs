@@ -210,7 +210,8 @@ async fn the_receipts_of_a_broadcast_stay_as_small_as_what_they_say() {
 #[tokio::test]
 async fn a_server_that_would_forget_is_refused() {
     let Some(server) = Server::new() else { return };
-    let (mut child, url) = Server::private(&["--appendonly", "no"]);
+    let dir = tempfile::tempdir().unwrap();
+    let (mut child, url) = Server::private(dir.path(), &["--appendonly", "no"]);
     let config = Config { url: url.clone(), durability: Durability::Checked, ..server.config() };
     let refused = Redis::connect(config.clone()).await.map(drop);
     assert!(matches!(&refused, Err(Error::Rejected(why)) if why.contains("appendonly")), "{refused:?}");

@@ -3,6 +3,7 @@
 use std::{
     hash::{BuildHasher as _, RandomState},
     net::{TcpListener, TcpStream},
+    path::Path,
     process::{Child, Command, Stdio},
     sync::Arc,
     time::{Duration, Instant},
@@ -102,12 +103,12 @@ impl Server {
 }
 
 impl Server {
-    /// A server of its own with these settings, and its URL; whoever asked for it ends it.
-    pub(crate) fn private(settings: &[&str]) -> (Child, String) {
+    /// A server of its own in `dir` with these settings, and its URL; whoever asked for it ends it.
+    pub(crate) fn private(dir: &Path, settings: &[&str]) -> (Child, String) {
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let mut start = Command::new("redis-server");
         start.args(["--bind", "127.0.0.1", "--save", "", "--port", &port.to_string(), "--dir"]);
-        let child = start.arg(std::env::temp_dir()).args(settings).stdout(Stdio::null()).spawn().unwrap();
+        let child = start.arg(dir).args(settings).stdout(Stdio::null()).spawn().unwrap();
         let deadline = Instant::now() + START_MAX;
         while TcpStream::connect(("127.0.0.1", port)).is_err() {
             assert!(Instant::now() < deadline, "redis-server does not answer");
