@@ -115,6 +115,11 @@ impl Redis {
     /// Unavailable when no server answers; rejected when a URL is not one, or when the server would not keep what it
     /// is told (see [`Durability`]).
     pub async fn connect(config: Config) -> Result<Arc<Self>, Error> {
+        if config.prefix.contains(['{', '}']) {
+            return Err(Error::Rejected(
+                "the prefix of a store has no braces: they choose the slots of a cluster".into(),
+            ));
+        }
         let limits = Limits { connect: config.connect_timeout, response: config.response_timeout.min(RESPONSE_MAX) };
         let link = |url: &str| Ok::<_, Error>(Arc::new(Link::new(Target::parse(url, limits)?, limits)));
         let durable = link(&config.url)?;

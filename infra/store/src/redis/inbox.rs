@@ -103,7 +103,7 @@ impl Redis {
         for (n, InboxAppend { message, devices }) in appends.enumerate() {
             let of = self.of(&message.app);
             if n == 0 {
-                step.key(of.due_expiry()).key(of.due_entry()).key(of.messages());
+                step.key(of.due_expiry()).key(of.messages());
             }
             step.key(of.message(message.id)).key(of.body(message.id)).key(of.tally(message.id));
             messages::dispatch(&mut step, message, log::begin(devices), now);

@@ -28,7 +28,7 @@
 //! | `f<id:16>` | string | why it could not be dispatched |
 //! | `b<id:16>` | string | its body, until it expires |
 //! | `t<id:16>` | string | its tally, as a log (see `log`) |
-//! | `M` | sorted set | ids of messages, in their order |
+//! | `M` | sorted set | ids of messages, in their order, which is that in which they are forgotten |
 //! | `o<key>` | string | what an idempotency key was used for |
 //! | `i<ordinal:4>` | sorted set | an inbox: seq → id, expiry, collapse key |
 //! | `p<block:4>` | hash | `h<ordinal % 32>` → the inbox's head, `c<ordinal % 32>` → the cursor |
@@ -37,7 +37,7 @@
 //! | `S<env>`, `Q<env>` | string, sorted set | the last number of an uplink; uplinks: number → id |
 //! | `q<env><type>` | sorted set | the uplinks of one type |
 //! | `U<env><id:16>` | string | an uplink |
-//! | `X`, `K`, `Y`, `Z` | sorted set | what is due and when: expiry, end of keeping, idempotency keys, uplinks |
+//! | `X`, `Y`, `Z` | sorted set | what is due and when: messages that expire, idempotency keys, uplinks |
 //!
 //! # Tag `<app>/<shard>`: routes, in the volatile instance; an app's devices spread over 16 slots
 //! | key | type | holds |
@@ -170,7 +170,6 @@ impl AppKeys {
         uplinks_of_type "q" (env: Env => letter(env).as_bytes(), kind: &str => kind.as_bytes());
         uplink "U" (env: Env => letter(env).as_bytes(), id: UplinkId => &id.to_bytes());
         due_expiry "X" ();
-        due_entry "K" ();
         due_once "Y" ();
         due_uplink "Z" ();
     }

@@ -143,3 +143,59 @@ pub(super) fn merge(log: &[u8]) -> Option<Vec<u8>> {
         write(merged, TRUNCATED, &tally.truncated);
     }))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn set(ordinals: impl IntoIterator<Item = u32>) -> Ordinals {
+        ordinals.into_iter().map(Ordinal).collect()
+    }
+
+    fn told(sent: Ordinals, acked: Ordinals) -> Vec<u8> {
+        let message = model::MessageId::from_bytes([7; 16]);
+        records(&Receipt { sent, acked, ..Receipt::new(message) })
+    }
+
+    #[test]
+    fn one_device_takes_a_few_bytes() {
+        let mut log = begin(&set([7]));
+        log.extend(told(set([7]), set([7])));
+        assert_eq!(log.len(), HEAD_BYTES + 3 * 5);
+        let expected = Tally { targeted: set([7]), sent: set([7]), acked: set([7]), ..Tally::default() };
+        assert_eq!(read(&log), Some(expected));
+    }
+
+    #[test]
+    fn the_rest_is_who_was_open_there_and_not_later() {
+        let mut log = begin(&set(0..6));
+        log.extend(told(set([0, 1]), set([0])));
+        log.push(REST_CANCELLED);
+        log.extend(told(set([2]), set([])));
+        log.push(REST_TRUNCATED);
+        let tally = read(&log).unwrap();
+        assert_eq!((&tally.cancelled, &tally.truncated), (&set(2..6), &set([1])));
+        assert_eq!(read(&merge(&log).unwrap()), Some(tally), "written anew it says the same");
+    }
+
+    #[test]
+    fn an_audience_stays_where_it_is() {
+        let audience = set((0..9_000).filter(|n| n % 7 != 0)).compact().to_bytes();
+        let mut log = begin_with(&audience);
+        log.extend(told(set(0..50), set(0..9)));
+        for _ in 0..2 {
+            log = merge(&log).unwrap();
+            assert_eq!(&log[AUDIENCE_AT..AUDIENCE_AT + audience.len()], audience);
+        }
+        assert_eq!(u32::from_be_bytes(log[4..8].try_into().unwrap()), 2, "each writing has its number");
+    }
+
+    #[test]
+    fn damage_is_found() {
+        let log = begin(&set(0..3));
+        for cut in HEAD_BYTES + 1..log.len() {
+            assert_eq!(read(&log[..cut]), None, "cut at {cut}");
+        }
+        assert_eq!(read(&[log, vec![b'?']].concat()), None);
+    }
+}

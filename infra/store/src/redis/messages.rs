@@ -1,8 +1,8 @@
 //! Messages as their senders see them: the entry and its head, the idempotency key.
 //!
-//! What happens to a message is written into the head of its entry, four numbers of 8 bytes, so that scripts change it
+//! What happens to a message is written into the head of its entry, five numbers of 8 bytes, so that scripts change it
 //! in place: when it was dispatched, when it was cancelled (0: not), where it was appended (0: nowhere, 1: to inboxes,
-//! else its seq in the timeline), when it expires. The entry behind it is what its sender gave.
+//! else its seq in the timeline), when it expires, until when it is kept. The entry behind it is what its sender gave.
 
 use std::collections::BTreeMap;
 
@@ -25,7 +25,7 @@ use crate::{
 };
 
 /// Bytes before the entry.
-const HEAD_BYTES: usize = 32;
+const HEAD_BYTES: usize = 40;
 
 /// Longest idempotency key: the same in every store.
 const ONCE_MAX_BYTES: usize = 255;
@@ -79,15 +79,16 @@ pub(super) fn number(bytes: &[u8], at: usize) -> u64 {
     bytes.get(at..at + 8).and_then(|bytes| bytes.try_into().ok()).map_or(0, u64::from_be_bytes)
 }
 
-fn kept_until(entry: &Entry) -> Timestamp {
-    (entry.created_at + KEPT).max(entry.expires_at)
+/// The last two numbers of a head: when a message expires, until when it is kept.
+fn times(entry: &Entry) -> Vec<u8> {
+    let until = (entry.created_at + KEPT).max(entry.expires_at);
+    [entry.expires_at, until].iter().flat_map(|at| at.as_millis().to_be_bytes()).collect()
 }
 
 /// What `dispatch` in the scripts takes of a message that is to be appended.
 pub(super) fn dispatch(call: &mut Call, message: &Message, tally: Vec<u8>, now: Timestamp) {
     let entry = Entry::from(message);
-    let until = kept_until(&entry);
-    call.arg(&message.id.to_bytes()[..]).arg(message.expires_at.as_millis()).arg(until.as_millis());
+    call.arg(&message.id.to_bytes()[..]).arg(message.expires_at.as_millis()).arg(times(&entry));
     let ttl = message.expires_at.since(now) + BELT;
     call.arg(pack(&entry)).arg(message.encode()).arg(ttl.as_millis().to_string()).arg(tally);
 }
@@ -107,11 +108,10 @@ pub(super) fn appended(outcomes: Value) -> Result<Vec<Appended>, Error> {
 impl Messages for Redis {
     async fn accept(&self, app: &AppId, entry: Entry, once: Option<Once>) -> Result<Accepted, Error> {
         self.see(app).await?;
-        let (of, id, until) = (self.of(app), entry.id, kept_until(&entry));
+        let (of, id) = (self.of(app), entry.id);
         let mut accept = Call::new(Step::Accept);
-        accept.key(of.message(id)).key(of.messages()).key(of.due_entry());
-        accept.arg(&id.to_bytes()[..]).arg(&entry.expires_at.as_millis().to_be_bytes()[..]).arg(until.as_millis());
-        accept.arg(pack(&entry));
+        accept.key(of.message(id)).key(of.messages());
+        accept.arg(&id.to_bytes()[..]).arg(times(&entry)).arg(pack(&entry));
         if let Some(once) = once {
             if once.key.len() > ONCE_MAX_BYTES {
                 return Err(Error::Rejected(format!("an idempotency key takes at most {ONCE_MAX_BYTES} bytes")));

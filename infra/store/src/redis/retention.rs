@@ -1,4 +1,5 @@
-//! What must go when its time is over, found by sorted sets of what is due and when, one of each kind an app.
+//! What must go when its time is over, found by sorted sets of what is due and when, one of each kind an app; and
+//! messages, whose own order is that in which they go.
 //!
 //! A sweep reads what is due and then removes it; between the two nothing is held. Every removal is one that may be
 //! done twice, and what names a thing as due goes last, so a sweep that is cut short is finished by the next.
@@ -80,21 +81,27 @@ impl Redis {
         Ok(removed)
     }
 
+    /// Forgets messages whose time is over. No list says when: every message is kept for the same time, so those that
+    /// are over lie among the oldest; the sweep goes on while it finds some.
     async fn forget_messages(&self, of: &AppKeys, now: Timestamp, limit: usize) -> Result<usize, Error> {
-        let ids = self.due(of.due_entry(), now, limit).await?;
-        let mut steps = Vec::new();
-        for page in ids.chunks(MESSAGES_A_STEP) {
+        let (mut from, mut removed) = (b"-".to_vec(), 0);
+        while removed + MESSAGES_A_STEP <= limit {
+            let mut list = cmd("ZRANGEBYLEX");
+            list.arg(of.messages()).arg(from).arg("+").arg("LIMIT").arg(0).arg(MESSAGES_A_STEP);
+            let ids: Vec<Vec<u8>> = take::value(self.ask_one(list).await?)?;
+            let Some(last) = ids.last() else { break };
+            from = [b"(".as_slice(), last].concat();
             let mut forget = Call::new(Step::Forget);
-            forget.key(of.due_entry()).key(of.due_expiry()).key(of.messages());
-            for bytes in page {
+            forget.key(of.due_expiry()).key(of.messages()).arg(now.as_millis());
+            for bytes in &ids {
                 let id = message_id(bytes)?;
                 forget.key(of.message(id)).key(of.failed(id)).key(of.tally(id)).arg(bytes);
             }
-            steps.push(forget.cmd());
-        }
-        let mut removed = 0;
-        for answer in self.write(steps, Repeat::Once).await? {
-            removed += take::value::<usize>(answer)?;
+            let gone: usize = take::value(self.write_one(forget.cmd(), Repeat::Once).await?)?;
+            if gone == 0 {
+                break;
+            }
+            removed += gone;
         }
         Ok(removed)
     }

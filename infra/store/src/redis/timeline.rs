@@ -90,7 +90,7 @@ impl Redis {
         for (n, TimelineAppend { message, audience }) in appends.enumerate() {
             let of = self.of(&message.app);
             if n == 0 {
-                step.key(of.due_expiry()).key(of.due_entry()).key(of.messages());
+                step.key(of.due_expiry()).key(of.messages());
                 step.key(of.timeline()).key(of.timeline_head());
             }
             step.key(of.message(message.id)).key(of.body(message.id)).key(of.tally(message.id));

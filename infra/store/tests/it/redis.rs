@@ -1,8 +1,10 @@
 //! What the store in Redis promises, on the server that `TEST_REDIS_URL` names. Without it these tests say that they
 //! are skipped; with `TEST_REQUIRE_SERVERS=1` they fail instead.
 
+mod faults;
 mod measure;
 mod place;
+mod proxy;
 
 mod contract {
     //! The promises of every store, kept by Redis.

@@ -1,5 +1,5 @@
 -- Appends messages to inboxes, each wholly.
--- KEYS: due X, due K, messages, for each message: message, body, tally, then for each device: inbox, places.
+-- KEYS: due X, messages, for each message: message, body, tally, then for each device: inbox, places.
 -- ARGV: now, now << 12, greatest clock skew, entries an inbox holds; for each message: what dispatch takes, collapse
 -- key, number of devices, then for each device: its field in places, its ordinal as 4 bytes.
 -- Gives for each message what dispatch gives.
@@ -33,7 +33,7 @@ local function shorten(inbox, ordinal)
   end
 end
 
-local k, a, done = 4, 5, {}
+local k, a, done = 3, 5, {}
 while k <= #KEYS do
   local outcome = dispatch(k, a, now, 1)
   local key, devices = ARGV[a + 7], tonumber(ARGV[a + 8])

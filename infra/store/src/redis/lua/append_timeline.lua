@@ -1,15 +1,15 @@
 -- Appends messages to a timeline, each wholly.
--- KEYS: due X, due K, messages, timeline, its head, then for each message: message, body, tally.
+-- KEYS: due X, messages, timeline, its head, then for each message: message, body, tally.
 -- ARGV: now, now << 12, greatest clock skew, entries a timeline holds; for each message: what dispatch takes, bytes of
 -- its audience. Gives for each message what dispatch gives.
 local now, floor, most = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[4])
 local refused = skewed(now, tonumber(ARGV[3]))
 if refused then return refused end
 
-local timeline, last = KEYS[4], KEYS[5]
+local timeline, last = KEYS[3], KEYS[4]
 local head, count = tonumber(call('GET', last) or 0), call('ZCARD', timeline)
 local a, done = 5, {}
-for k = 6, #KEYS, 3 do
+for k = 5, #KEYS, 3 do
   local seq = math.max(head + 1, floor)
   local outcome = dispatch(k, a, now, seq)
   if outcome == 0 then

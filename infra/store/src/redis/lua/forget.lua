@@ -1,11 +1,12 @@
--- What is left of messages goes, unless their entries have to go first.
--- KEYS: due K, due X, messages, then for each: message, failed, tally. ARGV: ids. Gives how many went.
-local gone, n = 0, 1
-for k = 4, #KEYS, 3 do
-  if not call('ZSCORE', KEYS[2], ARGV[n]) then
+-- What is left of messages goes when their time is over, unless their entries have to go first.
+-- KEYS: due X, messages, then for each: message, failed, tally. ARGV: now, ids. Gives how many went.
+local now, gone, n = tonumber(ARGV[1]), 0, 2
+for k = 3, #KEYS, 3 do
+  local until_when = call('GETRANGE', KEYS[k], 32, 39)
+  local over = until_when == '' or number8(until_when, 1) <= now
+  if over and not call('ZSCORE', KEYS[1], ARGV[n]) then
     call('UNLINK', KEYS[k], KEYS[k + 1], KEYS[k + 2])
-    call('ZREM', KEYS[3], ARGV[n])
-    gone = gone + call('ZREM', KEYS[1], ARGV[n])
+    gone = gone + call('ZREM', KEYS[2], ARGV[n])
   end
   n = n + 1
 end

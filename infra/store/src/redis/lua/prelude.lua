@@ -39,8 +39,8 @@ end
 
 -- Notes that a message is appended, with its body and a new tally, unless it was before (1) or must not be (2); gives
 -- 0 when its entries are to be appended. `KEYS` and `ARGV` begin at `k` and `a`:
--- message, body, tally; id, expires, kept until, entry, body, its ttl in ms, tally.
--- The first three keys are those of what is due and of messages: X, K, M.
+-- message, body, tally; id, expires, expires and kept until (8 bytes each), entry, body, its ttl in ms, tally.
+-- The first two keys are those of what expires and of messages: X, M.
 local function dispatch(k, a, now, stream)
   local happened = call('GETRANGE', KEYS[k], 0, 15)
   local known = #happened == 16
@@ -54,9 +54,8 @@ local function dispatch(k, a, now, stream)
   if known then
     call('SETRANGE', KEYS[k], 0, head)
   else
-    call('SET', KEYS[k], head .. bytes8(tonumber(expires)) .. ARGV[a + 3])
-    call('ZADD', KEYS[2], ARGV[a + 2], id)
-    call('ZADD', KEYS[3], 0, id)
+    call('SET', KEYS[k], head .. ARGV[a + 2] .. ARGV[a + 3])
+    call('ZADD', KEYS[2], 0, id)
   end
   call('SET', KEYS[k + 1], ARGV[a + 4], 'PX', ARGV[a + 5])
   call('SET', KEYS[k + 2], ARGV[a + 6])

@@ -1,6 +1,8 @@
 //! How fast it is and what things take in memory, on a server with `appendfsync always`:
 //! `cargo test --release -p store --test it -- --ignored --nocapture --test-threads=1 redis::measure::`.
 
+use std::sync::Arc;
+
 use model::{Cursor, Env, Epoch, Ordinal, Position, Receipt, ReceiptBatch, Seq};
 use store::{
     CursorWrite, Cursors as _, Devices as _, Entry, Inbox as _, Messages as _, PAGE_MAX, Receipts as _, Registration,
@@ -13,36 +15,52 @@ use crate::{
     measure::measure_on,
 };
 
+/// How often a second `call` is done by many callers, and what each thing costs the server.
+async fn measure<F>(
+    server: &Server,
+    store: &Arc<Redis>,
+    what: &str,
+    calls: u32,
+    each: u32,
+    call: impl Fn(Arc<Redis>, u32) -> F + Copy + Send + 'static,
+) where
+    F: Future<Output = ()> + Send,
+{
+    let before = server.cpu();
+    measure_on(Arc::clone(store), what, calls, each, call).await;
+    println!("    {:.1} us of the server's processor each", (server.cpu() - before) * 1e6 / f64::from(calls * each));
+}
+
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "a measurement"]
 async fn steps_of_a_unicast() {
     let Some(server) = Server::new() else { return };
     let store = server.connect().await;
-    measure_on(store.clone(), "accepts", 100_000, 1, |store, n| async move {
+    measure(&server, &store, "accepts", 100_000, 1, |store, n| async move {
         drop(store.accept(&app(), Entry::from(&message(n)), None).await.unwrap());
     })
     .await;
-    measure_on(store.clone(), "unicasts to 10,000 devices, one append a call", 100_000, 1, |store, n| async move {
+    measure(&server, &store, "unicasts to 10,000 devices, one append a call", 100_000, 1, |store, n| async move {
         let append = to_inboxes(message(n), set([n % 10_000]));
         drop(store.append_inbox(vec![append], NOW).await.unwrap());
     })
     .await;
-    measure_on(store.clone(), "unicasts to 10,000 devices, 64 appends a call", 3_000, 64, |store, n| async move {
+    measure(&server, &store, "unicasts to 10,000 devices, 64 appends a call", 3_000, 64, |store, n| async move {
         let append = |n| to_inboxes(message(1_000_000 + n), set([n % 10_000]));
         drop(store.append_inbox((n * 64..(n + 1) * 64).map(append).collect(), NOW).await.unwrap());
     })
     .await;
-    measure_on(store.clone(), "reads of an inbox of about 30", 100_000, 1, |store, n| async move {
+    measure(&server, &store, "reads of an inbox of about 30", 100_000, 1, |store, n| async move {
         drop(store.inbox_after(&app(), Ordinal(n % 10_000), Seq::ZERO, 1).await.unwrap());
     })
     .await;
-    measure_on(store.clone(), "receipts, one a message, 100 a call", 1_000, 100, |store, n| async move {
+    measure(&server, &store, "receipts, one a message, 100 a call", 1_000, 100, |store, n| async move {
         let told = |n| Receipt { sent: set([n % 10_000]), acked: set([n % 10_000]), ..Receipt::new(message(n).id) };
         let receipts = (n * 100..(n + 1) * 100).map(told).collect();
         store.add_receipts(vec![ReceiptBatch { app: app(), receipts }]).await.unwrap();
     })
     .await;
-    measure_on(store, "cursors, 100 a call", 2_000, 100, |store, n| async move {
+    measure(&server, &store, "cursors, 100 a call", 2_000, 100, |store, n| async move {
         let cursor = Cursor::at(Position { inbox: Seq(n.into()), timeline: Seq(n.into()) });
         let write =
             |device| CursorWrite { app: app(), device: Ordinal(device), epoch: Epoch(1), cursor: cursor.clone() };
@@ -58,25 +76,25 @@ async fn steps_of_a_session_and_a_broadcast() {
     let Some(server) = Server::new() else { return };
     let store = server.connect().await;
     let register = |n| Registration { id: format!("device-{n}").parse().unwrap(), env: Env::Live, profile: None };
-    measure_on(store.clone(), "registrations, one a call", 50_000, 1, move |store, n| async move {
+    measure(&server, &store, "registrations, one a call", 50_000, 1, move |store, n| async move {
         drop(store.register(&app(), vec![register(n)], NOW).await.unwrap());
     })
     .await;
-    measure_on(store.clone(), "claims", 100_000, 1, |store, n| async move {
+    measure(&server, &store, "claims", 100_000, 1, |store, n| async move {
         drop(store.claim(&app(), Ordinal(n), &"node-1".parse().unwrap(), NOW).await.unwrap());
     })
     .await;
-    measure_on(store.clone(), "routes, 100 a call", 2_000, 100, |store, n| async move {
+    measure(&server, &store, "routes, 100 a call", 2_000, 100, |store, n| async move {
         let devices: Vec<_> = (n * 50..n * 50 + 100).map(Ordinal).collect();
         drop(store.routes(&app(), &devices).await.unwrap());
     })
     .await;
-    measure_on(store.clone(), "multicasts to 1,000 devices each", 500, 1_000, |store, n| async move {
+    measure(&server, &store, "multicasts to 1,000 devices each", 500, 1_000, |store, n| async move {
         let append = to_inboxes(message(n), set(n % 10 * 1_000..(n % 10 + 1) * 1_000));
         drop(store.append_inbox(vec![append], NOW).await.unwrap());
     })
     .await;
-    measure_on(store, "timeline appends for 1,000,000 devices each", 15_000, 1, |store, n| async move {
+    measure(&server, &store, "timeline appends for 1,000,000 devices each", 15_000, 1, |store, n| async move {
         let append = to_timeline(message(100_000 + n), set(0..1_000_000));
         drop(store.append_timeline(vec![append], NOW).await.unwrap());
     })

@@ -2,7 +2,11 @@
 
 use std::{
     hash::{BuildHasher as _, RandomState},
+    net::{TcpListener, TcpStream},
+    path::Path,
+    process::{Child, Command, Stdio},
     sync::Arc,
+    time::{Duration, Instant},
 };
 
 use async_trait::async_trait;
@@ -15,6 +19,9 @@ use store::{
 
 /// Keys that are looked at between two turns of others.
 const KEYS_A_SCAN: u32 = 1_000;
+
+/// A server of its own answers by then.
+const START_MAX: Duration = Duration::from_secs(5);
 
 /// Keys of a fresh prefix, removed afterwards.
 pub(crate) struct Server {
@@ -58,6 +65,13 @@ impl Server {
         Client::open(self.url.as_str()).unwrap().get_connection().unwrap()
     }
 
+    /// Seconds of processor that the server's main thread has used.
+    pub(crate) fn cpu(&self) -> f64 {
+        let info: String = cmd("INFO").arg("cpu").query(&mut self.plain()).unwrap();
+        let seconds = |line: &str| line.split_once("_main_thread:").and_then(|(_, value)| value.parse::<f64>().ok());
+        info.lines().filter_map(seconds).sum()
+    }
+
     /// What the keys here take in the server's memory, by the server's own reckoning, and how many they are.
     pub(crate) fn memory(&self) -> (u64, u64) {
         let mut connection = self.plain();
@@ -88,8 +102,23 @@ impl Server {
     }
 }
 
-impl Drop for Server {
-    fn drop(&mut self) {
+impl Server {
+    /// A server of its own in `dir` with these settings, and its URL; whoever asked for it ends it.
+    pub(crate) fn private(dir: &Path, settings: &[&str]) -> (Child, String) {
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let mut start = Command::new("redis-server");
+        start.args(["--bind", "127.0.0.1", "--save", "", "--port", &port.to_string(), "--dir"]);
+        let child = start.arg(dir).args(settings).stdout(Stdio::null()).spawn().unwrap();
+        let deadline = Instant::now() + START_MAX;
+        while TcpStream::connect(("127.0.0.1", port)).is_err() {
+            assert!(Instant::now() < deadline, "redis-server does not answer");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        (child, format!("redis://127.0.0.1:{port}"))
+    }
+
+    /// Removes what is kept here.
+    pub(crate) fn clear(&self) {
         let Ok(client) = Client::open(self.url.as_str()) else { return };
         // A test that ends with its server leaves nothing to remove.
         let Ok(mut connection) = client.get_connection() else { return };
@@ -98,6 +127,12 @@ impl Drop for Server {
                 cmd("UNLINK").arg(keys).exec(connection).unwrap();
             }
         });
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.clear();
     }
 }
 

@@ -1,0 +1,230 @@
+//! A server that freezes, is cut off, forgets, or is not set up to remember.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use deadpool_redis::redis::cmd;
+use model::{Clock as _, NodeId, Ordinal, Receipt, ReceiptBatch, Route, Seq, SystemClock};
+use store::{
+    Appended, Claim, Cursors as _, Error, Inbox as _, Receipts as _, Routes as _, Store, Timeline as _,
+    redis::{Config, Durability, Lost, Redis},
+};
+
+use super::{place::Server, proxy::Proxy};
+use crate::make::{NOW, app, message, set, to_inboxes, to_timeline};
+
+/// Every call has an answer by then, whatever the server does.
+const CALL_MAX: Duration = Duration::from_secs(1);
+
+/// A store is itself again by then.
+const RECOVERY_MAX: Duration = Duration::from_secs(5);
+
+async fn through(proxy: &Proxy, server: &Server) -> Arc<Redis> {
+    Redis::connect(Config { url: proxy.url(), ..server.config() }).await.unwrap()
+}
+
+async fn eventually_works(store: &Redis) {
+    let deadline = Instant::now() + RECOVERY_MAX;
+    while let Err(error) = store.cursor(&app(), Ordinal(1)).await {
+        assert!(Instant::now() < deadline, "{error}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// One call of many kinds, by number.
+async fn some_call(store: &Redis, n: u32) -> Result<(), Error> {
+    match n % 5 {
+        0 => store.append_inbox(vec![to_inboxes(message(n), set([n]))], NOW).await.map(drop),
+        1 => store.inbox_after(&app(), Ordinal(n), Seq::ZERO, 9).await.map(drop),
+        2 => store.claim(&app(), Ordinal(n), &"node-1".parse().unwrap(), NOW).await.map(drop),
+        3 => store.append_timeline(vec![to_timeline(message(n), set([n]))], NOW).await.map(drop),
+        _ => (store as &dyn Store).expire(NOW).await.map(drop),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_frozen_server_fails_every_call_within_a_second() {
+    const CALLS: u32 = 2_000;
+    let Some(server) = Server::new() else { return };
+    let proxy = Proxy::new(&server.config().url).await;
+    let store = through(&proxy, &server).await;
+    eventually_works(&store).await;
+    proxy.hold();
+    for _ in 0..2 {
+        let calls: Vec<_> = (0..CALLS)
+            .map(|n| {
+                let store = Arc::clone(&store);
+                tokio::spawn(async move {
+                    let start = Instant::now();
+                    (some_call(&store, n).await, start.elapsed())
+                })
+            })
+            .collect();
+        for call in calls {
+            let (outcome, took) = call.await.unwrap();
+            assert!(matches!(outcome, Err(Error::Unavailable(_))), "{outcome:?}");
+            assert!(took < CALL_MAX, "{took:?}");
+        }
+    }
+    proxy.let_go();
+    eventually_works(&store).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_cut_in_mid_flight_repeats_nothing_and_loses_nothing() {
+    const WRITERS: u32 = 16;
+    const EACH: u32 = 100;
+    let Some(server) = Server::new() else { return };
+    let proxy = Arc::new(Proxy::new(&server.config().url).await);
+    let store = through(&proxy, &server).await;
+    let writers: Vec<_> = (0..WRITERS)
+        .map(|writer| {
+            let (store, proxy) = (Arc::clone(&store), Arc::clone(&proxy));
+            tokio::spawn(async move {
+                for n in 0..EACH {
+                    let append = to_inboxes(message(writer * EACH + n), set([writer]));
+                    if writer == 0 && n % 20 == 10 {
+                        proxy.cut();
+                    }
+                    let deadline = Instant::now() + RECOVERY_MAX;
+                    while let Err(error) = store.append_inbox(vec![append.clone()], NOW).await {
+                        assert!(matches!(error, Error::Unavailable(_)) && Instant::now() < deadline, "{error}");
+                        tokio::time::sleep(Duration::from_millis(10)).await;
+                    }
+                }
+            })
+        })
+        .collect();
+    for writer in writers {
+        writer.await.unwrap();
+    }
+    for writer in 0..WRITERS {
+        let entries = store.inbox_after(&app(), Ordinal(writer), Seq::ZERO, 200).await.unwrap();
+        let ids: Vec<_> = entries.iter().map(|entry| entry.message.id).collect();
+        let expected: Vec<_> = (0..EACH).map(|n| message(writer * EACH + n).id).collect();
+        assert_eq!(ids, expected);
+    }
+}
+
+#[tokio::test]
+async fn forgotten_scripts_are_told_again() {
+    let Some(server) = Server::new() else { return };
+    let store = server.connect().await;
+    for n in 0..3 {
+        cmd("SCRIPT").arg("FLUSH").exec(&mut server.plain()).unwrap();
+        let append = |n| to_inboxes(message(n), set([1]));
+        let appended = store.append_inbox(vec![append(n), append(n + 10)], NOW).await.unwrap();
+        assert_eq!(appended, [Appended::New; 2]);
+    }
+    assert_eq!(store.inbox_after(&app(), Ordinal(1), Seq::ZERO, 9).await.unwrap().len(), 6);
+}
+
+#[tokio::test]
+async fn a_clock_that_is_off_appends_nothing() {
+    let Some(server) = Server::new() else { return };
+    let config = Config { skew_max: Some(Duration::from_millis(250)), ..server.config() };
+    let store = Redis::connect(config).await.unwrap();
+    let off = store.append_inbox(vec![to_inboxes(message(1), set([1]))], NOW).await;
+    assert!(matches!(&off, Err(Error::Unavailable(why)) if why.contains("clock_skew")), "{off:?}");
+    let off = store.append_timeline(vec![to_timeline(message(1), set([1]))], NOW).await;
+    assert!(matches!(off, Err(Error::Unavailable(_))));
+    let now = SystemClock.now();
+    let appended = store.append_inbox(vec![to_inboxes(message(1), set([1]))], now).await.unwrap();
+    assert_eq!(appended, [Appended::New]);
+}
+
+#[tokio::test]
+async fn a_server_that_lost_writes_is_noticed() {
+    let Some(server) = Server::new() else { return };
+    let store = server.connect().await;
+    let node: NodeId = "node-1".parse().unwrap();
+    for _ in 0..5 {
+        assert_eq!(store.sign_of_life(&node).await.unwrap(), None);
+    }
+    let canary = format!("{}{{*}}canary", server.config().prefix);
+    cmd("HSET").arg(&canary).arg("node-1").arg(3).exec(&mut server.plain()).unwrap();
+    assert_eq!(store.sign_of_life(&node).await.unwrap(), Some(Lost { signs: 2 }));
+    assert_eq!(store.sign_of_life(&node).await.unwrap(), None, "it is told once");
+    cmd("DEL").arg(&canary).exec(&mut server.plain()).unwrap();
+    assert_eq!(store.sign_of_life(&node).await.unwrap(), Some(Lost { signs: 5 }));
+}
+
+#[tokio::test]
+async fn lost_routes_are_noticed_and_told_again() {
+    let Some(server) = Server::new() else { return };
+    let store = server.connect().await;
+    let (old, new): (NodeId, NodeId) = ("node-1".parse().unwrap(), "node-2".parse().unwrap());
+    let generation = store.routes_generation(1).await.unwrap();
+    assert_eq!(store.routes_generation(2).await.unwrap(), generation);
+    let mut routes = Vec::new();
+    for device in (0..1_000).map(Ordinal) {
+        let Claim { epoch, .. } = store.claim(&app(), device, &old, NOW).await.unwrap();
+        routes.push((device, epoch));
+    }
+    server.clear();
+    assert_ne!(store.routes_generation(3).await.unwrap(), generation);
+    let taken = store.claim(&app(), Ordinal(7), &new, NOW).await.unwrap();
+    let mut there = store.restore(&app(), &old, &routes).await.unwrap();
+    assert_eq!(store.restore(&app(), &old, &routes).await.unwrap(), there, "telling again changes nothing");
+    assert_eq!(store.online(&app()).await.unwrap(), 1_000);
+    let found = store.routes(&app(), &[Ordinal(7), Ordinal(8)]).await.unwrap();
+    let later = taken.epoch > routes[7].1;
+    let of_7 =
+        if later { Route { node: new, epoch: taken.epoch } } else { Route { node: old.clone(), epoch: routes[7].1 } };
+    assert_eq!(found, [Some(of_7), Some(Route { node: old, epoch: routes[8].1 })]);
+    assert_eq!(there.remove(7), !later);
+    assert!(there.iter().all(|is| *is));
+}
+
+#[tokio::test]
+async fn a_write_that_no_replica_has_is_not_durable() {
+    let Some(server) = Server::new() else { return };
+    let store = Redis::connect(Config { replicas: 1, ..server.config() }).await.unwrap();
+    let alone = store.append_inbox(vec![to_inboxes(message(1), set([1]))], NOW).await;
+    assert!(matches!(&alone, Err(Error::Unavailable(why)) if why.contains("0 of 1")), "{alone:?}");
+    let store = server.connect().await;
+    let again = store.append_inbox(vec![to_inboxes(message(1), set([1]))], NOW).await.unwrap();
+    assert_eq!(again, [Appended::Again], "it was written, and the repetition says so");
+}
+
+#[tokio::test]
+async fn the_receipts_of_a_broadcast_stay_as_small_as_what_they_say() {
+    const DEVICES: u32 = 20_000;
+    let Some(server) = Server::new() else { return };
+    let store = server.connect().await;
+    store.append_timeline(vec![to_timeline(message(1), set(0..DEVICES))], NOW).await.unwrap();
+    for part in (0..DEVICES).collect::<Vec<_>>().chunks(10) {
+        let part = set(part.iter().copied());
+        let receipt = Receipt { acked: part.clone(), sent: part, ..Receipt::new(message(1).id) };
+        store.add_receipts(vec![ReceiptBatch { app: app(), receipts: vec![receipt] }]).await.unwrap();
+    }
+    let tally = store.tally(&app(), message(1).id).await.unwrap().unwrap();
+    assert_eq!((tally.targeted.len(), tally.acked.len(), tally.sent.len()), (20_000, 20_000, 20_000));
+    assert_eq!(store.timeline_after(&app(), Seq::ZERO, 9).await.unwrap()[0].audience.len(), 20_000);
+    let (bytes, _) = server.memory();
+    assert!(bytes < 20_000, "{bytes} bytes");
+}
+
+#[tokio::test]
+async fn a_server_that_would_forget_is_refused() {
+    let Some(server) = Server::new() else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let (mut child, url) = Server::private(dir.path(), &["--appendonly", "no"]);
+    let config = Config { url: url.clone(), durability: Durability::Checked, ..server.config() };
+    let refused = Redis::connect(config.clone()).await.map(drop);
+    assert!(matches!(&refused, Err(Error::Rejected(why)) if why.contains("appendonly")), "{refused:?}");
+    let mut private = Server::at(url).plain();
+    let mut set =
+        |setting: &str, value: &str| cmd("CONFIG").arg("SET").arg(setting).arg(value).exec(&mut private).unwrap();
+    set("appendonly", "yes");
+    assert_eq!(Redis::connect(config.clone()).await.unwrap().warnings().len(), 1, "once a second is not always");
+    set("appendfsync", "always");
+    assert!(Redis::connect(config.clone()).await.unwrap().warnings().is_empty());
+    set("maxmemory-policy", "allkeys-lru");
+    assert!(matches!(Redis::connect(config.clone()).await.map(drop), Err(Error::Rejected(_))));
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert!(matches!(Redis::connect(config).await.map(drop), Err(Error::Unavailable(_))));
+}
