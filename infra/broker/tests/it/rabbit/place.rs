@@ -30,7 +30,8 @@ pub(super) struct Place {
     url: String,
     pub(super) names: Names,
     pub(super) config: Config,
-    pub(super) proxy: Option<Proxy>,
+    /// One for each broker that was opened here.
+    proxies: Vec<Proxy>,
     broker: Option<Arc<Rabbit>>,
 }
 
@@ -46,7 +47,7 @@ pub(super) async fn start() -> Option<Place> {
     let mut config = Config::new(&url, Arc::new(SystemClock)).unwrap();
     config.namespace = namespace;
     config.limits = Some(Limits { messages_max: PARCELS_MAX, bytes_max: 64 * 1024 * 1024 });
-    Some(Place { url, names, config, proxy: None, broker: None })
+    Some(Place { url, names, config, proxies: Vec::new(), broker: None })
 }
 
 impl Place {
@@ -60,13 +61,13 @@ impl Place {
         let mut config = Config::new(&url, Arc::clone(&self.config.clock)).unwrap();
         config.namespace.clone_from(&self.config.namespace);
         (config.limits, config.confirm_timeout) = (self.config.limits, self.config.confirm_timeout);
-        self.proxy = Some(proxy);
+        self.proxies.push(proxy);
         Rabbit::connect(config).await.unwrap()
     }
 
-    /// Lets the network do this.
+    /// Lets every network here do this.
     pub(super) fn network(&self, network: Network) {
-        self.proxy.as_ref().unwrap().set(network);
+        self.proxies.iter().for_each(|proxy| proxy.set(network));
     }
 
     /// A channel that no network is between.
