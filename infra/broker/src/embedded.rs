@@ -29,8 +29,8 @@ use engine::{Engine, Tx};
 use model::{Clock, Lane, NodeId, Timestamp};
 use tokio::task::JoinSet;
 
-use crate::{Bells, Broker, Consumer, DeadLetter, Depth, Error, Publication, Ring};
 pub use crate::Limits;
+use crate::{Bells, Broker, Consumer, DeadLetter, Depth, Error, Publication, Ring};
 use bells::Belfry;
 use queue::{Queue, Shared};
 use window::Message;

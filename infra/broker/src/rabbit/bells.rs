@@ -219,7 +219,12 @@ impl Listener {
     }
 
     /// Declares this listener's queue. It is exclusive: it ends with the connection, and no two share a name.
-    async fn open(&self, session: &Session, me: &ShortString, first: bool) -> Result<(Channel, lapin::Consumer), Error> {
+    async fn open(
+        &self,
+        session: &Session,
+        me: &ShortString,
+        first: bool,
+    ) -> Result<(Channel, lapin::Consumer), Error> {
         let channel = session.channel().await?;
         let names = &self.site.names;
         let name: ShortString = names.bell_queue(self.lane, &self.node, me.as_str()).into();

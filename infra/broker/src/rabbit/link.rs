@@ -11,11 +11,7 @@ use std::{
 };
 
 use futures_util::StreamExt;
-use lapin::{
-    AsyncTcpStream, Channel, Connection, ConnectionProperties, Event,
-    tcp::AMQPUriTcpExt,
-    uri::AMQPUri,
-};
+use lapin::{AsyncTcpStream, Channel, Connection, ConnectionProperties, Event, tcp::AMQPUriTcpExt, uri::AMQPUri};
 use model::queue::Names;
 use parking_lot::Mutex;
 use tokio::{

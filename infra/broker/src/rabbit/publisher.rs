@@ -158,7 +158,9 @@ impl Press {
 
     /// What to tell a caller whose chunks had these fates: that the queue is full only when none was published.
     fn sum_up(&self, fates: &[Fate]) -> Result<(), Error> {
-        if let Some(error) = fates.iter().find_map(|fate| if let Fate::Unknown(error) = fate { Some(error) } else { None }) {
+        if let Some(error) =
+            fates.iter().find_map(|fate| if let Fate::Unknown(error) = fate { Some(error) } else { None })
+        {
             return Err(error.clone());
         }
         match fates.iter().filter(|fate| matches!(fate, Fate::Refused)).count() {

@@ -29,7 +29,9 @@ const MARGIN: u64 = 1_024;
 pub(super) async fn declare(site: &Site, session: &Session) -> Result<(), Error> {
     let names = &site.names;
     let mut channel = session.channel().await?;
-    for (root, branch) in [(names.push(), Names::push_lane as fn(&Names, Lane) -> String), (names.bell(), Names::bell_lane)] {
+    for (root, branch) in
+        [(names.push(), Names::push_lane as fn(&Names, Lane) -> String), (names.bell(), Names::bell_lane)]
+    {
         exchange(&channel, &root).await?;
         for lane in Lane::ALL {
             let branch = branch(names, lane);

@@ -62,7 +62,9 @@ async fn measure(name: &str, broker: &SharedBroker, batch: usize) {
     assert_eq!(acked, took.len() * batch);
     let rate = acked as f64 / LASTS.as_secs_f64();
     let at = |per_mille: usize| took[took.len() * per_mille / 1_000];
-    println!("{name}: {rate:.0} messages/s published, taken and acked by {PUBLISHERS} publishers in batches of {batch}");
+    println!(
+        "{name}: {rate:.0} messages/s published, taken and acked by {PUBLISHERS} publishers in batches of {batch}"
+    );
     println!("{name}: confirm p50 {:?}, p99 {:?}, p99.9 {:?}", at(500), at(990), at(999));
 }
 
@@ -81,9 +83,7 @@ async fn throughput() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "a measurement, to be run alone and optimised"]
 async fn throughput_of_rabbit() {
-    let Ok(url) = std::env::var("TEST_AMQP_URL") else {
-        return eprintln!("SKIPPED: TEST_AMQP_URL does not say where RabbitMQ is");
-    };
+    let Some(url) = crate::rabbit::place::server() else { return };
     let mut config = Config::new(&url, Arc::new(SystemClock)).unwrap();
     config.namespace = "throughput.".into();
     let rabbit = Rabbit::connect(config).await.unwrap();

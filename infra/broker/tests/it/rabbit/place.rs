@@ -35,13 +35,20 @@ pub(super) struct Place {
     broker: Option<Arc<Rabbit>>,
 }
 
-/// A fresh place; `None` when there is no server.
-pub(super) async fn start() -> Option<Place> {
-    let Ok(url) = env::var("TEST_AMQP_URL") else {
+/// Where the server is; `None`, and told, when there is none.
+#[expect(clippy::disallowed_methods, reason = "tests are told by the environment where their servers are")]
+pub(crate) fn server() -> Option<String> {
+    let url = env::var("TEST_AMQP_URL").ok();
+    if url.is_none() {
         assert!(env::var("TEST_REQUIRE_SERVERS").is_err(), "TEST_AMQP_URL must say where RabbitMQ is");
         eprintln!("SKIPPED: TEST_AMQP_URL does not say where RabbitMQ is");
-        return None;
-    };
+    }
+    url
+}
+
+/// A fresh place; `None` when there is no server.
+pub(super) async fn start() -> Option<Place> {
+    let url = server()?;
     let namespace = format!("test-{:016x}.", rand::random::<u64>());
     let names = Names::new(namespace.clone());
     let mut config = Config::new(&url, Arc::new(SystemClock)).unwrap();

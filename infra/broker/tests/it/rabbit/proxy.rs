@@ -77,7 +77,9 @@ async fn pass(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, mut state: watch:
         let Ok(read @ 1..) = from.read(&mut bytes).await else {
             return;
         };
-        if state.wait_for(|network| *network == Network::Open).await.is_err() || to.write_all(&bytes[..read]).await.is_err() {
+        if state.wait_for(|network| *network == Network::Open).await.is_err()
+            || to.write_all(&bytes[..read]).await.is_err()
+        {
             return;
         }
     }
