@@ -110,6 +110,20 @@ async fn a_publish_into_silence_fails_in_time_and_later_ones_pass() {
 }
 
 #[tokio::test]
+async fn when_one_node_is_silent_another_serves() {
+    let Some(mut place) = start().await else { return };
+    place.config.confirm_timeout = Duration::from_millis(500);
+    let broker = place.connect_by(2).await;
+    for silent in 0..2 {
+        place.network(Network::Open);
+        place.proxies[silent].set(Network::Silent);
+        for number in 0..20 {
+            insist(&broker, number).await;
+        }
+    }
+}
+
+#[tokio::test]
 async fn what_was_out_when_the_connection_was_lost_is_handed_out_again() {
     let Some(mut place) = start().await else { return };
     let broker = place.connect().await;
