@@ -65,7 +65,6 @@ const LAST: Duration = Duration::from_secs(5);
 /// One queue, as it is used here.
 struct Place {
     publisher: Publisher,
-    room: Arc<Room>,
     survey: Survey,
     intake: Arc<Intake>,
 }
@@ -130,21 +129,21 @@ impl Rabbit {
         let site = Arc::new(Site { config, names });
         let mut tasks = JoinSet::new();
         let links = Links::new(&site, &mut tasks);
-        let publisher = |target, lane: Option<Lane>, tasks: &mut JoinSet<()>| {
-            let (publisher, run) = Publisher::new(Arc::clone(&site), target, links.publishing[&lane].clone());
+        let publisher = |target, lane: Option<Lane>, room, tasks: &mut JoinSet<()>| {
+            let (publisher, run) = Publisher::new(Arc::clone(&site), target, links.publishing[&lane].clone(), room);
             tasks.spawn(run);
             publisher
         };
-        let burial = publisher(Target::Dead, None, &mut tasks);
+        let burial = publisher(Target::Dead, None, None, &mut tasks);
         let mut places = HashMap::new();
         for queue in Queue::all() {
             let room = Arc::new(Room::new(queue, site.config.limits));
-            let retry = publisher(Target::Retry(queue), queue.lane(), &mut tasks);
+            let retry = publisher(Target::Retry(queue), queue.lane(), None, &mut tasks);
             let (intake, wishes) = Intake::new(queue, Arc::clone(&site), Arc::clone(&room), retry, burial.clone());
             tasks.spawn(pump::run(Arc::clone(&intake), links.consuming.clone(), wishes));
             let survey = Survey::new(queue, Arc::clone(&site), links.watching.clone(), Arc::clone(&room));
-            let publisher = publisher(Target::Queue(queue), queue.lane(), &mut tasks);
-            places.insert(queue, Place { publisher, room, survey, intake });
+            let publisher = publisher(Target::Queue(queue), queue.lane(), Some(Arc::clone(&room)), &mut tasks);
+            places.insert(queue, Place { publisher, survey, intake });
         }
         let (belfry, ringer) = Belfry::new(Arc::clone(&site), links.ringing.clone());
         tasks.spawn(ringer);
@@ -207,11 +206,7 @@ impl Broker for Rabbit {
             place.survey.room_for(chunk::count(&parts)).await?;
             loads.push((place, Load { attempts: 0, at, parts }));
         }
-        let published = loads.into_iter().map(|(place, load)| {
-            place.room.published(chunk::count(&load.parts));
-            place.publisher.publish(load)
-        });
-        sum_up(join_all(published).await)
+        sum_up(join_all(loads.into_iter().map(|(place, load)| place.publisher.publish(load))).await)
     }
 
     async fn consume(&self, queue: Queue, prefetch: usize) -> Result<Consumer, Error> {

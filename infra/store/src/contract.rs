@@ -72,7 +72,7 @@ macro_rules! contract_suite {
                 more_than_a_page_goes_in_several_calls, numbers_go_on_after_everything_expired;
             routes: a_later_session_gets_a_greater_epoch, a_claim_says_who_was_there_before,
                 a_release_leaves_a_later_session_alone, unknown_devices_have_no_route, epochs_outgrow_kept_cursors,
-                the_connected_are_counted;
+                routes_are_told_again, the_connected_are_counted;
             timeline: numbers_grow_by_the_rule, the_same_message_again_changes_nothing,
                 an_append_dispatches_the_message, what_is_over_or_called_back_is_not_appended,
                 the_oldest_fall_off_and_are_counted, pages_follow_each_other, an_audience_never_changes,

@@ -34,7 +34,7 @@ pub use inbox::{Inbox, InboxAppend, InboxEntry};
 pub use messages::{Accepted, Cancelled, Entry, Messages, Once};
 pub use nodes::Nodes;
 pub use receipts::Receipts;
-pub use routes::{Claim, Routes};
+pub use routes::{Claim, Generation, Routes};
 pub use timeline::{Timeline, TimelineAppend, TimelineEntry};
 pub use uplinks::Uplinks;
 

@@ -38,7 +38,7 @@ use key::{AppKeys, Keys};
 use link::{Limits, Link, Repeat};
 use target::Target;
 
-pub use losses::{Generation, Lost};
+pub use losses::Lost;
 
 /// Longest time to wait for an answer: a caller has failed, with all its retries, within a second.
 const RESPONSE_MAX: Duration = Duration::from_millis(500);

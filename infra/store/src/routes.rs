@@ -14,6 +14,10 @@ pub struct Claim {
     pub previous: Option<Route>,
 }
 
+/// The life of what is known of routes, between two losses.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Generation(pub Vec<u8>);
+
 /// Where devices are connected.
 #[async_trait]
 pub trait Routes: Send + Sync {
@@ -25,6 +29,14 @@ pub trait Routes: Send + Sync {
 
     /// Where these devices are, in the order given. `None` means unknown, never offline: ring everywhere.
     async fn routes(&self, app: &AppId, devices: &[Ordinal]) -> Result<Vec<Option<Route>>, Error>;
+
+    /// Which life the routes are in. When it is not the one seen before, all of them are gone: whoever holds sessions
+    /// tells them again ([`restore`](Routes::restore)). `fresh` is random and names a new life where there is none.
+    async fn generation(&self, fresh: u128) -> Result<Generation, Error>;
+
+    /// Tells routes again that `node` still serves. Says of each, in the order given, whether it is there now: that of
+    /// a later session is left alone.
+    async fn restore(&self, app: &AppId, node: &NodeId, routes: &[(Ordinal, Epoch)]) -> Result<Vec<bool>, Error>;
 
     /// How many devices of an app are connected, as far as is known.
     async fn online(&self, app: &AppId) -> Result<u64, Error>;

@@ -17,6 +17,7 @@ use tokio::{
 use super::{
     chunk::{self, Chunk, Load, Packing},
     link::{Link, PATIENCE, Session, Site, answer, unavailable},
+    room::Room,
 };
 use crate::Error;
 
@@ -78,11 +79,16 @@ pub(super) struct Publisher(mpsc::Sender<Job>);
 
 impl Publisher {
     /// A publisher, and what publishes for as long as it runs.
-    pub(super) fn new(site: Arc<Site>, target: Target, link: Link) -> (Self, impl Future<Output = ()> + Send) {
+    pub(super) fn new(
+        site: Arc<Site>,
+        target: Target,
+        link: Link,
+        room: Option<Arc<Room>>,
+    ) -> (Self, impl Future<Output = ()> + Send) {
         let (jobs, waiting) = mpsc::channel(WAITING_MAX);
         let (exchange, key) = target.address(&site.names);
         let (exchange, key) = (exchange.into(), key.into());
-        let press = Press { site, target, link, exchange, key, open: None, numbered: 0 };
+        let press = Press { site, target, link, room, exchange, key, open: None, numbered: 0 };
         (Self(jobs), press.run(waiting))
     }
 
@@ -121,6 +127,8 @@ struct Press {
     site: Arc<Site>,
     target: Target,
     link: Link,
+    /// What is known of the queue, when it has limits.
+    room: Option<Arc<Room>>,
     exchange: ShortString,
     key: ShortString,
     /// The channel, and the connection it is of.
@@ -148,6 +156,9 @@ impl Press {
             busy = jobs.len() > 1;
             let (loads, callers): (Vec<_>, Vec<_>) = jobs.drain(..).map(|job| (job.load, job.done)).unzip();
             let (chunks, places) = chunk::pack(&loads, packing);
+            if let Some(room) = &self.room {
+                chunks.iter().for_each(|chunk| room.published(chunk.parts.len()));
+            }
             let fates = self.burst(&chunks).await;
             for (done, place) in callers.into_iter().zip(places) {
                 // A caller that has gone away does not want to know.

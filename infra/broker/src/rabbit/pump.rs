@@ -84,7 +84,7 @@ async fn attend(
     let mut pump = Pump::open(intake, session).await?;
     intake.attended.send_replace(true);
     loop {
-        pump.serve().await?;
+        while pump.serve().await? == Served::More {}
         if pump.is_over() {
             return pump.close().await;
         }
@@ -128,6 +128,13 @@ fn delivered(delivery: Option<lapin::Result<Delivery>>) -> Result<Delivery, Erro
     }
 }
 
+/// Whether there is more to do at once.
+#[derive(PartialEq, Eq)]
+enum Served {
+    All,
+    More,
+}
+
 struct Pump<'a> {
     intake: &'a Arc<Intake>,
     settle: Weak<dyn Settle>,
@@ -140,6 +147,9 @@ struct Pump<'a> {
     window: u16,
     /// Something came back from a process that died.
     came_back: bool,
+    /// A suspect was given back to the retry queue, of which this is the consumer: it comes again, though the broker
+    /// may say meanwhile that nothing waits.
+    returning: bool,
     /// How often in a row the retry queue was found empty.
     empty: u8,
     look_at: Instant,
@@ -161,6 +171,7 @@ impl<'a> Pump<'a> {
             main: None,
             window: PARCELS_MIN,
             came_back: false,
+            returning: false,
             empty: 0,
             look_at: Instant::now(),
             moving: None,
@@ -172,7 +183,7 @@ impl<'a> Pump<'a> {
     fn is_careful(&self) -> bool {
         let hands = self.intake.hands.lock();
         let moving = self.moving.is_some() || hands.has_moves();
-        self.empty < LOOKS || hands.has_back() || (moving && self.stalled.is_none())
+        self.empty < LOOKS || self.returning || hands.has_back() || (moving && self.stalled.is_none())
     }
 
     /// Nobody consumes, and everything is told and moved.
@@ -182,8 +193,8 @@ impl<'a> Pump<'a> {
         hands.consumers.is_empty() && self.moving.is_none() && (!hands.has_moves() || stuck)
     }
 
-    /// Does everything that can be done now.
-    async fn serve(&mut self) -> Result<(), Error> {
+    /// Does what can be done now.
+    async fn serve(&mut self) -> Result<Served, Error> {
         self.stalled.take_if(|until| *until <= Instant::now());
         let careful = self.is_careful();
         let (verdicts, window) = {
@@ -200,14 +211,18 @@ impl<'a> Pump<'a> {
         if self.main.is_none() && !self.is_careful() {
             let name = self.intake.site.names.queue(self.intake.queue);
             self.main = Some(subscribe(&self.channel, name, self.window).await?);
+            // What waited arrives before any of it is handed out: what is suspect among it must go first.
+            self.depth().await?;
+            return Ok(Served::More);
         }
-        Ok(())
+        Ok(Served::All)
     }
 
     /// Tells the broker what is settled.
     async fn tell(&mut self, verdicts: Verdicts) -> Result<(), Error> {
         for parcel in verdicts.back {
             answer(self.channel.basic_reject(parcel, BasicRejectOptions { requeue: true })).await?;
+            self.returning = true;
             self.suspects_ahead();
         }
         if let Some(parcel) = verdicts.up_to {
@@ -267,6 +282,7 @@ impl<'a> Pump<'a> {
     }
 
     fn take_suspect(&mut self, delivery: Delivery) -> Result<(), Error> {
+        self.returning = false;
         let retried = redeliveries(&delivery);
         let chunk = Chunk::decode(Bytes::from(delivery.data))?;
         self.intake.hands.lock().suspect(delivery.delivery_tag, chunk, retried);

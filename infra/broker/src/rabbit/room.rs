@@ -85,11 +85,12 @@ impl Room {
         state.stuck = stuck;
     }
 
-    /// AMQP messages are published from here.
-    pub(super) fn published(&self, chunks: u64) {
+    /// An AMQP message of so many messages is published from here.
+    pub(super) fn published(&self, parts: usize) {
         if let Some(seen) = &mut self.state.lock().seen {
-            seen.since += chunks;
+            seen.since += 1;
         }
+        self.passed(parts);
     }
 
     /// An AMQP message of so many messages went by.
@@ -136,7 +137,7 @@ mod tests {
         assert!(room.has_for(1, now).is_none(), "nobody has looked yet");
         room.looked(0, 1, now);
         assert!(room.has_for(10, now).unwrap().is_ok());
-        room.published(10);
+        (0..10).for_each(|_| room.published(1));
         assert!(room.has_for(1, now).is_none(), "a step is used up");
         room.looked(10, 1, now);
         assert!(room.has_for(1, now + FRESH).is_none(), "it is long ago");

@@ -4,7 +4,7 @@
 //! with `TEST_REQUIRE_SERVERS=1` they fail.
 
 mod network;
-mod place;
+pub(crate) mod place;
 mod proxy;
 mod routing;
 

@@ -7,8 +7,9 @@ use std::{
 };
 
 use broker::{
-    Publication, SharedBroker,
-    embedded::{Embedded, Limits},
+    Limits, Publication, SharedBroker,
+    embedded::Embedded,
+    rabbit::{Config, Rabbit},
 };
 use bytes::Bytes;
 use engine::Engine;
@@ -24,13 +25,13 @@ fn queue(place: usize) -> Queue {
     Queue::Push(Lane::Unicast, shards[place % shards.len()])
 }
 
-/// Publishes one message after the other, and returns how long each confirm took.
-async fn publish(broker: SharedBroker, queue: Queue) -> Vec<Duration> {
+/// Publishes one batch after the other, and returns how long each confirm took.
+async fn publish(broker: SharedBroker, queue: Queue, batch: usize) -> Vec<Duration> {
     let (body, begin) = (Bytes::from(vec![b'x'; BODY_BYTES]), Instant::now());
     let mut took = Vec::new();
     while begin.elapsed() < LASTS {
         let start = Instant::now();
-        broker.publish(vec![Publication { queue, body: body.clone() }]).await.unwrap();
+        broker.publish(vec![Publication { queue, body: body.clone() }; batch]).await.unwrap();
         took.push(start.elapsed());
     }
     took
@@ -51,21 +52,44 @@ async fn consume(broker: SharedBroker, queue: Queue) -> usize {
     }
 }
 
+/// Publishes by many to four queues while four consumers take, and tells how that went.
+async fn measure(name: &str, broker: &SharedBroker, batch: usize) {
+    let consumers: JoinSet<usize> = (0..4).map(|place| consume(broker.clone(), queue(place))).collect();
+    let publishers: JoinSet<_> = (0..PUBLISHERS).map(|place| publish(broker.clone(), queue(place), batch)).collect();
+    let mut took = publishers.join_all().await.concat();
+    took.sort_unstable();
+    let acked: usize = consumers.join_all().await.into_iter().sum();
+    assert_eq!(acked, took.len() * batch);
+    let rate = acked as f64 / LASTS.as_secs_f64();
+    let at = |per_mille: usize| took[took.len() * per_mille / 1_000];
+    println!(
+        "{name}: {rate:.0} messages/s published, taken and acked by {PUBLISHERS} publishers in batches of {batch}"
+    );
+    println!("{name}: confirm p50 {:?}, p99 {:?}, p99.9 {:?}", at(500), at(990), at(999));
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "a measurement, to be run alone and optimised"]
 async fn throughput() {
     let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
     let engine = Engine::open(dir.path()).unwrap();
-    let broker = Embedded::open(engine, Arc::new(SystemClock), Limits::default()).unwrap();
-    let consumers: JoinSet<usize> = (0..4).map(|place| consume(broker.clone(), queue(place))).collect();
-    let publishers: JoinSet<_> = (0..PUBLISHERS).map(|place| publish(broker.clone(), queue(place))).collect();
-    let mut took = publishers.join_all().await.concat();
-    took.sort_unstable();
-    let acked: usize = consumers.join_all().await.into_iter().sum();
-    assert_eq!(acked, took.len());
-    broker.close().await.unwrap();
-    let rate = took.len() as f64 / LASTS.as_secs_f64();
-    let at = |per_mille: usize| took[took.len() * per_mille / 1_000];
-    println!("{rate:.0} messages/s published, taken and acked by {PUBLISHERS} publishers");
-    println!("confirm p50 {:?}, p99 {:?}, p99.9 {:?}", at(500), at(990), at(999));
+    let embedded = Embedded::open(engine, Arc::new(SystemClock), Limits::default()).unwrap();
+    let broker: SharedBroker = embedded.clone();
+    measure("embedded", &broker, 1).await;
+    embedded.close().await.unwrap();
+}
+
+/// Leaves its queues on the server, which is for tests alone.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "a measurement, to be run alone and optimised"]
+async fn throughput_of_rabbit() {
+    let Some(url) = crate::rabbit::place::server() else { return };
+    let mut config = Config::new(&url, Arc::new(SystemClock)).unwrap();
+    config.namespace = "throughput.".into();
+    let rabbit = Rabbit::connect(config).await.unwrap();
+    let broker: SharedBroker = rabbit.clone();
+    for batch in [1, 100] {
+        measure("rabbit", &broker, batch).await;
+    }
+    rabbit.close().await;
 }

@@ -66,6 +66,23 @@ pub async fn epochs_outgrow_kept_cursors(place: &mut dyn Place) {
     assert!(after.epoch > claim.epoch);
 }
 
+/// As an access point does that finds its routes forgotten; a session that came since stays.
+pub async fn routes_are_told_again(place: &mut dyn Place) {
+    let store = place.open().await;
+    let old = store.claim(&demo(), Ordinal(1), &node(1), NOW).await.unwrap().epoch;
+    let new = store.claim(&demo(), Ordinal(1), &node(2), NOW).await.unwrap().epoch;
+    let told = [(Ordinal(1), old), (Ordinal(7), old)];
+    for _ in 0..2 {
+        assert_eq!(store.restore(&demo(), &node(1), &told).await.unwrap(), [false, true]);
+    }
+    let there = |n, epoch| Some(Route { node: node(n), epoch });
+    let routes = store.routes(&demo(), &[Ordinal(1), Ordinal(7)]).await.unwrap();
+    assert_eq!(routes, [there(2, new), there(1, old)]);
+    assert_eq!(store.restore(&demo(), &node(2), &[(Ordinal(1), new)]).await.unwrap(), [true]);
+    assert_eq!(store.online(&demo()).await.unwrap(), 2);
+    assert_eq!(store.generation(1).await.unwrap(), store.generation(2).await.unwrap());
+}
+
 /// Each device once, by app.
 pub async fn the_connected_are_counted(place: &mut dyn Place) {
     let store = place.open().await;

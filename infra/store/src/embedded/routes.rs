@@ -7,7 +7,7 @@ use model::{AppId, Epoch, NodeId, Ordinal, Route, Timestamp};
 use parking_lot::Mutex;
 
 use super::{Embedded, key, table::Read as _};
-use crate::{Claim, Error, Routes};
+use crate::{Claim, Error, Generation, Routes};
 
 /// The sessions of every app; as many as there are connected devices.
 #[derive(Default)]
@@ -46,6 +46,24 @@ impl Routes for Embedded {
         let state = self.sessions.0.lock();
         let routes = state.routes.get(app);
         Ok(devices.iter().map(|device| routes.and_then(|routes| routes.get(device)).cloned()).collect())
+    }
+
+    async fn generation(&self, _: u128) -> Result<Generation, Error> {
+        // As long as this process lives: whoever could ask dies with it.
+        Ok(Generation(Vec::new()))
+    }
+
+    async fn restore(&self, app: &AppId, node: &NodeId, routes: &[(Ordinal, Epoch)]) -> Result<Vec<bool>, Error> {
+        let mut state = self.sessions.0.lock();
+        let known = state.routes.entry(app.clone()).or_default();
+        let restore = |&(device, epoch): &(Ordinal, Epoch)| {
+            let newer = known.get(&device).is_some_and(|route| route.epoch > epoch);
+            if !newer {
+                known.insert(device, Route { node: node.clone(), epoch });
+            }
+            !newer
+        };
+        Ok(routes.iter().map(restore).collect())
     }
 
     async fn online(&self, app: &AppId) -> Result<u64, Error> {

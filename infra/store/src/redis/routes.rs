@@ -12,7 +12,10 @@ use super::{
     script::{Call, Step},
     take,
 };
-use crate::{Claim, Error, Routes};
+use crate::{Claim, Error, Generation, Routes};
+
+/// Routes that one script restores before others get their turn.
+const ROUTES_A_STEP: usize = 256;
 
 #[async_trait]
 impl Routes for Redis {
@@ -25,7 +28,11 @@ impl Routes for Redis {
         claim.key(of.routes(device)).key(of.online()).key(of.last_epoch());
         claim.arg(key::route_slot(device)).arg(node.as_str()).arg(kept.0).arg(Epoch(0).next(now).0);
         // Claimed twice, it would find itself as the one before.
-        let answers = self.volatile.ask(vec![claim.cmd()], Repeat::Never).await?;
+        let answers = match self.volatile.ask(vec![claim.cmd()], Repeat::Never).await {
+            // While routes are away the clock numbers sessions: who opened one before is told by the cursor's fence.
+            Err(Error::Unavailable(_)) => return Ok(Claim { epoch: kept.next(now), previous: None }),
+            answers => answers?,
+        };
         let (epoch, previous): (u64, Option<Vec<u8>>) = match take::value::<Vec<Value>>(take::only(answers)?)? {
             mut said if said.len() == 2 => {
                 let previous = take::value(said.pop().unwrap_or_default())?;
@@ -54,6 +61,40 @@ impl Routes for Redis {
         let answers = self.volatile.ask(devices.iter().map(get).collect(), Repeat::Once).await?;
         let route = |answer| take::value::<Option<Vec<u8>>>(answer)?.map(|route| read(&route)).transpose();
         answers.into_iter().map(route).collect()
+    }
+
+    async fn generation(&self, fresh: u128) -> Result<Generation, Error> {
+        let (mut set, mut get) = (cmd("SET"), cmd("GET"));
+        set.arg(self.keys.generation()).arg(&fresh.to_be_bytes()[..]).arg("NX");
+        get.arg(self.keys.generation());
+        Ok(Generation(take::value(take::only(self.volatile.ask(vec![set, get], Repeat::Once).await?)?)?))
+    }
+
+    async fn restore(&self, app: &AppId, node: &NodeId, routes: &[(Ordinal, Epoch)]) -> Result<Vec<bool>, Error> {
+        let mut shards = vec![Vec::new(); ROUTE_SHARDS as usize];
+        for (place, (device, _)) in routes.iter().enumerate() {
+            shards[key::route_shard(*device) as usize].push(place);
+        }
+        let (mut steps, mut order) = (Vec::new(), Vec::new());
+        for (shard, places) in (0..).zip(&shards) {
+            let of = self.keys.route_shard(app, shard);
+            for page in places.chunks(ROUTES_A_STEP) {
+                let mut restore = Call::new(Step::Restore);
+                restore.key(of.online()).key(of.last_epoch()).arg(node.as_str());
+                for (device, epoch) in page.iter().map(|place| routes[*place]) {
+                    restore.key(of.routes(device)).arg(key::route_slot(device)).arg(&epoch.0.to_be_bytes()[..]);
+                }
+                steps.push(restore.cmd());
+                order.extend_from_slice(page);
+            }
+        }
+        let mut there = vec![false; routes.len()];
+        let mut order = order.into_iter();
+        for answer in self.volatile.ask(steps, Repeat::Once).await? {
+            let said: Vec<bool> = take::value(answer)?;
+            order.by_ref().take(said.len()).zip(said).for_each(|(place, is)| there[place] = is);
+        }
+        Ok(there)
     }
 
     async fn online(&self, app: &AppId) -> Result<u64, Error> {

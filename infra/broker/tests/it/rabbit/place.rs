@@ -1,6 +1,11 @@
 //! Where the tests have their brokers from: a namespace of its own on a server that others use too.
 
-use std::{env, sync::Arc, time::Duration};
+use std::{
+    env,
+    io::{Write, stderr},
+    sync::Arc,
+    time::Duration,
+};
 
 use async_trait::async_trait;
 use broker::{
@@ -30,43 +35,59 @@ pub(super) struct Place {
     url: String,
     pub(super) names: Names,
     pub(super) config: Config,
-    pub(super) proxy: Option<Proxy>,
+    /// The networks of the brokers that were opened here.
+    pub(super) proxies: Vec<Proxy>,
     broker: Option<Arc<Rabbit>>,
+}
+
+/// Where the server is; `None`, and told, when there is none.
+#[expect(clippy::disallowed_methods, reason = "tests are told by the environment where their servers are")]
+pub(crate) fn server() -> Option<String> {
+    let url = env::var("TEST_AMQP_URL").ok();
+    if url.is_none() {
+        assert!(env::var("TEST_REQUIRE_SERVERS").is_err(), "TEST_AMQP_URL must say where RabbitMQ is");
+        #[expect(clippy::explicit_write, reason = "`eprintln!` is heard only when a test fails")]
+        writeln!(stderr(), "SKIPPED: TEST_AMQP_URL does not say where RabbitMQ is").unwrap();
+    }
+    url
 }
 
 /// A fresh place; `None` when there is no server.
 pub(super) async fn start() -> Option<Place> {
-    let Ok(url) = env::var("TEST_AMQP_URL") else {
-        assert!(env::var("TEST_REQUIRE_SERVERS").is_err(), "TEST_AMQP_URL must say where RabbitMQ is");
-        eprintln!("SKIPPED: TEST_AMQP_URL does not say where RabbitMQ is");
-        return None;
-    };
+    let url = server()?;
     let namespace = format!("test-{:016x}.", rand::random::<u64>());
     let names = Names::new(namespace.clone());
     let mut config = Config::new(&url, Arc::new(SystemClock)).unwrap();
     config.namespace = namespace;
     config.limits = Some(Limits { messages_max: PARCELS_MAX, bytes_max: 64 * 1024 * 1024 });
-    Some(Place { url, names, config, proxy: None, broker: None })
+    Some(Place { url, names, config, proxies: Vec::new(), broker: None })
 }
 
 impl Place {
     /// Connects by way of a network that can fail.
     pub(super) async fn connect(&mut self) -> Arc<Rabbit> {
+        self.connect_by(1).await
+    }
+
+    /// Connects by way of so many networks, as if each led to a node of its own.
+    pub(super) async fn connect_by(&mut self, networks: usize) -> Arc<Rabbit> {
         let uri: AMQPUri = self.url.parse().unwrap();
-        let proxy = Proxy::start(format!("{}:{}", uri.authority.host, uri.authority.port)).await;
-        let user = &uri.authority.userinfo;
-        let vhost = uri.vhost.replace('/', "%2f");
-        let url = format!("amqp://{}:{}@{}/{vhost}", user.username, user.password, proxy.address);
-        let mut config = Config::new(&url, Arc::clone(&self.config.clock)).unwrap();
+        let (user, vhost) = (&uri.authority.userinfo, uri.vhost.replace('/', "%2f"));
+        let mut urls = Vec::new();
+        for _ in 0..networks {
+            let proxy = Proxy::start(format!("{}:{}", uri.authority.host, uri.authority.port)).await;
+            urls.push(format!("amqp://{}:{}@{}/{vhost}", user.username, user.password, proxy.address));
+            self.proxies.push(proxy);
+        }
+        let mut config = Config::new(&urls.join(","), Arc::clone(&self.config.clock)).unwrap();
         config.namespace.clone_from(&self.config.namespace);
         (config.limits, config.confirm_timeout) = (self.config.limits, self.config.confirm_timeout);
-        self.proxy = Some(proxy);
         Rabbit::connect(config).await.unwrap()
     }
 
-    /// Lets the network do this.
+    /// Lets every network here do this.
     pub(super) fn network(&self, network: Network) {
-        self.proxy.as_ref().unwrap().set(network);
+        self.proxies.iter().for_each(|proxy| proxy.set(network));
     }
 
     /// A channel that no network is between.

@@ -156,15 +156,15 @@ async fn lost_routes_are_noticed_and_told_again() {
     let Some(server) = Server::new() else { return };
     let store = server.connect().await;
     let (old, new): (NodeId, NodeId) = ("node-1".parse().unwrap(), "node-2".parse().unwrap());
-    let generation = store.routes_generation(1).await.unwrap();
-    assert_eq!(store.routes_generation(2).await.unwrap(), generation);
+    let generation = store.generation(1).await.unwrap();
+    assert_eq!(store.generation(2).await.unwrap(), generation);
     let mut routes = Vec::new();
     for device in (0..1_000).map(Ordinal) {
         let Claim { epoch, .. } = store.claim(&app(), device, &old, NOW).await.unwrap();
         routes.push((device, epoch));
     }
     server.clear();
-    assert_ne!(store.routes_generation(3).await.unwrap(), generation);
+    assert_ne!(store.generation(3).await.unwrap(), generation);
     let taken = store.claim(&app(), Ordinal(7), &new, NOW).await.unwrap();
     let mut there = store.restore(&app(), &old, &routes).await.unwrap();
     assert_eq!(store.restore(&app(), &old, &routes).await.unwrap(), there, "telling again changes nothing");
