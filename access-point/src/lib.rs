@@ -17,6 +17,7 @@ mod open;
 mod outbox;
 mod pull;
 mod registry;
+mod routes;
 mod sweep;
 mod timeline;
 
@@ -164,6 +165,7 @@ impl AccessPoint {
             background.spawn(until(site.shutdown.clone(), bell::listen(site.clone(), lane)));
         }
         background.spawn(until(site.shutdown.clone(), sweep::run(site.clone())));
+        background.spawn(until(site.shutdown.clone(), routes::keep(site.clone())));
         let apps = site.clone();
         background.spawn(until(site.shutdown.clone(), async move { apps.apps.keep_fresh().await }));
         let (told, teller) = (CancellationToken::new(), site.clone());

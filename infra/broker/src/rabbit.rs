@@ -21,6 +21,7 @@ mod dead;
 mod hands;
 mod intake;
 mod link;
+mod mover;
 mod publisher;
 mod pump;
 mod room;

@@ -11,7 +11,7 @@ use lapin::{
 use model::{Queue, queue::Names};
 use tokio::{
     sync::{mpsc, oneshot},
-    time::{interval, sleep, timeout},
+    time::{Instant, interval, timeout, timeout_at},
 };
 
 use super::{
@@ -30,8 +30,8 @@ const BURST_MAX: usize = 1_024;
 /// How often a burst looks whether the node has stopped reading.
 const LOOK: Duration = Duration::from_millis(50);
 
-/// Time between the end of a burst that others waited for and the next: those who wait come back just then, and a
-/// burst of one would keep them all waiting again.
+/// How long a burst waits for as many callers as the last had: those come back just when they were confirmed, and a
+/// burst of the first of them would keep the others waiting for another confirm.
 const GATHERED: Duration = Duration::from_millis(1);
 
 /// Published messages survive a restart of the node.
@@ -140,20 +140,17 @@ struct Press {
 impl Press {
     async fn run(mut self, mut waiting: mpsc::Receiver<Job>) {
         let mut jobs: Vec<Job> = Vec::new();
-        let mut busy = false;
+        let mut last = 0;
         loop {
-            if busy {
-                sleep(GATHERED).await;
-            }
             let packing = match self.target {
-                Target::Queue(_) if busy || !waiting.is_empty() => Packing::Tight,
+                Target::Queue(_) if last > 1 || !waiting.is_empty() => Packing::Tight,
                 Target::Queue(_) => Packing::Idle,
                 Target::Retry(_) | Target::Dead => Packing::Apart,
             };
-            if waiting.recv_many(&mut jobs, BURST_MAX).await == 0 {
+            if !gather(&mut waiting, &mut jobs, last).await {
                 return;
             }
-            busy = jobs.len() > 1;
+            last = jobs.len();
             let (loads, callers): (Vec<_>, Vec<_>) = jobs.drain(..).map(|job| (job.load, job.done)).unzip();
             let (chunks, places) = chunk::pack(&loads, packing);
             if let Some(room) = &self.room {
@@ -252,6 +249,20 @@ impl Press {
         }
         Ok(fates)
     }
+}
+
+/// Waits for callers: for as many as there were in the last burst, if they come soon, or else for one. False when none
+/// will come any more.
+async fn gather(waiting: &mut mpsc::Receiver<Job>, jobs: &mut Vec<Job>, last: usize) -> bool {
+    let until = Instant::now() + GATHERED;
+    while jobs.len() < last {
+        match timeout_at(until, waiting.recv_many(jobs, BURST_MAX - jobs.len())).await {
+            Ok(0) => return false,
+            Ok(_) => {}
+            Err(_) => break,
+        }
+    }
+    !jobs.is_empty() || waiting.recv_many(jobs, BURST_MAX).await > 0
 }
 
 /// Waits until the node has stopped reading.

@@ -9,7 +9,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use futures_util::{FutureExt, StreamExt, future::BoxFuture};
+use futures_util::{FutureExt, StreamExt};
 use lapin::{
     Channel,
     message::Delivery,
@@ -22,11 +22,11 @@ use tokio::{
 };
 
 use super::{
-    chunk::{Chunk, Load},
-    hands::{Message, PARCELS_MIN, Verdicts},
+    chunk::Chunk,
+    hands::{PARCELS_MIN, Verdicts},
     intake::{Intake, Wish},
-    link::{Link, Session, answer},
-    publisher,
+    link::{Link, Session, answer, unavailable},
+    mover::{Moved, Mover},
     topology::{self, count},
 };
 use crate::{Depth, Error, delivery::Settle};
@@ -41,7 +41,9 @@ const LOOKS: u8 = 2;
 /// How long the pump waits before it tries again what has failed.
 const PAUSE: Duration = Duration::from_millis(200);
 
-type Moved = Vec<(Message, Result<(), Error>)>;
+/// How long nothing fresh is handed out while the suspects that wait do not become fewer: their one consumer hangs, and
+/// the broker may take half a minute to notice.
+const HUNG: Duration = Duration::from_secs(5);
 
 /// Runs for as long as there may be a connection; takes from the queue while somebody consumes.
 pub(super) async fn run(intake: Arc<Intake>, link: Link, mut wishes: mpsc::Receiver<Wish>) {
@@ -88,17 +90,17 @@ async fn attend(
         if pump.is_over() {
             return pump.close().await;
         }
-        let careful = pump.is_careful();
-        let wake = if careful { Some(pump.look_at) } else { pump.stalled };
+        let looks = pump.empty < LOOKS;
+        let wake = if looks { Some(pump.look_at) } else { pump.mover.stalled() };
         tokio::select! {
             biased;
             () = link.lost(session) => return Err(Error::Unavailable("the connection is over".into())),
-            delivery = pump.retry.next() => pump.take_suspect(delivered(delivery)?)?,
+            delivery = pump.retry.next() => pump.take_suspect(delivered(delivery)?).await?,
             delivery = next(&mut pump.main) => pump.take_all(delivered(delivery)?).await?,
-            moved = next_moved(&mut pump.moving) => pump.moved(moved),
+            moved = pump.mover.moved() => pump.moved(moved),
             () = intake.changed.notified() => {}
             Some(wish) = wishes.recv() => pump.grant(wish).await?,
-            () = sleep_until(wake.unwrap_or_else(Instant::now)), if wake.is_some() => if careful {
+            () = sleep_until(wake.unwrap_or_else(Instant::now)), if wake.is_some() => if looks {
                 pump.look().await?;
             },
         }
@@ -112,18 +114,11 @@ async fn next(main: &mut Option<lapin::Consumer>) -> Option<lapin::Result<Delive
     }
 }
 
-async fn next_moved(moving: &mut Option<BoxFuture<'static, Moved>>) -> Moved {
-    match moving {
-        Some(moving) => moving.await,
-        None => std::future::pending().await,
-    }
-}
-
 /// A stream that ends was ended by the broker: the queue is gone, or the connection.
 fn delivered(delivery: Option<lapin::Result<Delivery>>) -> Result<Delivery, Error> {
     match delivery {
         Some(Ok(delivery)) => Ok(delivery),
-        Some(Err(error)) => Err(super::link::unavailable(error)),
+        Some(Err(error)) => Err(unavailable(error)),
         None => Err(Error::Unavailable("RabbitMQ hands out nothing more".into())),
     }
 }
@@ -153,9 +148,9 @@ struct Pump<'a> {
     /// How often in a row the retry queue was found empty.
     empty: u8,
     look_at: Instant,
-    moving: Option<BoxFuture<'static, Moved>>,
-    /// Moving has failed: until then suspects wait, and do not hold up the others.
-    stalled: Option<Instant>,
+    /// How many suspects waited when it was last looked at, and since when it is so many.
+    waiting: (u64, Instant),
+    mover: Mover,
 }
 
 impl<'a> Pump<'a> {
@@ -174,28 +169,26 @@ impl<'a> Pump<'a> {
             returning: false,
             empty: 0,
             look_at: Instant::now(),
-            moving: None,
-            stalled: None,
+            waiting: (0, Instant::now()),
+            mover: Mover::new(intake.retry.clone()),
         })
     }
 
     /// Whether suspects may be waiting, here or anywhere.
     fn is_careful(&self) -> bool {
         let hands = self.intake.hands.lock();
-        let moving = self.moving.is_some() || hands.has_moves();
-        self.empty < LOOKS || self.returning || hands.has_back() || (moving && self.stalled.is_none())
+        let waiting = self.empty < LOOKS && self.waiting.1.elapsed() < HUNG;
+        waiting || self.returning || hands.has_back() || self.mover.is_busy(&hands)
     }
 
     /// Nobody consumes, and everything is told and moved.
     fn is_over(&self) -> bool {
         let hands = self.intake.hands.lock();
-        let stuck = self.stalled.is_some();
-        hands.consumers.is_empty() && self.moving.is_none() && (!hands.has_moves() || stuck)
+        hands.consumers.is_empty() && self.mover.is_done(&hands)
     }
 
     /// Does what can be done now.
     async fn serve(&mut self) -> Result<Served, Error> {
-        self.stalled.take_if(|until| *until <= Instant::now());
         let careful = self.is_careful();
         let (verdicts, window) = {
             let mut hands = self.intake.hands.lock();
@@ -207,7 +200,7 @@ impl<'a> Pump<'a> {
             self.window = window;
             self.unsubscribe().await?;
         }
-        self.start_moving();
+        self.mover.start(&mut self.intake.hands.lock());
         if self.main.is_none() && !self.is_careful() {
             let name = self.intake.site.names.queue(self.intake.queue);
             self.main = Some(subscribe(&self.channel, name, self.window).await?);
@@ -261,93 +254,61 @@ impl<'a> Pump<'a> {
         let parcel = delivery.delivery_tag;
         let before = delivery.redelivered || redeliveries(&delivery) > 0;
         let body = Bytes::from(delivery.data);
-        match Chunk::decode(body.clone()) {
-            Ok(chunk) => {
-                self.intake.room.passed(chunk.parts.len());
-                let mut hands = self.intake.hands.lock();
-                if before {
-                    self.came_back = true;
-                    hands.came_back(parcel, chunk);
-                } else {
-                    hands.arrived(parcel, chunk);
-                }
-                Ok(())
-            }
-            Err(error) => {
-                tracing::error!(queue = %self.intake.queue, %error, "a message is set aside");
-                self.intake.set_aside_unreadable(body).await?;
-                answer(self.channel.basic_ack(parcel, BasicAckOptions::default())).await
-            }
+        let Ok(chunk) = Chunk::decode(body.clone()) else {
+            return self.set_aside(parcel, body).await;
+        };
+        self.intake.room.passed(chunk.parts.len());
+        let mut hands = self.intake.hands.lock();
+        if before {
+            self.came_back = true;
+            hands.came_back(parcel, chunk);
+        } else {
+            hands.arrived(parcel, chunk);
         }
+        Ok(())
     }
 
-    fn take_suspect(&mut self, delivery: Delivery) -> Result<(), Error> {
+    async fn take_suspect(&mut self, delivery: Delivery) -> Result<(), Error> {
         self.returning = false;
-        let retried = redeliveries(&delivery);
-        let chunk = Chunk::decode(Bytes::from(delivery.data))?;
-        self.intake.hands.lock().suspect(delivery.delivery_tag, chunk, retried);
+        let (parcel, retried) = (delivery.delivery_tag, redeliveries(&delivery));
+        let body = Bytes::from(delivery.data);
+        let Ok(chunk) = Chunk::decode(body.clone()) else {
+            return self.set_aside(parcel, body).await;
+        };
+        self.intake.hands.lock().suspect(parcel, chunk, retried);
         Ok(())
+    }
+
+    /// Sets aside what is not one of ours.
+    async fn set_aside(&mut self, parcel: u64, body: Bytes) -> Result<(), Error> {
+        tracing::error!(queue = %self.intake.queue, "an AMQP message of somebody else is set aside");
+        self.intake.set_aside_unreadable(body).await?;
+        answer(self.channel.basic_ack(parcel, BasicAckOptions::default())).await
     }
 
     /// The retry queue is not known to be empty any more.
     fn suspects_ahead(&mut self) {
         self.empty = 0;
         self.look_at = Instant::now();
+        self.waiting.1 = self.look_at;
     }
 
     /// Looks whether suspects are waiting.
     async fn look(&mut self) -> Result<(), Error> {
         let (waiting, _) = count(&self.channel, &self.intake.site.names.retry(self.intake.queue)).await?;
         self.empty = if waiting == 0 { self.empty.saturating_add(1) } else { 0 };
+        if waiting != self.waiting.0 {
+            self.waiting = (waiting, Instant::now());
+        }
         self.look_at = Instant::now() + if self.empty == 0 || self.empty >= LOOKS { LOOK } else { Duration::ZERO };
         Ok(())
     }
 
-    /// Publishes suspects to the retry queue, in order. Acks go on meanwhile: they never wait for a publish.
-    fn start_moving(&mut self) {
-        if self.moving.is_some() || self.stalled.is_some() {
-            return;
-        }
-        let messages = self.intake.hands.lock().take_moves();
-        if messages.is_empty() {
-            return;
-        }
-        let retry = self.intake.retry.clone();
-        let moving = async move {
-            let mut outcomes = Vec::with_capacity(messages.len());
-            for message in &messages {
-                let load = Load { attempts: message.tag.attempt, at: message.at, parts: vec![message.body.clone()] };
-                outcomes.push(retry.submit(load).await);
-            }
-            let mut moved = Vec::with_capacity(messages.len());
-            for (message, outcome) in messages.into_iter().zip(outcomes) {
-                moved.push((message, publisher::outcome(outcome).await));
-            }
-            moved
-        };
-        self.moving = Some(moving.boxed());
-    }
-
     fn moved(&mut self, moved: Moved) {
-        self.moving = None;
-        let mut hands = self.intake.hands.lock();
-        let mut left = Vec::new();
-        for (message, outcome) in moved {
-            match outcome {
-                Ok(()) => hands.moved(&message),
-                Err(error) => {
-                    if left.is_empty() {
-                        tracing::warn!(queue = %self.intake.queue, %error, "messages cannot be handed out again yet");
-                    }
-                    left.push(message);
-                }
-            }
+        let why = self.mover.finish(moved, &mut self.intake.hands.lock());
+        if let Some(error) = why {
+            tracing::warn!(queue = %self.intake.queue, %error, "messages cannot be handed out again yet");
         }
-        if !left.is_empty() {
-            self.stalled = Some(Instant::now() + PAUSE);
-        }
-        hands.not_moved(left);
-        drop(hands);
         self.suspects_ahead();
     }
 
@@ -370,7 +331,7 @@ impl<'a> Pump<'a> {
             self.intake.room.looked(main, consumers, Instant::now());
             counted = (main, count(&self.channel, &names.retry(queue)).await?.0);
             while let Some(delivery) = self.retry.next().now_or_never() {
-                self.take_suspect(delivered(delivery)?)?;
+                self.take_suspect(delivered(delivery)?).await?;
             }
             while let Some(delivery) = self.main.as_mut().and_then(|main| main.next().now_or_never()) {
                 self.take(delivered(delivery)?).await?;

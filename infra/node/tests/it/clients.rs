@@ -21,7 +21,7 @@ use tokio::{
     time::timeout,
 };
 
-use crate::sandbox::Sandbox;
+use crate::sandbox::{On, Sandbox};
 
 /// How long one line of a client may take.
 const LINE_PATIENCE: Duration = Duration::from_secs(30);
@@ -177,9 +177,9 @@ async fn send(api: &Api, name: &str, to: Audience) -> MessageId {
 }
 
 /// The client is online for one message of each lane, then away for three, and gets exactly what it missed.
-async fn online_then_offline(kind: Kind, v5: bool) {
+async fn online_then_offline(back_ends: On, kind: Kind, v5: bool) {
     let Some(tools) = tools() else { return };
-    let sandbox = Sandbox::new();
+    let Some(sandbox) = Sandbox::on(back_ends) else { return };
     let server = sandbox.start().await;
     let api = sandbox.api();
     let (device, other): (DeviceId, DeviceId) = ("dev-1".parse().unwrap(), "dev-2".parse().unwrap());
@@ -225,32 +225,31 @@ async fn acked(sandbox: &Sandbox, messages: &[MessageId], device: &DeviceId) {
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn paho_in_mqtt_5() {
-    online_then_offline(Kind::Paho, true).await;
+macro_rules! every_client {
+    ($back_ends:ident: $($name:ident $kind:ident $v5:literal;)+) => {
+        $(#[tokio::test(flavor = "multi_thread")]
+        async fn $name() {
+            online_then_offline(On::$back_ends, Kind::$kind, $v5).await;
+        })+
+    };
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn paho_in_mqtt_3_1_1() {
-    online_then_offline(Kind::Paho, false).await;
+every_client! {
+    Embedded:
+    paho_in_mqtt_5 Paho true;
+    paho_in_mqtt_3_1_1 Paho false;
+    mqtt_js_in_mqtt_5 MqttJs true;
+    mqtt_js_in_mqtt_3_1_1 MqttJs false;
+    mosquitto_in_mqtt_5 Mosquitto true;
+    mosquitto_in_mqtt_3_1_1 Mosquitto false;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn mqtt_js_in_mqtt_5() {
-    online_then_offline(Kind::MqttJs, true).await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn mqtt_js_in_mqtt_3_1_1() {
-    online_then_offline(Kind::MqttJs, false).await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn mosquitto_in_mqtt_5() {
-    online_then_offline(Kind::Mosquitto, true).await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn mosquitto_in_mqtt_3_1_1() {
-    online_then_offline(Kind::Mosquitto, false).await;
+every_client! {
+    Servers:
+    paho_in_mqtt_5_on_rabbitmq_and_redis Paho true;
+    paho_in_mqtt_3_1_1_on_rabbitmq_and_redis Paho false;
+    mqtt_js_in_mqtt_5_on_rabbitmq_and_redis MqttJs true;
+    mqtt_js_in_mqtt_3_1_1_on_rabbitmq_and_redis MqttJs false;
+    mosquitto_in_mqtt_5_on_rabbitmq_and_redis Mosquitto true;
+    mosquitto_in_mqtt_3_1_1_on_rabbitmq_and_redis Mosquitto false;
 }

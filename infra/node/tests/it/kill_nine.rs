@@ -4,14 +4,23 @@ use std::time::Duration;
 
 use lab::fault::{KillNine, kill_nine};
 
-use crate::sandbox::Sandbox;
+use crate::sandbox::{On, Sandbox};
 
 /// How often the process is killed, at random moments under load.
 const KILLS: u32 = 20;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn twenty_kills_under_load_lose_nothing_and_repeat_nothing() {
-    let sandbox = Sandbox::new();
+    kills(On::Embedded).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn twenty_kills_on_rabbitmq_and_redis_lose_nothing_and_repeat_nothing() {
+    kills(On::Servers).await;
+}
+
+async fn kills(back_ends: On) {
+    let Some(sandbox) = Sandbox::on(back_ends) else { return };
     let scenario = KillNine {
         launch: sandbox.launch(),
         api: sandbox.api(),

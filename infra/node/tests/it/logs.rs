@@ -11,11 +11,20 @@ use model::SystemClock;
 use mqtt::Version;
 use serde_json::Value;
 
-use crate::sandbox::Sandbox;
+use crate::sandbox::{On, Sandbox};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_trace_id_is_in_every_hop_and_no_secret_anywhere() {
-    let sandbox = Sandbox::new();
+    trace(On::Embedded).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_trace_id_is_in_every_hop_over_rabbitmq_and_redis_and_no_secret_anywhere() {
+    trace(On::Servers).await;
+}
+
+async fn trace(back_ends: On) {
+    let Some(sandbox) = Sandbox::on(back_ends) else { return };
     let _server = sandbox.start().await;
     let api: Api = sandbox.api();
     let device = "dev-1".parse().unwrap();

@@ -1,6 +1,8 @@
-//! One `fanfare` process on a folder and ports of its own, with an app.
+//! One `fanfare` process on a folder and ports of its own, with an app: on the embedded back ends, or on RabbitMQ and
+//! Redis under names of its own.
 
 use std::{
+    env,
     net::SocketAddr,
     path::PathBuf,
     process::{Command, Output},
@@ -19,19 +21,62 @@ const START_PATIENCE: Duration = Duration::from_secs(60);
 /// The binary under test.
 pub(crate) const FANFARE: &str = env!("CARGO_BIN_EXE_fanfare");
 
+/// What a sandbox stands on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum On {
+    Embedded,
+    /// RabbitMQ and Redis: `infra/test` starts them.
+    Servers,
+}
+
 pub(crate) struct Sandbox {
     pub(crate) dir: TempDir,
     pub(crate) http: SocketAddr,
     pub(crate) mqtt: SocketAddr,
     pub(crate) key: String,
     metrics: SocketAddr,
+    /// Settings that name the servers.
+    servers: Vec<(String, String)>,
+}
+
+/// Settings that name the servers, with names of one's own there; `None` when nobody says where servers are.
+#[expect(clippy::disallowed_methods, reason = "tests are told by the environment where their servers are")]
+fn servers() -> Option<Vec<(String, String)>> {
+    let Some((amqp, redis)) = env::var("TEST_AMQP_URL").ok().zip(env::var("TEST_REDIS_URL").ok()) else {
+        assert!(
+            env::var("TEST_REQUIRE_SERVERS").is_err(),
+            "TEST_AMQP_URL and TEST_REDIS_URL must say where servers are"
+        );
+        println!("skipped: TEST_AMQP_URL and TEST_REDIS_URL are not set; infra/test sets them");
+        return None;
+    };
+    let own = format!("test-{:016x}", rand::random::<u64>());
+    let set = |name: &str, value: String| (format!("FANFARE__{name}"), value);
+    Some(vec![
+        set("BROKER__URL", amqp),
+        set("BROKER__NAMESPACE", format!("{own}.")),
+        set("STORE__URL", redis),
+        set("STORE__PREFIX", own),
+    ])
 }
 
 impl Sandbox {
     /// Makes the folder and the app `demo`; nothing is running yet.
     pub(crate) fn new() -> Self {
+        Self::with(Vec::new())
+    }
+
+    /// The same on these back ends; `None` when they are not there.
+    pub(crate) fn on(back_ends: On) -> Option<Self> {
+        match back_ends {
+            On::Embedded => Some(Self::new()),
+            On::Servers => Some(Self::with(servers()?)),
+        }
+    }
+
+    fn with(servers: Vec<(String, String)>) -> Self {
         let (http, mqtt, metrics) = [(); 3].map(|()| steady_address().unwrap()).into();
-        let mut sandbox = Self { dir: tempfile::tempdir().unwrap(), http, mqtt, key: String::new(), metrics };
+        let mut sandbox = Self { dir: tempfile::tempdir().unwrap(), http, mqtt, key: String::new(), metrics, servers };
         let created = sandbox.run(&["app", "create", "demo"]);
         let printed = String::from_utf8(created.stdout).unwrap();
         let key = printed.split_whitespace().find(|word| word.starts_with("ak_live_"));
@@ -42,14 +87,15 @@ impl Sandbox {
     /// Settings for a process of this sandbox.
     pub(crate) fn environment(&self) -> Vec<(String, String)> {
         let set = |name: &str, value: String| (format!("FANFARE__{name}"), value);
-        vec![
+        let own = [
             set("DATA_DIR", self.dir.path().join("data").display().to_string()),
             set("INGEST__LISTEN", self.http.to_string()),
             set("ACCESS_POINT__LISTEN", self.mqtt.to_string()),
             set("METRICS__LISTEN", self.metrics.to_string()),
             set("LOG__FORMAT", "json".to_owned()),
             set("LOG__FILTER", "info,ingest=debug,dispatcher=debug,access_point=debug".to_owned()),
-        ]
+        ];
+        own.into_iter().chain(self.servers.clone()).collect()
     }
 
     /// A command that shares this sandbox's settings.

@@ -46,7 +46,11 @@ pub(crate) fn server() -> Option<String> {
     let url = env::var("TEST_AMQP_URL").ok();
     if url.is_none() {
         assert!(env::var("TEST_REQUIRE_SERVERS").is_err(), "TEST_AMQP_URL must say where RabbitMQ is");
+<<<<<<< HEAD
         #[expect(clippy::explicit_write, reason = "`eprintln!` is heard only when a test fails")]
+=======
+        #[expect(clippy::explicit_write, reason = "what `eprintln!` says is heard only when a test fails")]
+>>>>>>> rabbit
         writeln!(stderr(), "SKIPPED: TEST_AMQP_URL does not say where RabbitMQ is").unwrap();
     }
     url
@@ -59,6 +63,8 @@ pub(super) async fn start() -> Option<Place> {
     let names = Names::new(namespace.clone());
     let mut config = Config::new(&url, Arc::new(SystemClock)).unwrap();
     config.namespace = namespace;
+    // A slow machine must not look like a node that is gone.
+    config.confirm_timeout = DEADLINE / 2;
     config.limits = Some(Limits { messages_max: PARCELS_MAX, bytes_max: 64 * 1024 * 1024 });
     Some(Place { url, names, config, proxies: Vec::new(), broker: None })
 }
