@@ -1,6 +1,7 @@
 //! The atomic steps, as scripts that the server runs.
 //!
-//! Each lies in a file of its own beside this one, which begins by saying what it takes and gives. They replicate by
+//! Each lies in a file of its own beside this one, which begins by saying what it takes and gives; what several use
+//! lies in parts, and each is given only those it needs. They replicate by
 //! their effects, so they may ask for the time. A script touches keys of one tag only; it is given them as `KEYS`,
 //! except those whose name it learns on the way (a message that an inbox names), which carry the tag of `KEYS[1]`.
 
@@ -8,43 +9,38 @@ use std::sync::LazyLock;
 
 use deadpool_redis::redis::{Cmd, Script, ToRedisArgs, cmd};
 
-/// What every script may use.
-const PRELUDE: &str = include_str!("lua/prelude.lua");
-
 macro_rules! scripts {
-    ($($name:ident $file:literal;)+) => {
+    ($($name:ident $file:literal $($part:literal)*;)+) => {
         /// A step.
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         pub(super) enum Step {
             $($name),+
         }
 
-        static SCRIPTS: LazyLock<Vec<(String, Script)>> = LazyLock::new(|| {
-            [$(include_str!(concat!("lua/", $file, ".lua"))),+]
-                .into_iter()
-                .map(|body| {
-                    let source = format!("{PRELUDE}{body}");
-                    let script = Script::new(&source);
-                    (source, script)
-                })
-                .collect()
+        static SCRIPTS: LazyLock<Vec<(&str, Script)>> = LazyLock::new(|| {
+            let sources = [$(concat!(
+                include_str!("lua/prelude.lua"),
+                $(include_str!(concat!("lua/part/", $part, ".lua")),)*
+                include_str!(concat!("lua/", $file, ".lua")),
+            )),+];
+            sources.into_iter().map(|source| (source, Script::new(source))).collect()
         });
     };
 }
 
 scripts! {
     Accept "accept";
-    AddReceipts "add_receipts";
-    AppendInbox "append_inbox";
-    AppendTimeline "append_timeline";
+    AddReceipts "add_receipts" "log";
+    AppendInbox "append_inbox" "log" "dispatch";
+    AppendTimeline "append_timeline" "log" "dispatch";
     Beat "beat";
     Bury "bury";
-    Cancel "cancel";
+    Cancel "cancel" "log";
     Claim "claim";
     CreateApp "create_app";
     Depart "depart";
-    Devices "devices";
-    ExpireInboxes "expire_inboxes";
+    Devices "devices" "device";
+    ExpireInboxes "expire_inboxes" "inbox";
     ExpireTimeline "expire_timeline";
     Fail "fail";
     Forget "forget";
@@ -55,23 +51,23 @@ scripts! {
     KeepUplinks "keep_uplinks";
     PutGroup "put_group";
     PutKey "put_key";
-    Register "register";
+    Register "register" "device";
     Release "release";
-    Remove "remove";
+    Remove "remove" "device";
     RemoveGroup "remove_group";
     RemoveKey "remove_key";
     Restore "restore";
-    Revoke "revoke";
+    Revoke "revoke" "device";
     SaveCursors "save_cursors";
     Swap "swap";
     SwapLog "swap_log";
-    TakeOut "take_out";
+    TakeOut "take_out" "inbox";
     UplinksAfter "uplinks_after";
 }
 
 /// The text of every script.
 pub(super) fn sources() -> impl Iterator<Item = &'static str> {
-    SCRIPTS.iter().map(|(source, _)| source.as_str())
+    SCRIPTS.iter().map(|(source, _)| *source)
 }
 
 /// A call of a script, being written down.

@@ -46,11 +46,7 @@ pub(crate) fn server() -> Option<String> {
     let url = env::var("TEST_AMQP_URL").ok();
     if url.is_none() {
         assert!(env::var("TEST_REQUIRE_SERVERS").is_err(), "TEST_AMQP_URL must say where RabbitMQ is");
-<<<<<<< HEAD
-        #[expect(clippy::explicit_write, reason = "`eprintln!` is heard only when a test fails")]
-=======
         #[expect(clippy::explicit_write, reason = "what `eprintln!` says is heard only when a test fails")]
->>>>>>> rabbit
         writeln!(stderr(), "SKIPPED: TEST_AMQP_URL does not say where RabbitMQ is").unwrap();
     }
     url

@@ -6,12 +6,12 @@ use std::sync::Arc;
 use model::{Cursor, Env, Epoch, Ordinal, Position, Receipt, ReceiptBatch, Seq};
 use store::{
     CursorWrite, Cursors as _, Devices as _, Entry, Inbox as _, Messages as _, PAGE_MAX, Receipts as _, Registration,
-    Routes as _, Timeline as _, redis::Redis,
+    Retention as _, Routes as _, Timeline as _, redis::Redis,
 };
 
 use super::place::Server;
 use crate::{
-    make::{NOW, app, message, set, to_inboxes, to_timeline},
+    make::{NOW, app, later, message, set, to_inboxes, to_timeline},
     measure::measure_on,
 };
 
@@ -104,7 +104,7 @@ async fn steps_of_a_session_and_a_broadcast() {
 /// Prints what one of `count` things took since `before`.
 fn each(server: &Server, what: &str, count: u64, before: &mut (u64, u64)) {
     let now = server.memory();
-    let (bytes, keys) = (now.0 - before.0, now.1 - before.1);
+    let (bytes, keys) = (now.0 as i64 - before.0 as i64, now.1 as i64 - before.1 as i64);
     println!("{what}: {:.0} bytes and {:.2} keys each", bytes as f64 / count as f64, keys as f64 / count as f64);
     *before = now;
 }
@@ -112,7 +112,7 @@ fn each(server: &Server, what: &str, count: u64, before: &mut (u64, u64)) {
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "a measurement"]
 async fn memory() {
-    const DEVICES: u32 = 50_000;
+    const DEVICES: u32 = 200_000;
     let Some(server) = Server::new() else { return };
     let store = server.connect().await;
     let mut before = (0, 0);
@@ -122,36 +122,46 @@ async fn memory() {
         store.register(&app(), page.iter().map(register).collect(), NOW).await.unwrap();
     }
     each(&server, "a device with a name of 36 bytes", DEVICES.into(), &mut before);
-    for n in 0..DEVICES {
-        store.claim(&app(), Ordinal(n), &"node-1".parse().unwrap(), NOW).await.unwrap();
+    for page in (0..DEVICES).collect::<Vec<_>>().chunks(10_000) {
+        let routes: Vec<_> = page.iter().map(|n| (Ordinal(*n), Epoch(0).next(NOW))).collect();
+        store.restore(&app(), &"node-1".parse().unwrap(), &routes).await.unwrap();
     }
     each(&server, "a route", DEVICES.into(), &mut before);
     memory_of_messages(&server, &store, &mut before).await;
     store.append_timeline(vec![to_timeline(message(9_999_999), set(0..DEVICES))], NOW).await.unwrap();
     each(&server, "a broadcast to all", 1, &mut before);
-    for (what, told) in [("sent", set((0..DEVICES).filter(|n| n % 3 == 0).take(15_000))), ("acked", set(0..15_000))] {
+    for (what, told) in
+        [("one after another", set(0..15_000)), ("all over", set((0..DEVICES).step_by(13).take(15_000)))]
+    {
         for part in told.iter().collect::<Vec<_>>().chunks(100) {
             let part: model::Ordinals = part.iter().copied().collect();
             let receipt = Receipt { acked: part.clone(), sent: part, ..Receipt::new(message(9_999_999).id) };
             store.add_receipts(vec![ReceiptBatch { app: app(), receipts: vec![receipt] }]).await.unwrap();
         }
-        each(&server, &format!("receipts of 15,000 devices, {what}, told by 100"), 1, &mut before);
+        each(&server, &format!("receipts of 15,000 devices {what}, told by 100"), 1, &mut before);
     }
 }
 
 async fn memory_of_messages(server: &Server, store: &Redis, before: &mut (u64, u64)) {
-    const MESSAGES: u32 = 50_000;
+    const MESSAGES: u32 = 20_000;
     const EACH: u32 = 10;
-    for n in 0..MESSAGES {
-        store.append_inbox(vec![to_inboxes(message(n), set([n / EACH]))], NOW).await.unwrap();
+    for page in (0..MESSAGES).collect::<Vec<_>>().chunks(500) {
+        let appends = page.iter().map(|n| to_inboxes(message(*n), set([n / EACH]))).collect();
+        store.append_inbox(appends, NOW).await.unwrap();
     }
     each(server, "a unicast of 200 bytes, waiting, ten a device", MESSAGES.into(), before);
-    let receipts: Vec<_> = (0..MESSAGES)
-        .map(|n| Receipt { sent: set([n / EACH]), acked: set([n / EACH]), ..Receipt::new(message(n).id) })
-        .collect();
-    store.add_receipts(vec![ReceiptBatch { app: app(), receipts }]).await.unwrap();
+    let told = |n: u32| Receipt { sent: set([n / EACH]), acked: set([n / EACH]), ..Receipt::new(message(n).id) };
+    for page in (0..MESSAGES).collect::<Vec<_>>().chunks(PAGE_MAX) {
+        let receipts = page.iter().copied().map(told).collect();
+        store.add_receipts(vec![ReceiptBatch { app: app(), receipts }]).await.unwrap();
+    }
     each(server, "its receipts", MESSAGES.into(), before);
-    let entry = to_inboxes(message(MESSAGES), set(0..20_000));
-    store.append_inbox(vec![entry], NOW).await.unwrap();
-    each(server, "an inbox entry of a multicast to 20,000", 20_000, before);
+    for n in 0..10 {
+        store.append_inbox(vec![to_inboxes(message(MESSAGES + n), set(100_000..101_000))], NOW).await.unwrap();
+    }
+    each(server, "an inbox entry of multicasts to 1,000, ten a device", 10_000, before);
+    store.expire(later(3_600_000)).await.unwrap();
+    while store.expire(later(3_600_000)).await.unwrap() > 0 {}
+    println!("(all have expired)");
+    each(server, "what is left of messages", 1, before);
 }

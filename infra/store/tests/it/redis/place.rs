@@ -10,7 +10,7 @@ use std::{
 };
 
 use async_trait::async_trait;
-use deadpool_redis::redis::{Client, Connection, cmd};
+use deadpool_redis::redis::{Client, Connection, cmd, pipe};
 use store::{
     SharedStore,
     contract::Place,
@@ -60,9 +60,14 @@ impl Server {
         Redis::connect(self.config()).await.unwrap()
     }
 
+    /// A client of the server, or of the only node of the cluster.
+    fn client(&self) -> Client {
+        Client::open(self.url.replace("redis+cluster:", "redis:")).unwrap()
+    }
+
     /// A plain connection to the server.
     pub(crate) fn plain(&self) -> Connection {
-        Client::open(self.url.as_str()).unwrap().get_connection().unwrap()
+        self.client().get_connection().unwrap()
     }
 
     /// Seconds of processor that the server's main thread has used.
@@ -119,12 +124,14 @@ impl Server {
 
     /// Removes what is kept here.
     pub(crate) fn clear(&self) {
-        let Ok(client) = Client::open(self.url.as_str()) else { return };
         // A test that ends with its server leaves nothing to remove.
-        let Ok(mut connection) = client.get_connection() else { return };
+        let Ok(mut connection) = self.client().get_connection() else { return };
         self.each_page(&mut connection, |connection, keys| {
             if !keys.is_empty() {
-                cmd("UNLINK").arg(keys).exec(connection).unwrap();
+                // One by one: in a cluster they lie in many slots.
+                let mut unlink = pipe();
+                keys.iter().for_each(|key| _ = unlink.unlink(key).ignore());
+                unlink.exec(connection).unwrap();
             }
         });
     }
