@@ -5,12 +5,13 @@
 //! turn, connecting, the answer, the one repetition. Nothing above this layer repeats, and nothing below.
 
 use std::{
+    collections::BTreeMap,
     sync::atomic::{AtomicI64, AtomicU64, Ordering},
     time::Duration,
 };
 
 use deadpool_redis::redis::{
-    AsyncConnectionConfig, Cmd, Pipeline, RedisError, ServerErrorKind, Value,
+    Arg, AsyncConnectionConfig, Cmd, Pipeline, RedisError, ServerErrorKind, Value,
     aio::{ConnectionLike as _, MultiplexedConnection},
     cluster_async::ClusterConnection,
     cmd,
@@ -18,6 +19,7 @@ use deadpool_redis::redis::{
 use parking_lot::RwLock;
 use tokio::{
     sync::{Mutex, Semaphore},
+    task::JoinSet,
     time::{Instant, timeout_at},
 };
 
@@ -74,10 +76,10 @@ enum Wire {
 }
 
 impl Wire {
-    async fn send(&mut self, pipeline: &Pipeline) -> Result<Vec<Value>, RedisError> {
+    async fn send(&mut self, cmds: &[Cmd]) -> Result<Vec<Value>, RedisError> {
         match self {
-            Self::One(wire) => wire.req_packed_commands(pipeline, 0, pipeline.len()).await,
-            Self::Cluster(wire) => wire.req_packed_commands(pipeline, 0, pipeline.len()).await,
+            Self::One(wire) => wire.req_packed_commands(&pipeline(cmds), 0, cmds.len()).await,
+            Self::Cluster(wire) => send_by_tag(wire, cmds).await,
         }
     }
 
@@ -179,12 +181,8 @@ impl Link {
     }
 
     async fn send(&self, mut open: Open, cmds: &[Cmd], deadline: Instant) -> Result<Vec<Value>, RedisError> {
-        let mut pipeline = Pipeline::with_capacity(cmds.len());
-        for cmd in cmds {
-            pipeline.add_command(cmd.clone());
-        }
         let until = deadline.min(Instant::now() + self.limits.response);
-        match timeout_at(until, open.wire.send(&pipeline)).await {
+        match timeout_at(until, open.wire.send(cmds)).await {
             Ok(sent) => sent,
             Err(_) => Err(timed_out("no answer in time")),
         }
@@ -277,6 +275,45 @@ impl Link {
         let spend = |left: i64| (left >= CALLS_A_REPEAT).then_some(left - CALLS_A_REPEAT);
         self.repeats.fetch_update(Ordering::Relaxed, Ordering::Relaxed, spend).is_ok()
     }
+}
+
+fn pipeline(cmds: &[Cmd]) -> Pipeline {
+    let mut pipeline = Pipeline::with_capacity(cmds.len());
+    for cmd in cmds {
+        pipeline.add_command(cmd.clone());
+    }
+    pipeline
+}
+
+/// A cluster takes commands together only when they are about one slot: those of one tag keep their order, the others
+/// go beside them.
+async fn send_by_tag(wire: &ClusterConnection, cmds: &[Cmd]) -> Result<Vec<Value>, RedisError> {
+    let mut by_tag = BTreeMap::<_, Vec<usize>>::new();
+    for (place, cmd) in cmds.iter().enumerate() {
+        by_tag.entry(tag(cmd)).or_default().push(place);
+    }
+    let mut sending = JoinSet::new();
+    for places in by_tag.into_values() {
+        let of_tag: Vec<Cmd> = places.iter().map(|place| cmds[*place].clone()).collect();
+        let mut wire = wire.clone();
+        sending.spawn(async move { (places, wire.req_packed_commands(&pipeline(&of_tag), 0, of_tag.len()).await) });
+    }
+    let mut answers = vec![Value::Nil; cmds.len()];
+    while let Some(sent) = sending.join_next().await {
+        let (places, values) = sent.map_err(|_| timed_out("given up"))?;
+        places.into_iter().zip(values?).for_each(|(place, value)| answers[place] = value);
+    }
+    Ok(answers)
+}
+
+/// The tag of the first key of a command.
+fn tag(cmd: &Cmd) -> Option<&[u8]> {
+    cmd.args_iter().find_map(|arg| {
+        let Arg::Simple(bytes) = arg else { return None };
+        let open = bytes.iter().position(|byte| *byte == b'{')?;
+        let close = bytes[open..].iter().position(|byte| *byte == b'}')?;
+        Some(&bytes[open..open + close])
+    })
 }
 
 /// How much of what may be in flight these commands take; a call larger than all goes alone.
