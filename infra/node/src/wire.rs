@@ -200,7 +200,7 @@ async fn guard(config: &Config, store: &SharedStore) -> anyhow::Result<()> {
         );
     }
     if keys == 0 {
-        warn!("no app has a key yet: stop, run `fanfare app create NAME`, and start again");
+        warn!("no app has a key yet: run `fanfare app create NAME` (with the embedded store, stop this first)");
     }
     Ok(())
 }
