@@ -87,6 +87,7 @@ async fn attend(
     intake.attended.send_replace(true);
     loop {
         while pump.serve().await? == Served::More {}
+        // What was settled meanwhile has notified, and is served in the next turn.
         if pump.is_over() {
             return pump.close().await;
         }
@@ -184,7 +185,7 @@ impl<'a> Pump<'a> {
     /// Nobody consumes, and everything is told and moved.
     fn is_over(&self) -> bool {
         let hands = self.intake.hands.lock();
-        hands.consumers.is_empty() && self.mover.is_done(&hands)
+        hands.consumers.is_empty() && hands.is_told() && self.mover.is_done(&hands)
     }
 
     /// Does what can be done now.
