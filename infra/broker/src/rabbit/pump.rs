@@ -190,10 +190,8 @@ impl<'a> Pump<'a> {
 
     /// Does what can be done now.
     async fn serve(&mut self) -> Result<Served, Error> {
-        let careful = self.is_careful();
         let (verdicts, window) = {
             let mut hands = self.intake.hands.lock();
-            hands.hand_out(&self.settle, careful);
             (hands.verdicts(), hands.window(self.window))
         };
         self.tell(verdicts).await?;
@@ -202,14 +200,21 @@ impl<'a> Pump<'a> {
             self.unsubscribe().await?;
         }
         self.mover.start(&mut self.intake.hands.lock());
-        if self.main.is_none() && !self.is_careful() {
+        let careful = self.is_careful();
+        if self.main.is_none() && !careful {
             let name = self.intake.site.names.queue(self.intake.queue);
             self.main = Some(subscribe(&self.channel, name, self.window).await?);
             // What waited arrives before any of it is handed out: what is suspect among it must go first.
             self.depth().await?;
             return Ok(Served::More);
         }
-        Ok(Served::All)
+        if self.mover.is_moving() {
+            // A suspect that kills now would have the others moved twice.
+            return Ok(Served::All);
+        }
+        let mut hands = self.intake.hands.lock();
+        hands.hand_out(&self.settle, careful);
+        Ok(if hands.window(self.window) == self.window { Served::All } else { Served::More })
     }
 
     /// Tells the broker what is settled.
