@@ -210,6 +210,11 @@ impl Hands {
         !self.back.is_empty()
     }
 
+    /// Whether the broker has been told everything.
+    pub(super) fn is_told(&self) -> bool {
+        self.done.is_empty() && self.back.is_empty()
+    }
+
     /// How many AMQP messages should be here at most: few while those in hand are many messages, more while consumers
     /// could take more than are in hand.
     pub(super) fn window(&self, now: u16) -> u16 {

@@ -36,6 +36,11 @@ impl Mover {
         self.stalled.is_none() && (self.moving.is_some() || hands.has_moves())
     }
 
+    /// Whether suspects are under way.
+    pub(super) fn is_moving(&self) -> bool {
+        self.moving.is_some()
+    }
+
     /// Whether nothing is under way or will soon be.
     pub(super) fn is_done(&self, hands: &Hands) -> bool {
         self.moving.is_none() && (self.stalled.is_some() || !hands.has_moves())

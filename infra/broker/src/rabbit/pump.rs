@@ -87,6 +87,7 @@ async fn attend(
     intake.attended.send_replace(true);
     loop {
         while pump.serve().await? == Served::More {}
+        // What was settled meanwhile has notified, and is served in the next turn.
         if pump.is_over() {
             return pump.close().await;
         }
@@ -184,15 +185,13 @@ impl<'a> Pump<'a> {
     /// Nobody consumes, and everything is told and moved.
     fn is_over(&self) -> bool {
         let hands = self.intake.hands.lock();
-        hands.consumers.is_empty() && self.mover.is_done(&hands)
+        hands.consumers.is_empty() && hands.is_told() && self.mover.is_done(&hands)
     }
 
     /// Does what can be done now.
     async fn serve(&mut self) -> Result<Served, Error> {
-        let careful = self.is_careful();
         let (verdicts, window) = {
             let mut hands = self.intake.hands.lock();
-            hands.hand_out(&self.settle, careful);
             (hands.verdicts(), hands.window(self.window))
         };
         self.tell(verdicts).await?;
@@ -201,14 +200,21 @@ impl<'a> Pump<'a> {
             self.unsubscribe().await?;
         }
         self.mover.start(&mut self.intake.hands.lock());
-        if self.main.is_none() && !self.is_careful() {
+        let careful = self.is_careful();
+        if self.main.is_none() && !careful {
             let name = self.intake.site.names.queue(self.intake.queue);
             self.main = Some(subscribe(&self.channel, name, self.window).await?);
             // What waited arrives before any of it is handed out: what is suspect among it must go first.
             self.depth().await?;
             return Ok(Served::More);
         }
-        Ok(Served::All)
+        if self.mover.is_moving() {
+            // A suspect that kills now would have the others moved twice.
+            return Ok(Served::All);
+        }
+        let mut hands = self.intake.hands.lock();
+        hands.hand_out(&self.settle, careful);
+        Ok(if hands.window(self.window) == self.window { Served::All } else { Served::More })
     }
 
     /// Tells the broker what is settled.
