@@ -244,12 +244,20 @@ impl Api {
         parse(&self.call(Method::POST, path, Some(body), None).await?)
     }
 
+    /// Posts a body that is JSON already, once, and gives the answer back as it is.
+    ///
+    /// # Errors
+    /// As every call.
+    pub async fn post_body(&self, path: &str, body: Bytes) -> Result<Bytes, Error> {
+        self.exchange(Method::POST, path, body, None).await
+    }
+
     /// Whether the server says that it can take work.
     pub async fn is_ready(&self) -> bool {
         self.call(Method::GET, "/readyz", None, None).await.is_ok()
     }
 
-    /// One request; the body of a 2xx answer.
+    /// One request with a body of JSON, or none.
     async fn call(
         &self,
         method: Method,
@@ -257,17 +265,28 @@ impl Api {
         body: Option<&Value>,
         idempotency_key: Option<&str>,
     ) -> Result<Bytes, Error> {
+        let body = body.map_or_else(Bytes::new, |body| body.to_string().into());
+        self.exchange(method, path, body, idempotency_key).await
+    }
+
+    /// One request; the body of a 2xx answer.
+    async fn exchange(
+        &self,
+        method: Method,
+        path: &str,
+        body: Bytes,
+        idempotency_key: Option<&str>,
+    ) -> Result<Bytes, Error> {
         let mut request = Request::builder()
             .method(method)
             .uri(format!("{}{path}", self.base))
             .header(header::AUTHORIZATION, format!("Bearer {}", self.key));
-        if body.is_some() {
+        if !body.is_empty() {
             request = request.header(header::CONTENT_TYPE, "application/json");
         }
         if let Some(key) = idempotency_key {
             request = request.header("idempotency-key", format!("\"{key}\""));
         }
-        let body = body.map_or_else(Bytes::new, |body| body.to_string().into());
         let request = request.body(Full::new(body)).map_err(|error| Error::Corrupt(error.to_string()))?;
         let exchange = async {
             let answer = self.client.request(request).await.map_err(no_answer)?;

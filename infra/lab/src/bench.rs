@@ -1,10 +1,11 @@
-//! What `fanfare bench` measures: latency, fan-out, isolation, connecting, and the bare floor of the machine beside it.
+//! What `fanfare bench` measures: latency, throughput, fan-out, isolation, connecting, and the bare floor of the machine beside it.
 //!
 //! The server runs in a process of its own, and the limits of its app must allow the load. Unicasts are measured by a
 //! thread of their own, so that the crowd of devices next door delays the server but not the measurement.
 
 mod crowd;
 mod floor;
+mod intake;
 mod probe;
 mod report;
 
@@ -15,7 +16,8 @@ use mqtt::Version;
 use tokio::time::{Instant, sleep};
 
 pub use floor::{FloorOptions, floor, sink};
-pub use report::{BroadcastReport, ConnectReport, FloorReport, IsolationReport, UnicastReport};
+pub use intake::{IntakeOptions, intake};
+pub use report::{BroadcastReport, ConnectReport, FloorReport, IntakeReport, IsolationReport, UnicastReport};
 
 use crate::{
     Api, Audience, Error, Fleet, Orders, Usage,
@@ -46,6 +48,8 @@ pub struct Target {
     pub mqtt: SocketAddr,
     /// Its process, when it runs on this machine; without it nothing is said about CPU and memory.
     pub pid: Option<u32>,
+    /// The processes on this machine that it relies on, by name: their CPU is told too.
+    pub behind: Vec<(&'static str, u32)>,
 }
 
 /// How large a bench is.
@@ -82,7 +86,7 @@ impl Bench {
     /// # Errors
     /// [`Error::Unavailable`] or [`Error::Rejected`] when the server does not register them.
     pub async fn prepare(target: Target, options: Options, progress: Progress<'_>) -> Result<Self, Error> {
-        let run = format!("{:08x}", rand::random::<u32>());
+        let run = name_of_run();
         let total = (options.devices + options.probes) as usize;
         let plans = (0..options.devices + options.probes).map(|n| plan(&run, n)).collect::<Result<_, _>>()?;
         let mut identities = enrol(&target.api, plans, None, &|done| progress("registering", done, total)).await?;
@@ -173,6 +177,10 @@ impl Bench {
 
 fn cpu(before: Option<Usage>, after: Option<Usage>) -> Option<Duration> {
     before.zip(after).map(|(before, after)| after.cpu.saturating_sub(before.cpu))
+}
+
+fn name_of_run() -> String {
+    format!("{:08x}", rand::random::<u32>())
 }
 
 /// Half of the devices speak either version.

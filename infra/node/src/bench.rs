@@ -6,8 +6,9 @@ use anyhow::Context as _;
 use clap::{Args, Subcommand};
 use lab::{
     Api,
-    bench::{Bench, FloorOptions, Options as Size, Target, floor, sink},
+    bench::{Bench, FloorOptions, IntakeOptions, Options as Size, Target, floor, intake, sink},
     fault::{Launch, Server, steady_address},
+    usage::listener_on,
 };
 use model::{Env, Limits};
 use tempfile::TempDir;
@@ -42,6 +43,8 @@ enum What {
     Broadcast(Run),
     /// Unicasts on an idle platform, then the same while broadcasts to every device follow each other.
     Isolation(Run),
+    /// As much as goes through: clients post unicasts one request after the other, devices ack them.
+    Intake(Clients),
     /// The bare loop: a small packet to each socket and its answer back.
     Floor {
         /// Sockets.
@@ -72,6 +75,22 @@ struct Run {
     /// How long unicasts are sent.
     #[arg(long, default_value_t = 10)]
     seconds: u64,
+}
+
+#[derive(Args, Clone, Copy)]
+struct Clients {
+    /// Clients, each with one request under way on a connection that stays open.
+    #[arg(long, default_value_t = 64)]
+    clients: u32,
+    /// Connected devices, among which the unicasts go round.
+    #[arg(long, default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(1..))]
+    devices: u32,
+    /// How long new requests begin.
+    #[arg(long, default_value_t = 10)]
+    seconds: u64,
+    /// Messages of a request; more than one travel as a batch.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=500))]
+    batch: u32,
 }
 
 /// A server of its own for a bench: a child process on throw-away data, so that its CPU can be told apart.
@@ -106,6 +125,11 @@ pub(crate) async fn run(options: Options, config: Config) -> anyhow::Result<Exit
             bench.connect().await?;
             println!("{}", bench.isolation(run.rate, Duration::from_secs(run.seconds)).await?);
         }
+        What::Intake(Clients { clients, devices, seconds, batch }) => {
+            let subject = start(config).await?;
+            let size = IntakeOptions { clients, devices, lasting: Duration::from_secs(seconds), batch };
+            println!("{}", intake(&subject.target, size, &told).await?);
+        }
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -118,13 +142,31 @@ async fn bare(sockets: usize) -> anyhow::Result<lab::bench::FloorReport> {
 
 async fn prepare(run: Run, config: Config) -> anyhow::Result<(Bench, Subject)> {
     let subject = start(config).await?;
-    let told = |what: &str, done, total| {
-        if done == total {
-            eprintln!("{what}: {total}");
-        }
-    };
     let size = Size { devices: run.devices, probes: run.probes };
     Ok((Bench::prepare(subject.target.clone(), size, &told).await?, subject))
+}
+
+fn told(what: &str, done: usize, total: usize) {
+    if done == total {
+        eprintln!("{what}: {total}");
+    }
+}
+
+/// The servers that the one under test relies on, as far as they run on this machine.
+fn behind(config: &Config) -> Vec<(&'static str, u32)> {
+    let urls = [("RabbitMQ", &config.broker.url, 5_672), ("Redis", &config.store.url, 6_379)];
+    let each = urls.into_iter().flat_map(|(name, urls, port)| {
+        urls.iter().flat_map(|urls| urls.split(',')).map(move |url| (name, port_on_loopback(url, port)))
+    });
+    each.filter_map(|(name, port)| Some((name, listener_on(port?)?))).collect()
+}
+
+fn port_on_loopback(url: &str, usual: u16) -> Option<u16> {
+    let authority = url.split_once("://")?.1.split('/').next()?;
+    let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
+    let (host, port) =
+        host.rsplit_once(':').map_or(Some((host, usual)), |(host, port)| Some((host, port.parse().ok()?)))?;
+    ["127.0.0.1", "localhost"].contains(&host).then_some(port)
 }
 
 async fn start(mut config: Config) -> anyhow::Result<Subject> {
@@ -152,6 +194,6 @@ async fn start(mut config: Config) -> anyhow::Result<Subject> {
     };
     let api = Api::new(&format!("http://{http}"), &key);
     let server = Server::start(&launch, &api).await?;
-    let target = Target { api, mqtt, pid: server.pid() };
+    let target = Target { api, mqtt, pid: server.pid(), behind: behind(&config) };
     Ok(Subject { target, _server: server, _data: data })
 }

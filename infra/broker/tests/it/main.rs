@@ -4,6 +4,7 @@
 #![expect(clippy::unwrap_used, reason = "what fails here fails the test")]
 
 mod damage;
+mod hops;
 mod kill_nine;
 mod rabbit;
 mod throughput;

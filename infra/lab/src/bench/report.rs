@@ -131,6 +131,42 @@ impl fmt::Display for IsolationReport {
     }
 }
 
+/// Unicasts by clients that wait for nothing but their answers.
+#[derive(Clone, Debug, Serialize)]
+pub struct IntakeReport {
+    /// Clients at work.
+    pub clients: u32,
+    /// Messages of each request.
+    pub batch: u32,
+    /// Messages that were accepted; every one of them arrived and was acked.
+    pub accepted: u64,
+    /// From each request to its answer.
+    #[serde(serialize_with = "latency_of")]
+    pub answered: Load,
+    /// Until the last answer.
+    pub accepting: Duration,
+    /// Until the last message arrived.
+    pub delivering: Duration,
+    /// The CPU that each process spent, by name.
+    pub spent: Vec<(&'static str, Duration)>,
+}
+
+impl fmt::Display for IntakeReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let count = self.accepted as f64;
+        let [accepted, delivered] = [self.accepting, self.delivering].map(|took| count / took.as_secs_f64().max(1e-9));
+        writeln!(
+            f,
+            "intake     {} by {} clients, {} a request: none is missing",
+            self.accepted, self.clients, self.batch
+        )?;
+        writeln!(f, "  accepted   {accepted:.0}/s; delivered and acked {delivered:.0}/s")?;
+        writeln!(f, "  to answer  {}", self.answered.latency)?;
+        write!(f, "  CPU each  ")?;
+        self.spent.iter().try_for_each(|(name, cpu)| write!(f, " {name} {}", each(Some(*cpu), count)))
+    }
+}
+
 /// What the machine's sockets give without any platform.
 #[derive(Clone, Debug, Serialize)]
 pub struct FloorReport {
