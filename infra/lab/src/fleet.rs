@@ -203,4 +203,16 @@ mod tests {
         fleet.close().await;
         server.await.unwrap();
     }
+
+    #[tokio::test]
+    async fn a_device_whose_server_is_gone_takes_the_next() {
+        let [gone, there] =
+            [TcpListener::bind("127.0.0.1:0").await.unwrap(), TcpListener::bind("127.0.0.1:0").await.unwrap()];
+        let servers = [gone.local_addr().unwrap(), there.local_addr().unwrap()].into();
+        drop(gone);
+        let fleet = Fleet::new(vec![identity(0)], Line { servers, source: None, keep_alive_s: 0 }, Arc::new(Blind));
+        fleet.order(0..1, Orders::ONLINE);
+        let (_wire, connect) = Wire::accept(&there).await;
+        assert_eq!(connect.client_id, "dev-0");
+    }
 }
