@@ -1,6 +1,13 @@
 //! Fanfare's REST API as a product backend uses it. It retries only where the caller says so.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{
+    collections::BTreeSet,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
+    time::Duration,
+};
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use bytes::Bytes;
@@ -98,25 +105,41 @@ pub struct Token {
 #[derive(Clone, Debug)]
 pub struct Api {
     client: Client<HttpConnector, Full<Bytes>>,
-    base: String,
+    bases: Arc<[String]>,
+    turn: Arc<AtomicUsize>,
     key: String,
 }
 
 impl Api {
     /// A client for the server at `base` (`http://host:port`) that shows `key`.
     pub fn new(base: &str, key: &str) -> Self {
+        Self::among(&[base], key)
+    }
+
+    /// A client that takes the servers at `bases` in turn, one a request: a retry goes to another than the try before.
+    pub fn among(bases: &[&str], key: &str) -> Self {
+        Self::of(bases.iter().map(|base| base.trim_end_matches('/').to_owned()).collect(), key.to_owned())
+    }
+
+    fn of(bases: Arc<[String]>, key: String) -> Self {
         let mut connector = HttpConnector::new();
         connector.set_nodelay(true);
         let client = Client::builder(TokioExecutor::new())
             .pool_timer(TokioTimer::new())
             .pool_max_idle_per_host(IDLE_CONNECTIONS)
             .build(connector);
-        Self { client, base: base.trim_end_matches('/').to_owned(), key: key.to_owned() }
+        Self { client, bases, turn: Arc::default(), key }
     }
 
     /// The same client with connections of its own, for another runtime.
     pub fn apart(&self) -> Self {
-        Self::new(&self.base, &self.key)
+        Self::of(self.bases.clone(), self.key.clone())
+    }
+
+    /// Empty, which is no address, when there is no server at all.
+    fn next_base(&self) -> &str {
+        let turn = self.turn.fetch_add(1, Relaxed).checked_rem(self.bases.len());
+        turn.and_then(|turn| self.bases.get(turn)).map_or("", String::as_str)
     }
 
     /// Registers a device, or gives it another profile.
@@ -279,7 +302,7 @@ impl Api {
     ) -> Result<Bytes, Error> {
         let mut request = Request::builder()
             .method(method)
-            .uri(format!("{}{path}", self.base))
+            .uri(format!("{}{path}", self.next_base()))
             .header(header::AUTHORIZATION, format!("Bearer {}", self.key));
         if !body.is_empty() {
             request = request.header(header::CONTENT_TYPE, "application/json");

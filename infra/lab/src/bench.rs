@@ -91,9 +91,9 @@ impl Bench {
         let plans = (0..options.devices + options.probes).map(|n| plan(&run, n)).collect::<Result<_, _>>()?;
         let mut identities = enrol(&target.api, plans, None, &|done| progress("registering", done, total)).await?;
         let probes = identities.split_off(options.devices as usize);
-        let line = Line { server: target.mqtt, source: None, keep_alive_s: KEEP_ALIVE_S };
+        let line = Line { servers: [target.mqtt].into(), source: None, keep_alive_s: KEEP_ALIVE_S };
         let crowd = Arc::new(Crowd::new());
-        let fleet = Fleet::new(identities, line, crowd.clone());
+        let fleet = Fleet::new(identities, line.clone(), crowd.clone());
         let probe = Probe::start(target.api.apart(), &run, probes, line)?;
         Ok(Self { target, run, crowd, fleet, probe })
     }

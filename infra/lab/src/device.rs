@@ -39,10 +39,10 @@ pub struct Identity {
 }
 
 /// Where devices connect.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Line {
-    /// The access point's MQTT listener.
-    pub server: SocketAddr,
+    /// The access points' MQTT listeners: a device takes the next one in turn whenever it connects.
+    pub servers: Arc<[SocketAddr]>,
     /// The address to connect from; one address has about 28,000 ports.
     pub source: Option<IpAddr>,
     /// The keep alive asked for, in seconds; zero for none.
@@ -123,6 +123,8 @@ pub struct Device {
     /// Shared by a fleet, so that the server's backlog is not overrun.
     connecting: Arc<Semaphore>,
     received: Received,
+    /// Which server is next.
+    turn: usize,
     links: u32,
     acks_due: u32,
 }
@@ -130,7 +132,8 @@ pub struct Device {
 impl Device {
     /// A device that has received nothing yet. At most as many devices as `connecting` has permits connect at a time.
     pub fn new(identity: Identity, line: Line, observer: Arc<dyn Observer>, connecting: Arc<Semaphore>) -> Self {
-        Self { identity, line, observer, connecting, received: Received::default(), links: 0, acks_due: 0 }
+        let turn = usize::try_from(identity.number).unwrap_or(0); // a fleet begins at all of them
+        Self { identity, line, observer, connecting, received: Received::default(), turn, links: 0, acks_due: 0 }
     }
 
     /// Follows orders until their sender is gone; then hangs up and gives the device back with all it remembers.

@@ -1,7 +1,11 @@
-//! Faults: a real server process that is killed and started again, and the scenario that does so under load.
+//! Faults: real server processes that are killed, frozen and started again, and the scenarios that do so under load.
 
+mod cluster;
 mod kill_nine;
 mod server;
+mod traffic;
 
+pub use cluster::{ClusterFaults, ClusterReport, Step, cluster_faults};
 pub use kill_nine::{KillNine, KillNineReport, kill_nine};
 pub use server::{Launch, Server, steady_address};
+pub use traffic::Scene;

@@ -76,7 +76,7 @@ pub struct Fleet {
 }
 
 impl Fleet {
-    /// Devices that stay offline until told otherwise. To a loopback server they connect from several addresses.
+    /// Devices that stay offline until told otherwise. To loopback servers they connect from several addresses.
     pub fn new(identities: Vec<Identity>, line: Line, observer: Arc<dyn Observer>) -> Self {
         let wanted = u64::try_from(identities.len()).unwrap_or(u64::MAX).saturating_add(OTHER_DESCRIPTORS);
         drop(rlimit::increase_nofile_limit(wanted)); // too few show as refused connections
@@ -86,7 +86,8 @@ impl Fleet {
         let mut tasks = JoinSet::new();
         let start = |identity: Identity| {
             let (sender, receiver) = watch::channel(Orders::default());
-            let line = Line { source: line.source.or_else(|| source(&line, identity.number)), ..line };
+            let source = line.source.or_else(|| source(&line, identity.number));
+            let line = Line { source, ..line.clone() };
             let device = Device::new(identity, line, counted.clone(), connecting.clone());
             tasks.spawn(device.run(receiver));
             sender
@@ -146,10 +147,10 @@ impl Fleet {
     }
 }
 
-/// The loopback address that a device connects from, when the server is on loopback.
+/// The loopback address that a device connects from, when the servers are on loopback.
 fn source(line: &Line, number: u32) -> Option<IpAddr> {
     let last = u8::try_from(number % u32::from(SOURCES)).unwrap_or(0) + 1;
-    (line.server.ip() == Ipv4Addr::LOCALHOST).then(|| Ipv4Addr::new(127, 0, 0, last).into())
+    line.servers.iter().all(|server| server.ip() == Ipv4Addr::LOCALHOST).then(|| Ipv4Addr::new(127, 0, 0, last).into())
 }
 
 #[cfg(test)]
@@ -181,7 +182,7 @@ mod tests {
     async fn a_fleet_counts_who_is_connected_and_follows_orders() {
         let patience = Duration::from_secs(10);
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let line = Line { server: listener.local_addr().unwrap(), source: None, keep_alive_s: 0 };
+        let line = Line { servers: [listener.local_addr().unwrap()].into(), source: None, keep_alive_s: 0 };
         let fleet = Fleet::new((0..3).map(identity).collect(), line, Arc::new(Blind));
         let server = tokio::spawn(async move {
             let mut wires = Vec::new();
@@ -201,5 +202,17 @@ mod tests {
         fleet.wait_connected(1, patience).await.unwrap();
         fleet.close().await;
         server.await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_device_whose_server_is_gone_takes_the_next() {
+        let [gone, there] =
+            [TcpListener::bind("127.0.0.1:0").await.unwrap(), TcpListener::bind("127.0.0.1:0").await.unwrap()];
+        let servers = [gone.local_addr().unwrap(), there.local_addr().unwrap()].into();
+        drop(gone);
+        let fleet = Fleet::new(vec![identity(0)], Line { servers, source: None, keep_alive_s: 0 }, Arc::new(Blind));
+        fleet.order(0..1, Orders::ONLINE);
+        let (_wire, connect) = Wire::accept(&there).await;
+        assert_eq!(connect.client_id, "dev-0");
     }
 }

@@ -69,6 +69,16 @@ async fn nobody_listening_is_unavailable() {
 }
 
 #[tokio::test]
+async fn a_retry_goes_to_another_server() {
+    let (well, asked) = scripted(&[(202, ACCEPTED)]).await;
+    let api = Api::among(&["http://127.0.0.1:1", &well.bases[0]], "k");
+    for _ in 0..2 {
+        api.send_until_known(&Send::named("k-1", Audience::All, 60), 2).await.unwrap();
+    }
+    assert_eq!(asked.lock().len(), 2);
+}
+
+#[tokio::test]
 async fn a_token_tells_its_app() {
     let (api, asked) = scripted(&[(201, TOKEN), (201, r#"{"token":"x"}"#)]).await;
     let device = "dev-1".parse().unwrap();

@@ -1,6 +1,6 @@
 //! What a device does from one CONNECT to the end of that connection.
 
-use std::{collections::VecDeque, io, pin::pin, time::Duration};
+use std::{collections::VecDeque, io, net::SocketAddr, pin::pin, time::Duration};
 
 use model::Position;
 use mqtt::{
@@ -99,8 +99,8 @@ impl Device {
         if end == End::Own { End::Own } else { End::Refused }
     }
 
-    async fn open_socket(&self) -> io::Result<TcpStream> {
-        let server = self.line.server;
+    async fn open_socket(&mut self) -> io::Result<TcpStream> {
+        let server = self.next_server().ok_or(io::ErrorKind::AddrNotAvailable)?;
         let socket = if server.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
         if let Some(source) = self.line.source {
             socket.bind((source, 0).into())?;
@@ -108,6 +108,13 @@ impl Device {
         let stream = socket.connect(server).await?;
         stream.set_nodelay(true)?;
         Ok(stream)
+    }
+
+    /// `None` when the line has no server.
+    fn next_server(&mut self) -> Option<SocketAddr> {
+        let server = self.turn.checked_rem(self.line.servers.len())?;
+        self.turn = server + 1;
+        self.line.servers.get(server).copied()
     }
 
     fn connect(&self) -> Connect {

@@ -108,7 +108,7 @@ struct Scene {
 
 async fn scene(version: Version, faults: Faults) -> Scene {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let line = Line { server: listener.local_addr().unwrap(), source: None, keep_alive_s: 60 };
+    let line = Line { servers: [listener.local_addr().unwrap()].into(), source: None, keep_alive_s: 60 };
     let identity = Identity {
         number: 0,
         id: "dev-1".parse().unwrap(),

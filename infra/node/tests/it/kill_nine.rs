@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use lab::fault::{KillNine, kill_nine};
+use lab::fault::{KillNine, Scene, kill_nine};
 
 use crate::sandbox::{On, Sandbox};
 
@@ -23,12 +23,14 @@ async fn kills(back_ends: On) {
     let Some(sandbox) = Sandbox::on(back_ends) else { return };
     let scenario = KillNine {
         launch: sandbox.launch(),
-        api: sandbox.api(),
-        mqtt: sandbox.mqtt,
-        devices: 100,
+        scene: Scene {
+            api: sandbox.api(),
+            mqtt: vec![sandbox.mqtt],
+            devices: 100,
+            patience: Duration::from_secs(90),
+            history: Some(sandbox.dir.path().join("history.jsonl")),
+        },
         kills: KILLS,
-        patience: Duration::from_secs(90),
-        history: Some(sandbox.dir.path().join("history.jsonl")),
     };
     let report = kill_nine(&scenario).await.unwrap();
     println!("{report}");

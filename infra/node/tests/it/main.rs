@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test may end at the first surprise")]
 
 mod clients;
+mod cluster;
 mod command_line;
 mod kill_nine;
 mod logs;

@@ -1,0 +1,98 @@
+//! G1, G2, G3, G5 and G7 in a whole cluster of processes, whatever of it dies, freezes or refuses.
+
+mod bed;
+
+use bed::{nothing_is_lost_after, step};
+
+/// Every process of a tier; two of the same kind are not neighbours.
+const TIERS: [&str; 9] = [
+    "ingest1",
+    "dispatcher1",
+    "access-point1",
+    "filter1",
+    "ingest2",
+    "dispatcher2",
+    "access-point2",
+    "stats1",
+    "access-point3",
+];
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_process_dies_in_turn_and_nothing_is_lost() {
+    let die = |name| [step(format!("cluster kill {name}"), 1), step(format!("cluster start {name}"), 1)];
+    nothing_is_lost_after(TIERS.into_iter().flat_map(die)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "minutes; infra/test -p node cluster -- --ignored"]
+async fn the_leader_of_a_queue_dies_and_nothing_is_lost() {
+    let leader =
+        r"cluster ctl rabbitmq1 -q list_queues name leader | sed -n 's/^push\.unicast\.0\t\(.*\)@.*/\1/p' >leader";
+    nothing_is_lost_after([
+        step(leader, 0),
+        step("test -s leader; cluster kill $(cat leader)", 15),
+        step("cluster start $(cat leader)", 10),
+    ])
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "minutes; infra/test -p node cluster -- --ignored"]
+async fn all_of_rabbitmq_dies_for_a_while_and_nothing_is_lost() {
+    nothing_is_lost_after([
+        step("for n in 1 2 3; do cluster kill rabbitmq$n; done", 20),
+        step("cluster start rabbitmq1 rabbitmq2 rabbitmq3", 10),
+    ])
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "minutes; infra/test -p node cluster -- --ignored"]
+async fn rabbitmq_runs_out_of_memory_for_a_while_and_nothing_is_lost() {
+    let limit =
+        |share| format!("for n in 1 2 3; do cluster ctl rabbitmq$n -q set_vm_memory_high_watermark {share}; done");
+    nothing_is_lost_after([step(limit("0.00001"), 20), step(limit("0.6"), 10)]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "minutes; infra/test -p node cluster -- --ignored"]
+async fn routes_are_flushed_and_their_redis_dies_and_nothing_is_lost() {
+    nothing_is_lost_after([
+        step("cluster ctl routes flushall", 10),
+        step("cluster kill routes", 15),
+        step("cluster start routes", 10),
+    ])
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "minutes; infra/test -p node cluster -- --ignored"]
+async fn the_durable_redis_fails_over_and_nothing_is_lost() {
+    nothing_is_lost_after([step("cluster kill redis1", 20), step("cluster start redis1", 10)]).await;
+}
+
+/// Without Sentinels: else a replica would take over, which is another test.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "minutes; infra/test -p node cluster -- --ignored"]
+async fn the_durable_redis_freezes_for_a_while_and_nothing_is_lost() {
+    nothing_is_lost_after([
+        step("for n in 1 2 3; do cluster kill sentinel$n STOP; done; cluster kill redis1 STOP", 30),
+        step("cluster kill redis1 CONT", 5),
+        step("for n in 1 2 3; do cluster kill sentinel$n CONT; done", 10),
+    ])
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "minutes; infra/test -p node cluster -- --ignored"]
+async fn an_access_point_freezes_and_wakes_up_and_nothing_is_lost() {
+    nothing_is_lost_after([step("cluster kill access-point1 STOP", 10), step("cluster kill access-point1 CONT", 10)])
+        .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "minutes; infra/test -p node cluster -- --ignored"]
+async fn every_process_is_replaced_in_turn_and_nothing_is_lost() {
+    let replace = |name| [step(format!("cluster stop {name}"), 0), step(format!("cluster start {name}"), 1)];
+    nothing_is_lost_after(TIERS.into_iter().flat_map(replace)).await;
+}
