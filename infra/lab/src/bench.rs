@@ -1,4 +1,5 @@
-//! What `fanfare bench` measures: latency, throughput, fan-out, isolation, connecting, and the bare floor of the machine beside it.
+//! What `fanfare bench` measures: latency, throughput, fan-out, isolation, connecting, and the bare floor of the
+//! machine beside it.
 //!
 //! The server runs in a process of its own, and the limits of its app must allow the load. Unicasts are measured by a
 //! thread of their own, so that the crowd of devices next door delays the server but not the measurement.

@@ -1,5 +1,5 @@
-//! What the broker adds to its client library, or saves: messages over two queues, one behind the other, with plain lapin
-//! and with ours in one run. By hand, with a server:
+//! What the broker adds to its client library, or saves: messages over two queues, one behind the other, with plain
+//! lapin and with ours in one run. By hand, with a server:
 //! `cargo test --release -p broker --test it -- --ignored --nocapture hops`
 
 use std::{
