@@ -17,6 +17,13 @@ const TIERS: [&str; 9] = [
     "access-point3",
 ];
 
+/// Every server that they need.
+const SERVERS: [&str; 7] = ["rabbitmq1", "redis1", "rabbitmq2", "sentinel1", "rabbitmq3", "redis2", "routes"];
+
+/// Writes into the file `leader` which node leads the first queue of unicasts.
+const FIND_LEADER: &str = r"cluster ctl rabbitmq1 -q list_queues name leader >queues
+    sed -n 's/^push\.unicast\.0\t\(.*\)@.*/\1/p' queues >leader; test -s leader";
+
 #[tokio::test(flavor = "multi_thread")]
 async fn every_process_dies_in_turn_and_nothing_is_lost() {
     let die = |name| [step(format!("cluster kill {name}"), 1), step(format!("cluster start {name}"), 1)];
@@ -25,13 +32,29 @@ async fn every_process_dies_in_turn_and_nothing_is_lost() {
 
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "minutes; infra/test -p node cluster -- --ignored"]
+async fn every_server_dies_in_turn_and_nothing_is_lost() {
+    let die = |name| [step(format!("cluster kill {name}"), 8), step(format!("cluster start {name}"), 4)];
+    nothing_is_lost_after(SERVERS.into_iter().flat_map(die)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "minutes; infra/test -p node cluster -- --ignored"]
 async fn the_leader_of_a_queue_dies_and_nothing_is_lost() {
-    let leader =
-        r"cluster ctl rabbitmq1 -q list_queues name leader | sed -n 's/^push\.unicast\.0\t\(.*\)@.*/\1/p' >leader";
     nothing_is_lost_after([
-        step(leader, 0),
-        step("test -s leader; cluster kill $(cat leader)", 15),
+        step(FIND_LEADER, 0),
+        step("cluster kill $(cat leader)", 15),
         step("cluster start $(cat leader)", 10),
+    ])
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "minutes; infra/test -p node cluster -- --ignored"]
+async fn the_leader_of_a_queue_freezes_for_a_while_and_nothing_is_lost() {
+    nothing_is_lost_after([
+        step(FIND_LEADER, 0),
+        step("cluster kill $(cat leader) STOP", 15),
+        step("cluster kill $(cat leader) CONT", 10),
     ])
     .await;
 }
@@ -71,14 +94,15 @@ async fn the_durable_redis_fails_over_and_nothing_is_lost() {
     nothing_is_lost_after([step("cluster kill redis1", 20), step("cluster start redis1", 10)]).await;
 }
 
-/// Without Sentinels: else a replica would take over, which is another test.
+/// Sentinels are told to be patient: else a replica would take over, which is another test.
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "minutes; infra/test -p node cluster -- --ignored"]
 async fn the_durable_redis_freezes_for_a_while_and_nothing_is_lost() {
+    let patient = "sentinel set fanfare down-after-milliseconds 60000";
     nothing_is_lost_after([
-        step("for n in 1 2 3; do cluster kill sentinel$n STOP; done; cluster kill redis1 STOP", 30),
-        step("cluster kill redis1 CONT", 5),
-        step("for n in 1 2 3; do cluster kill sentinel$n CONT; done", 10),
+        step(format!("for n in 1 2 3; do cluster ctl sentinel$n {patient}; done"), 0),
+        step("cluster kill redis1 STOP", 30),
+        step("cluster kill redis1 CONT", 10),
     ])
     .await;
 }
