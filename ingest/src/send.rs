@@ -13,6 +13,7 @@ use axum::{
     http::{HeaderName, HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
+use futures_util::future::join_all;
 use model::{App, Envelope, Lane, Message, MessageId, Priority, Queue, Scope, Timestamp};
 use serde::Serialize;
 use serde_json::{Value, value::RawValue};
@@ -85,14 +86,15 @@ pub(crate) async fn batch(State(api): State<Arc<Api>>, call: Call) -> Answer {
         fields.fault("messages", "out_of_range", format!("must be a list of 1..{BATCH_MAX} messages"));
     }
     fields.finish()?;
-    let mut outcomes: Vec<Result<Outcome, Problem>> = Vec::with_capacity(messages.len());
+    // Together: the store answers what is asked at the same time in a few round trips.
+    let prepared = join_all(messages.into_iter().enumerate().map(async |(index, raw)| {
+        let request = read(&api, Fields::of(raw, format!("#/messages/{index}")), None)?;
+        prepare(&api, &call, request, raw.get().as_bytes()).await
+    }));
+    let mut outcomes: Vec<Result<Outcome, Problem>> = Vec::new();
     let (mut ready, mut places) = (Vec::new(), Vec::new());
-    for (index, raw) in messages.into_iter().enumerate() {
-        let prepared = async {
-            let request = read(&api, Fields::of(raw, format!("#/messages/{index}")), None)?;
-            prepare(&api, &call, request, raw.get().as_bytes()).await
-        };
-        match prepared.await {
+    for (index, prepared) in prepared.await.into_iter().enumerate() {
+        match prepared {
             Ok(prepared) => {
                 ready.push(prepared);
                 places.push(index);
