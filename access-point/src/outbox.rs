@@ -13,8 +13,9 @@ use tracing::{error, warn};
 
 use crate::{Deps, close::Close, metrics::Metrics, registry::Registry};
 
-/// How long facts are gathered: short beside a person's patience, long beside a group commit.
-const GATHER: Duration = Duration::from_millis(100);
+/// How long facts are gathered: short beside a person's patience, long beside a group commit. A cursor that moves
+/// several times meanwhile is written once.
+const GATHER: Duration = Duration::from_millis(200);
 
 /// Facts that end the gathering early.
 const GATHER_MAX: usize = 10_000;

@@ -52,11 +52,19 @@ pub struct Config {
     pub body_max_bytes: usize,
     /// Largest payload of a message, in bytes.
     pub payload_max_bytes: usize,
+    /// Over how many queues unicasts spread, the same on every node: see [`model::Shard::of_device`].
+    pub unicast_shards: u8,
 }
 
 impl Default for Config {
     fn default() -> Self {
-        Self { connections_max: 10_000, requests_max: 1_024, body_max_bytes: 64 * 1024, payload_max_bytes: 4 * 1024 }
+        Self {
+            connections_max: 10_000,
+            requests_max: 1_024,
+            body_max_bytes: 64 * 1024,
+            payload_max_bytes: 4 * 1024,
+            unicast_shards: 1,
+        }
     }
 }
 

@@ -137,7 +137,7 @@ impl Bench {
 
     pub(crate) async fn publish(&self, envelope: &Envelope) {
         let shard = match &envelope.audience {
-            Audience::One(device) => Shard::of_device(&self.app, *device),
+            Audience::One(device) => Shard::of_device(&self.app, *device, 1),
             _ => Shard::of_app(&self.app),
         };
         let queue = Queue::Push(envelope.message.lane, shard);

@@ -77,7 +77,7 @@ async fn an_envelope_that_comes_twice_is_appended_once() {
 #[tokio::test]
 async fn what_nobody_can_read_is_set_aside_and_its_neighbours_are_delivered() {
     let bench = Bench::start(1).await;
-    let queue = Queue::Push(Lane::Unicast, Shard::of_device(&bench.app, Ordinal(0)));
+    let queue = Queue::Push(Lane::Unicast, Shard::of_device(&bench.app, Ordinal(0), 1));
     let good = bench.envelope(Lane::Unicast, Audience::One(Ordinal(0)));
     let mut newer = good.encode();
     newer[0] = 9;

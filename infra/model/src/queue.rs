@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{AppId, Lane, NodeId, Ordinal};
 
-/// Shards of each lane. One machine needs few; they bound what one stuck receiver can hold up.
+/// Shards of each lane: all are served, whether or not all are used. They bound what one stuck receiver can hold up.
 pub const SHARDS: u8 = 4;
 
 /// Which of a lane's queues a receiver's messages go through.
@@ -18,14 +18,15 @@ pub const SHARDS: u8 = 4;
 pub struct Shard(u8);
 
 impl Shard {
-    /// The shard of one device: all its unicasts go the same way, in order.
-    pub fn of_device(app: &AppId, device: Ordinal) -> Self {
-        Self::of(&(app.as_str(), device.0))
+    /// The shard of one device, among the first `used`, at least one: all its unicasts go the same way, in order. A
+    /// broker's cost is by what travels together, so fewer are cheaper; one for each of its nodes uses them all.
+    pub fn of_device(app: &AppId, device: Ordinal, used: u8) -> Self {
+        Self::of(&(app.as_str(), device.0), used)
     }
 
     /// The shard of an app: its multicasts and broadcasts.
     pub fn of_app(app: &AppId) -> Self {
-        Self::of(app.as_str())
+        Self::of(app.as_str(), SHARDS)
     }
 
     /// Every shard.
@@ -38,11 +39,11 @@ impl Shard {
         self.0
     }
 
-    fn of<T: Hash + ?Sized>(receiver: &T) -> Self {
+    fn of<T: Hash + ?Sized>(receiver: &T, used: u8) -> Self {
         let mut hasher = DefaultHasher::new();
         receiver.hash(&mut hasher);
-        #[expect(clippy::cast_possible_truncation, reason = "a remainder of SHARDS fits a u8")]
-        Self((hasher.finish() % u64::from(SHARDS)) as u8)
+        #[expect(clippy::cast_possible_truncation, reason = "a remainder of SHARDS or less fits a u8")]
+        Self((hasher.finish() % u64::from(used.clamp(1, SHARDS))) as u8)
     }
 }
 
@@ -176,9 +177,12 @@ mod tests {
         assert_eq!(distinct.len(), names.len());
         assert!(names.contains(&"push.unicast.0".to_owned()));
         let app: AppId = "demo".parse().unwrap();
-        assert_eq!(Shard::of_device(&app, Ordinal(7)), Shard::of_device(&app, Ordinal(7)));
-        let used: std::collections::BTreeSet<_> = (0..64).map(|o| Shard::of_device(&app, Ordinal(o))).collect();
-        assert_eq!(used.len(), usize::from(SHARDS));
+        for used in 1..=SHARDS {
+            let shard = |device| Shard::of_device(&app, Ordinal(device), used);
+            assert_eq!(shard(7), shard(7));
+            let shards: std::collections::BTreeSet<_> = (0..64).map(shard).collect();
+            assert_eq!(shards.len(), usize::from(used));
+        }
     }
 
     #[test]

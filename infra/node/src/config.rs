@@ -129,7 +129,8 @@ impl Config {
 
     pub(crate) fn ingest(&self) -> ingest::Config {
         let Ingest { connections_max, requests_max, body_max_bytes, payload_max_bytes, .. } = self.ingest;
-        ingest::Config { connections_max, requests_max, body_max_bytes, payload_max_bytes }
+        let unicast_shards = self.broker.replicas;
+        ingest::Config { connections_max, requests_max, body_max_bytes, payload_max_bytes, unicast_shards }
     }
 
     pub(crate) fn dispatcher(&self) -> dispatcher::Config {

@@ -9,6 +9,7 @@ mod check;
 mod cursors;
 mod devices;
 mod fence;
+mod gather;
 mod groups;
 mod inbox;
 mod key;
@@ -34,6 +35,7 @@ use parking_lot::Mutex;
 
 use crate::Error;
 use fence::Fence;
+use gather::Gather;
 use key::{AppKeys, Keys};
 use link::{Limits, Link, Repeat};
 use target::Target;
@@ -99,6 +101,9 @@ pub struct Redis {
     durable: Arc<Link>,
     volatile: Arc<Link>,
     fence: Option<Fence>,
+    accept: Gather,
+    devices: Gather,
+    inbox_after: Gather,
     keys: Keys,
     skew_max: Option<Duration>,
     /// Apps that this process has put on the list of those with something due; as many as there are apps.
@@ -141,7 +146,11 @@ impl Redis {
                 Some(Fence::new(Link::new(Target::parse(&config.url, limits)?, limits), keys.fence(), replicas))
             }
         };
+        let gather = || Gather::new(Arc::clone(&durable));
         Ok(Arc::new(Self {
+            accept: gather(),
+            devices: gather(),
+            inbox_after: gather(),
             durable,
             volatile,
             fence,
@@ -174,10 +183,15 @@ impl Redis {
     /// Writes something that is to be durable when this returns.
     async fn write(&self, cmds: Vec<Cmd>, repeat: Repeat) -> Result<Vec<Value>, Error> {
         let done = self.durable.ask(cmds, repeat).await?;
-        if let Some(fence) = &self.fence {
-            fence.pass().await?;
+        self.fenced().await.map(|()| done)
+    }
+
+    /// Returns when what was written before is durable.
+    async fn fenced(&self) -> Result<(), Error> {
+        match &self.fence {
+            Some(fence) => fence.pass().await,
+            None => Ok(()),
         }
-        Ok(done)
     }
 
     async fn write_one(&self, cmd: Cmd, repeat: Repeat) -> Result<Value, Error> {

@@ -39,7 +39,7 @@ impl Target {
                         None => unknown.push(id.to_string()),
                     }
                 }
-                Ok(Self::listed(caller, known, &unknown, ids.len() == 1))
+                Ok(Self::listed(api, caller, known, &unknown, ids.len() == 1))
             }
             To::Users(ids) => {
                 let of_each = store.devices_of(app, env, ids).await?;
@@ -48,7 +48,7 @@ impl Target {
                 by_user.values().for_each(|devices| known |= devices);
                 let without = ids.iter().zip(&of_each).filter(|(_, devices)| devices.is_empty());
                 let unknown: Vec<_> = without.map(|(id, _)| id.to_string()).collect();
-                Ok(Self::listed(caller, known, &unknown, false))
+                Ok(Self::listed(api, caller, known, &unknown, false))
             }
             To::Group(id) => {
                 let ours = store.group(app, *id).await?.is_some_and(|group| group.env == env);
@@ -75,13 +75,16 @@ impl Target {
         Ok(Self::shared(caller, Lane::Broadcast, Audience::All { below }, count))
     }
 
-    fn listed(caller: &Caller, known: Ordinals, unknown: &[String], single: bool) -> Self {
+    fn listed(api: &Api, caller: &Caller, known: Ordinals, unknown: &[String], single: bool) -> Self {
         let app = caller.app();
         let count = known.len();
         let first = known.iter().next();
         let warnings = Warning::unknown(unknown).into_iter().collect();
         let (lane, shard, audience) = match first {
-            Some(device) if single => (Lane::Unicast, Shard::of_device(app, device), Some(Audience::One(device))),
+            Some(device) if single => {
+                let shard = Shard::of_device(app, device, api.config.unicast_shards);
+                (Lane::Unicast, shard, Some(Audience::One(device)))
+            }
             Some(_) => (Lane::Multicast, Shard::of_app(app), Some(Audience::Devices(known))),
             None => (if single { Lane::Unicast } else { Lane::Multicast }, Shard::of_app(app), None),
         };

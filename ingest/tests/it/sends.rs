@@ -51,7 +51,7 @@ async fn each_way_to_name_an_audience_takes_its_lane() {
         let id = answer.text("id");
         assert_eq!(answer.header("location"), format!("/v1/messages/{id}"));
         let shard = match audience {
-            Audience::One(device) => Shard::of_device(&sandbox.app, device),
+            Audience::One(device) => Shard::of_device(&sandbox.app, device, 1),
             _ => Shard::of_app(&sandbox.app),
         };
         let queued = sandbox.queued().await;

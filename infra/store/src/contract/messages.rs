@@ -84,6 +84,14 @@ pub async fn accepting_after_the_append_keeps_what_happened(place: &mut dyn Plac
     assert_eq!(again, [Appended::Again]);
 }
 
+/// It is over from the start, and is not queued for ever.
+pub async fn a_message_for_nobody_stays_dispatched(place: &mut dyn Place) {
+    let store = place.open().await;
+    let expected = Entry { dispatched_at: Some(later(1)), ..Entry::from(&message(1)) };
+    store.accept(&demo(), expected.clone(), None).await.unwrap();
+    assert_eq!(entry(&*store, 1).await, Some(expected));
+}
+
 /// By id; a page follows the last one seen, which need not be there.
 pub async fn entries_come_newest_first_in_pages(place: &mut dyn Place) {
     let store = place.open().await;

@@ -46,15 +46,12 @@ impl Devices for Redis {
 
     async fn devices(&self, app: &AppId, ids: &[DeviceId]) -> Result<Vec<Option<Device>>, Error> {
         let of = self.of(app);
-        let page = |page: &[DeviceId]| {
+        let mut found = Vec::with_capacity(ids.len());
+        for page in ids.chunks(PAGE_MAX) {
             let mut find = Call::new(Step::Devices);
             page.iter().for_each(|id| _ = find.key(of.names(id)).arg(id.as_str()));
-            find.cmd()
-        };
-        let mut found = Vec::with_capacity(ids.len());
-        for answer in self.ask(ids.chunks(PAGE_MAX).map(page).collect()).await? {
-            for device in take::value::<Vec<Vec<Value>>>(answer)? {
-                found.push(located(device)?);
+            for device in self.devices.ask(app, find, page.len()).await? {
+                found.push(located(take::value(device)?)?);
             }
         }
         Ok(found)

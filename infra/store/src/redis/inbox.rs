@@ -53,7 +53,7 @@ impl Inbox for Redis {
     ) -> Result<Vec<InboxEntry>, Error> {
         let mut read = Call::new(Step::InboxAfter);
         read.key(self.of(app).inbox(device)).arg(after.0).arg(limit);
-        let found: Vec<Value> = take::value(self.ask_one(read.cmd()).await?)?;
+        let found: Vec<Value> = take::value(take::only(self.inbox_after.ask(app, read, 1).await?)?)?;
         let mut entries = Vec::with_capacity(found.len() / 2);
         let mut found = found.into_iter();
         while let (Some(seq), Some(body)) = (found.next(), found.next()) {
@@ -106,7 +106,7 @@ impl Redis {
                 step.key(of.due_expiry()).key(of.messages());
             }
             step.key(of.message(message.id)).key(of.body(message.id)).key(of.tally(message.id));
-            messages::dispatch(&mut step, message, log::begin(devices), now);
+            messages::dispatch(&mut step, message, log::begin(devices));
             step.arg(message.collapse_key.as_deref().unwrap_or_default()).arg(devices.len());
             for device in devices.iter() {
                 step.key(of.inbox(device)).key(of.places(device));

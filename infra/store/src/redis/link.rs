@@ -76,9 +76,9 @@ enum Wire {
 }
 
 impl Wire {
-    async fn send(&mut self, cmds: &[Cmd]) -> Result<Vec<Value>, RedisError> {
+    async fn send(&mut self, cmds: &Pipeline) -> Result<Vec<Value>, RedisError> {
         match self {
-            Self::One(wire) => wire.req_packed_commands(&pipeline(cmds), 0, cmds.len()).await,
+            Self::One(wire) => wire.req_packed_commands(cmds, 0, cmds.len()).await,
             Self::Cluster(wire) => send_by_tag(wire, cmds).await,
         }
     }
@@ -133,6 +133,11 @@ impl Link {
         }
     }
 
+    /// The longest that a call may take.
+    pub(super) fn call_max(&self) -> Duration {
+        self.limits.call()
+    }
+
     /// Whether this is a cluster, where no command is about all keys.
     pub(super) fn is_cluster(&self) -> bool {
         matches!(self.target, Target::Cluster(_))
@@ -147,9 +152,9 @@ impl Link {
             return Ok(Vec::new());
         }
         let deadline = Instant::now() + self.limits.call();
-        let turn = timeout_at(deadline, self.in_flight.acquire_many(work(&cmds))).await;
+        let mut left = pipeline(cmds);
+        let turn = timeout_at(deadline, self.in_flight.acquire_many(work(&left))).await;
         let Ok(Ok(_turn)) = turn else { return Err(Error::Unavailable("too much is waiting for Redis".into())) };
-        let mut left = cmds;
         let mut answers: Vec<Option<Value>> = vec![None; left.len()];
         let mut places: Vec<usize> = (0..left.len()).collect();
         let mut repeated = repeat == Repeat::Never;
@@ -159,12 +164,14 @@ impl Link {
             let number = open.number;
             match self.send(open, &left, deadline).await {
                 Ok(values) => {
-                    let (unknown, rest) = sort_out(values, left, &places, &mut answers);
+                    let unknown = sort_out(values, &places, &mut answers);
                     if unknown.is_empty() {
                         self.earn();
                         return answers.into_iter().map(|answer| self.answer(answer, number)).collect();
                     }
-                    (places, left) = (unknown, rest);
+                    let again = left.cmd_iter().zip(&places).filter(|(_, place)| unknown.contains(place));
+                    left = pipeline(again.map(|(cmd, _)| cmd.clone()).collect());
+                    places = unknown;
                     self.teach(number, deadline).await?;
                 }
                 Err(error) => {
@@ -180,7 +187,7 @@ impl Link {
         Err(Error::Unavailable("Redis keeps forgetting the scripts".into()))
     }
 
-    async fn send(&self, mut open: Open, cmds: &[Cmd], deadline: Instant) -> Result<Vec<Value>, RedisError> {
+    async fn send(&self, mut open: Open, cmds: &Pipeline, deadline: Instant) -> Result<Vec<Value>, RedisError> {
         let until = deadline.min(Instant::now() + self.limits.response);
         match timeout_at(until, open.wire.send(cmds)).await {
             Ok(sent) => sent,
@@ -277,26 +284,25 @@ impl Link {
     }
 }
 
-fn pipeline(cmds: &[Cmd]) -> Pipeline {
+fn pipeline(cmds: Vec<Cmd>) -> Pipeline {
     let mut pipeline = Pipeline::with_capacity(cmds.len());
-    for cmd in cmds {
-        pipeline.add_command(cmd.clone());
-    }
+    cmds.into_iter().for_each(|cmd| _ = pipeline.add_command(cmd));
     pipeline
 }
 
 /// A cluster takes commands together only when they are about one slot: those of one tag keep their order, the others
 /// go beside them.
-async fn send_by_tag(wire: &ClusterConnection, cmds: &[Cmd]) -> Result<Vec<Value>, RedisError> {
-    let mut by_tag = BTreeMap::<_, Vec<usize>>::new();
-    for (place, cmd) in cmds.iter().enumerate() {
-        by_tag.entry(tag(cmd)).or_default().push(place);
+async fn send_by_tag(wire: &ClusterConnection, cmds: &Pipeline) -> Result<Vec<Value>, RedisError> {
+    let mut by_tag = BTreeMap::<_, (Vec<usize>, Vec<Cmd>)>::new();
+    for (place, cmd) in cmds.cmd_iter().enumerate() {
+        let (places, of_tag) = by_tag.entry(tag(cmd)).or_default();
+        places.push(place);
+        of_tag.push(cmd.clone());
     }
     let mut sending = JoinSet::new();
-    for places in by_tag.into_values() {
-        let of_tag: Vec<Cmd> = places.iter().map(|place| cmds[*place].clone()).collect();
-        let mut wire = wire.clone();
-        sending.spawn(async move { (places, wire.req_packed_commands(&pipeline(&of_tag), 0, of_tag.len()).await) });
+    for (places, of_tag) in by_tag.into_values() {
+        let (mut wire, of_tag) = (wire.clone(), pipeline(of_tag));
+        sending.spawn(async move { (places, wire.req_packed_commands(&of_tag, 0, of_tag.len()).await) });
     }
     let mut answers = vec![Value::Nil; cmds.len()];
     while let Some(sent) = sending.join_next().await {
@@ -317,25 +323,17 @@ fn tag(cmd: &Cmd) -> Option<&[u8]> {
 }
 
 /// How much of what may be in flight these commands take; a call larger than all goes alone.
-fn work(cmds: &[Cmd]) -> u32 {
-    let args: usize = cmds.iter().map(|cmd| cmd.args_iter().len()).sum();
+fn work(cmds: &Pipeline) -> u32 {
+    let args: usize = cmds.cmd_iter().map(|cmd| cmd.args_iter().len()).sum();
     u32::try_from(args.div_ceil(ARGS_A_UNIT)).unwrap_or(u32::MAX).clamp(1, IN_FLIGHT_MAX)
 }
 
-/// Puts answers where they belong; what was not done because the server does not know its script is to be sent again.
-fn sort_out(
-    values: Vec<Value>,
-    cmds: Vec<Cmd>,
-    places: &[usize],
-    answers: &mut [Option<Value>],
-) -> (Vec<usize>, Vec<Cmd>) {
-    let mut unknown = (Vec::new(), Vec::new());
-    for ((value, cmd), &place) in values.into_iter().zip(cmds).zip(places) {
+/// Puts answers where they belong; gives the places of what was not done because the server does not know its script.
+fn sort_out(values: Vec<Value>, places: &[usize], answers: &mut [Option<Value>]) -> Vec<usize> {
+    let mut unknown = Vec::new();
+    for (value, &place) in values.into_iter().zip(places) {
         match value {
-            Value::ServerError(error) if error.kind() == Some(ServerErrorKind::NoScript) => {
-                unknown.0.push(place);
-                unknown.1.push(cmd);
-            }
+            Value::ServerError(error) if error.kind() == Some(ServerErrorKind::NoScript) => unknown.push(place),
             value => answers[place] = Some(value),
         }
     }

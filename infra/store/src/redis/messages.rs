@@ -79,6 +79,12 @@ pub(super) fn number(bytes: &[u8], at: usize) -> u64 {
     bytes.get(at..at + 8).and_then(|bytes| bytes.try_into().ok()).map_or(0, u64::from_be_bytes)
 }
 
+/// The head of a message that is not in a stream yet: what has happened to it, and its times.
+fn head(entry: &Entry) -> Vec<u8> {
+    let dispatched_at = entry.dispatched_at.map_or(0, Timestamp::as_millis);
+    [&dispatched_at.to_be_bytes()[..], &[0; 16], &times(entry)].concat()
+}
+
 /// The last two numbers of a head: when a message expires, until when it is kept.
 fn times(entry: &Entry) -> Vec<u8> {
     let until = (entry.created_at + KEPT).max(entry.expires_at);
@@ -86,11 +92,10 @@ fn times(entry: &Entry) -> Vec<u8> {
 }
 
 /// What `dispatch` in the scripts takes of a message that is to be appended.
-pub(super) fn dispatch(call: &mut Call, message: &Message, tally: Vec<u8>, now: Timestamp) {
+pub(super) fn dispatch(call: &mut Call, message: &Message, tally: Vec<u8>) {
     let entry = Entry::from(message);
     call.arg(&message.id.to_bytes()[..]).arg(message.expires_at.as_millis()).arg(times(&entry));
-    let ttl = message.expires_at.since(now) + BELT;
-    call.arg(pack(&entry)).arg(message.encode()).arg(ttl.as_millis().to_string()).arg(tally);
+    call.arg(pack(&entry)).arg(message.encode()).arg(tally);
 }
 
 /// What `dispatch` in the scripts says.
@@ -109,17 +114,19 @@ impl Messages for Redis {
     async fn accept(&self, app: &AppId, entry: Entry, once: Option<Once>) -> Result<Accepted, Error> {
         self.see(app).await?;
         let (of, id) = (self.of(app), entry.id);
-        let mut accept = Call::new(Step::Accept);
+        let mut accept = Call::new(if once.is_some() { Step::AcceptOnce } else { Step::Accept });
         accept.key(of.message(id)).key(of.messages());
-        accept.arg(&id.to_bytes()[..]).arg(times(&entry)).arg(pack(&entry));
-        if let Some(once) = once {
-            if once.key.len() > ONCE_MAX_BYTES {
-                return Err(Error::Rejected(format!("an idempotency key takes at most {ONCE_MAX_BYTES} bytes")));
-            }
-            accept.key(of.once(once.key.as_bytes())).key(of.due_once());
-            accept.arg(once.key).arg(&once.fingerprint[..]).arg(once.answer).arg(entry.created_at.as_millis());
-            accept.arg((entry.created_at + ONCE_KEPT).as_millis()).arg((ONCE_KEPT + BELT).as_millis().to_string());
+        accept.arg(&id.to_bytes()[..]).arg([head(&entry), pack(&entry)].concat());
+        let Some(once) = once else {
+            self.accept.ask(app, accept, 1).await?;
+            return self.fenced().await.map(|()| Accepted::New);
+        };
+        if once.key.len() > ONCE_MAX_BYTES {
+            return Err(Error::Rejected(format!("an idempotency key takes at most {ONCE_MAX_BYTES} bytes")));
         }
+        accept.key(of.once(once.key.as_bytes())).key(of.due_once());
+        accept.arg(once.key).arg(&once.fingerprint[..]).arg(once.answer).arg(entry.created_at.as_millis());
+        accept.arg((entry.created_at + ONCE_KEPT).as_millis()).arg((ONCE_KEPT + BELT).as_millis().to_string());
         // Accepting the same message twice is accepting it once: the script knows it by its id.
         let said: Vec<Value> = take::value(self.write_one(accept.cmd(), Repeat::Once).await?)?;
         let mut said = said.into_iter();

@@ -7,7 +7,7 @@
 
 use std::sync::LazyLock;
 
-use deadpool_redis::redis::{Cmd, Script, ToRedisArgs, cmd};
+use deadpool_redis::redis::{Arg, Cmd, Script, ToRedisArgs, cmd};
 
 macro_rules! scripts {
     ($($name:ident $file:literal $($part:literal)*;)+) => {
@@ -29,7 +29,8 @@ macro_rules! scripts {
 }
 
 scripts! {
-    Accept "accept";
+    Accept "accept" "accept";
+    AcceptOnce "accept_once" "accept";
     AddReceipts "add_receipts" "log";
     AppendInbox "append_inbox" "log" "dispatch";
     AppendTimeline "append_timeline" "log" "dispatch";
@@ -73,31 +74,47 @@ pub(super) fn sources() -> impl Iterator<Item = &'static str> {
 /// A call of a script, being written down.
 pub(super) struct Call {
     step: Step,
-    keys: Vec<Vec<u8>>,
-    args: Vec<Vec<u8>>,
+    keys: Cmd,
+    args: Cmd,
 }
 
 impl Call {
     pub(super) fn new(step: Step) -> Self {
-        Self { step, keys: Vec::new(), args: Vec::new() }
+        Self { step, keys: Cmd::new(), args: Cmd::new() }
     }
 
     /// Adds a key it touches.
-    pub(super) fn key(&mut self, key: Vec<u8>) -> &mut Self {
-        self.keys.push(key);
+    pub(super) fn key(&mut self, key: impl AsRef<[u8]>) -> &mut Self {
+        self.keys.arg(key.as_ref());
         self
     }
 
     /// Adds an argument.
     pub(super) fn arg(&mut self, arg: impl ToRedisArgs) -> &mut Self {
-        self.args.extend(arg.to_redis_args());
+        self.args.arg(arg);
         self
+    }
+
+    /// Adds the keys and arguments of another call of the same step.
+    pub(super) fn join(&mut self, other: &Self) {
+        add(&mut self.keys, &other.keys);
+        add(&mut self.args, &other.args);
     }
 
     /// The command.
     pub(super) fn cmd(&self) -> Cmd {
         let mut command = cmd("EVALSHA");
-        command.arg(SCRIPTS[self.step as usize].1.get_hash()).arg(self.keys.len()).arg(&self.keys).arg(&self.args);
+        command.arg(SCRIPTS[self.step as usize].1.get_hash()).arg(self.keys.args_iter().len());
+        add(&mut command, &self.keys);
+        add(&mut command, &self.args);
         command
+    }
+}
+
+fn add(to: &mut Cmd, from: &Cmd) {
+    for arg in from.args_iter() {
+        if let Arg::Simple(bytes) = arg {
+            to.arg(bytes);
+        }
     }
 }

@@ -95,7 +95,7 @@ impl Redis {
             }
             step.key(of.message(message.id)).key(of.body(message.id)).key(of.tally(message.id));
             let audience = audience.clone().compact().to_bytes();
-            messages::dispatch(&mut step, message, log::begin_with(&audience), now);
+            messages::dispatch(&mut step, message, log::begin_with(&audience));
             step.arg(audience.len());
         }
         step.cmd()

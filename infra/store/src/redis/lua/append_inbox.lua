@@ -36,9 +36,9 @@ end
 local k, a, done = 3, 5, {}
 while k <= #KEYS do
   local outcome = dispatch(k, a, now, 1)
-  local key, devices = ARGV[a + 7], tonumber(ARGV[a + 8])
+  local key, devices = ARGV[a + 6], tonumber(ARGV[a + 7])
   local member = ARGV[a] .. bytes8(tonumber(ARGV[a + 1])) .. key
-  k, a = k + 3, a + 9
+  k, a = k + 3, a + 8
   for _ = 1, devices do
     if outcome == 0 then
       local inbox, places, field, ordinal = KEYS[k], KEYS[k + 1], 'h' .. ARGV[a], ARGV[a + 1]

@@ -21,11 +21,11 @@ for k = 5, #KEYS, 3 do
       count = count + 1
     end
     head = seq
-    local member = ARGV[a] .. bytes8(tonumber(ARGV[a + 1])) .. '\0' .. struct.pack('>I4', tonumber(ARGV[a + 7]))
+    local member = ARGV[a] .. bytes8(tonumber(ARGV[a + 1])) .. '\0' .. struct.pack('>I4', tonumber(ARGV[a + 6]))
     call('ZADD', timeline, digits(seq), member)
     call('SET', last, digits(seq))
   end
   done[#done + 1] = outcome
-  a = a + 8
+  a = a + 7
 end
 return done

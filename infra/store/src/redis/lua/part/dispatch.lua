@@ -8,7 +8,7 @@ end
 
 -- Notes that a message is appended, with its body and a new tally, unless it was before (1) or must not be (2); gives
 -- 0 when its entries are to be appended. `KEYS` and `ARGV` begin at `k` and `a`:
--- message, body, tally; id, expires, expires and kept until (8 bytes each), entry, body, its ttl in ms, tally.
+-- message, body, tally; id, expires, expires and kept until (8 bytes each), entry, body, tally.
 -- The first two keys are those of what expires and of messages: X, M.
 local function dispatch(k, a, now, stream)
   local happened = call('GETRANGE', KEYS[k], 0, 15)
@@ -26,8 +26,7 @@ local function dispatch(k, a, now, stream)
     call('SET', KEYS[k], head .. ARGV[a + 2] .. ARGV[a + 3])
     call('ZADD', KEYS[2], 0, id)
   end
-  call('SET', KEYS[k + 1], ARGV[a + 4], 'PX', ARGV[a + 5])
-  call('SET', KEYS[k + 2], ARGV[a + 6])
+  call('MSET', KEYS[k + 1], ARGV[a + 4], KEYS[k + 2], ARGV[a + 5])
   call('ZADD', KEYS[1], expires, id)
   return 0
 end
