@@ -1,13 +1,17 @@
-//! Hears the bells of this access point, each lane by itself, and wakes whom they are for. A bell says where to look,
-//! never what is there: one that is lost costs the time until the next sweep.
+//! Hears the bells of this access point, each lane by itself, and wakes whom they are for. A bell says where to look; it
+//! may carry what is there, for whoever has seen all before it. One that is lost costs the time until the next sweep.
 
 use std::{sync::Arc, time::Duration};
 
-use model::{AppId, Bell, Lane, Seq, Stream, record::Record as _};
+use model::{AppId, Bell, Carried, Lane, Placed, Seq, Stream, record::Record as _};
 use tokio::time;
 use tracing::{debug, warn};
 
-use crate::{Site, close::Close, registry::Handle};
+use crate::{
+    Site,
+    close::Close,
+    registry::{Entry, Handle},
+};
 
 /// Pause before listening again when the broker is away.
 const RETRY_PAUSE: Duration = Duration::from_secs(1);
@@ -42,6 +46,15 @@ async fn hear(site: &Site, bell: Bell) {
         Bell::Inbox { app, devices } => {
             let sessions = devices.iter().filter_map(|device| site.registry.get(&app, device));
             sessions.for_each(|session| session.ring(Stream::Inbox));
+        }
+        Bell::Entries { app, at, entries } => {
+            for Carried { message, places } in entries {
+                let message = Arc::new(message);
+                for Placed { device, before, seq } in places {
+                    let session = site.registry.get(&app, device);
+                    session.inspect(|session| session.hand(Entry { message: message.clone(), before, seq, at }));
+                }
+            }
         }
         Bell::Timeline { app, head } => grown(site, &app, head).await,
         Bell::Cancelled { app, message } => {

@@ -128,6 +128,7 @@ impl Connection {
         for stream in [Stream::Inbox, Stream::Timeline] {
             self.behind[stream as usize] |= heard[stream as usize];
         }
+        self.take_handed();
         self.presence.handle.order().map_or(Ok(()), Err)
     }
 

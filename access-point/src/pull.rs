@@ -1,12 +1,13 @@
 //! Reads a device's streams after its session's marks and writes what is for it. Catching up after an absence and
-//! following a bell are the same thing. Nothing that the window has no room for is kept: it is read again later.
+//! following a bell are the same thing; only what a bell hands over and is next need not be read. Nothing that the
+//! window has no room for is kept: it is read again later.
 
 use model::{Lane, Message, MessageId, Seq, Stream, Timestamp, TraceParent};
 use mqtt::{Encoded, Offer};
 use tokio::time::{Duration, Instant};
 use tracing::debug;
 
-use crate::{connection::Connection, metrics::Delivered, outbox::Fact};
+use crate::{connection::Connection, metrics::Delivered, outbox::Fact, registry::Entry};
 
 /// Inbox entries that go before the next timeline entry, when both streams have some.
 const INBOX_TURN: usize = 10;
@@ -19,6 +20,10 @@ const BATCH_MAX_BYTES: usize = 32 * 1024;
 
 /// Pause before a store that was not there is asked again, with as much again at random: no herd when it is back.
 const RETRY_PAUSE: Duration = Duration::from_secs(1);
+
+/// How long an entry that a bell carries is as good as one that was read. Later it may have been called back or
+/// replaced, or this process may have been standing still while another took over its devices.
+const FRESH: Duration = Duration::from_millis(500);
 
 /// What is remembered of a message on the wire.
 #[derive(Clone, Copy, Debug)]
@@ -62,6 +67,31 @@ impl Connection {
             }
         }
         self.tell(&facts);
+    }
+
+    /// Writes what bells have handed over, as far as it follows the mark; the rest is left to be read.
+    pub(crate) fn take_handed(&mut self) {
+        let mut facts = Facts::new();
+        for entry in self.presence.handle.handed() {
+            if entry.seq <= self.session.mark(Stream::Inbox) {
+                continue;
+            }
+            let taken = self.follows(&entry) && {
+                let (version, format) = (self.link.version(), self.peer.format);
+                let encoded = Encoded::new(&entry.message, Stream::Inbox, entry.seq, version, format);
+                self.put(Stream::Inbox, entry.seq, &entry.message, encoded.as_ref().ok(), &mut facts)
+            };
+            self.behind[Stream::Inbox as usize] |= !taken;
+        }
+        self.tell(&facts);
+    }
+
+    /// Whether an entry is the next one, everything before it is dealt with, and it could be sent now.
+    fn follows(&self, entry: &Entry) -> bool {
+        let next = !self.behind[Stream::Inbox as usize] && entry.before == self.session.mark(Stream::Inbox);
+        let now = self.site.deps.clock.now();
+        let fresh = now.since(entry.at).max(entry.at.since(now)) < FRESH;
+        next && fresh && self.retry_at.is_none() && self.link.stalled_since().is_none() && !self.site.outbox.is_full()
     }
 
     fn retry_later(&mut self) {

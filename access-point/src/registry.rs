@@ -8,7 +8,7 @@ use std::{
     },
 };
 
-use model::{AppId, Epoch, Ordinal, Seq, Stream};
+use model::{AppId, Epoch, Message, Ordinal, Seq, Stream, Timestamp};
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
@@ -17,6 +17,20 @@ use crate::close::Close;
 
 /// Locks of an app's sessions: enough that bells and connects rarely meet at one.
 const SHARDS: u32 = 64;
+
+/// Entries that wait for a session to wake up: as many as may be rung in that time, and little to hold.
+const HANDED_MAX: usize = 4;
+
+/// An entry of a device's inbox, handed over by a bell.
+#[derive(Clone, Debug)]
+pub(crate) struct Entry {
+    pub(crate) message: Arc<Message>,
+    /// The last number that was given in the inbox before.
+    pub(crate) before: Seq,
+    pub(crate) seq: Seq,
+    /// When the bell was rung.
+    pub(crate) at: Timestamp,
+}
 
 /// How a session is reached from outside its task.
 #[derive(Debug)]
@@ -27,6 +41,7 @@ pub(crate) struct Handle {
     pub(crate) generation: u32,
     wake: Notify,
     rung: AtomicU8,
+    handed: Mutex<Vec<Entry>>,
     order: OnceLock<Close>,
     marks: [AtomicU64; 2],
     inbox_head: AtomicU64,
@@ -42,6 +57,7 @@ impl Handle {
             generation,
             wake: Notify::new(),
             rung: AtomicU8::new(0),
+            handed: Mutex::default(),
             order: OnceLock::new(),
             marks: Default::default(),
             inbox_head: AtomicU64::new(0),
@@ -53,6 +69,23 @@ impl Handle {
     pub(crate) fn ring(&self, stream: Stream) {
         self.rung.fetch_or(1 << stream as u8, Ordering::AcqRel);
         self.wake.notify_one();
+    }
+
+    /// Hands the session an entry of its inbox, or wakes it to look when too many wait.
+    pub(crate) fn hand(&self, entry: Entry) {
+        let mut handed = self.handed.lock();
+        if handed.len() >= HANDED_MAX {
+            drop(handed);
+            return self.ring(Stream::Inbox);
+        }
+        handed.push(entry);
+        drop(handed);
+        self.wake.notify_one();
+    }
+
+    /// What was handed over since the last call, in the order of the bells.
+    pub(crate) fn handed(&self) -> Vec<Entry> {
+        std::mem::take(&mut self.handed.lock())
     }
 
     /// Which streams were rung since the last call.

@@ -1,11 +1,12 @@
-//! One queue's worker: takes what waits, brings it into the streams together, rings, acks.
+//! One queue's worker: takes what waits, brings it into the streams together, rings, acks. While it rings for one batch
+//! it appends the next.
 
 use std::{future::Future, sync::Arc, time::Duration};
 
 use broker::{Consumer, Delivery};
 use model::{Envelope, Lane, Message, Queue, record::Record as _};
-use store::{Appended, InboxAppend, TimelineAppend};
-use tokio::time;
+use store::{InboxAppend, InboxAppended, TimelineAppend};
+use tokio::{sync::mpsc, time};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
@@ -28,6 +29,12 @@ pub(crate) struct Worker {
     pub(crate) metrics: LaneMetrics,
 }
 
+/// Batches that are appended and not yet rung for: the next may be on its way, and no more.
+const UNRUNG_MAX: usize = 1;
+
+/// Jobs whose messages are in their streams, and what came of each.
+type Done = (Vec<Job>, Vec<InboxAppended>);
+
 /// A delivery on its way into streams.
 struct Job {
     delivery: Delivery,
@@ -41,21 +48,41 @@ impl Worker {
         if self.patiently(&shutdown, || async { Ok(self.deps.store.apps().await?) }).await.is_none() {
             return Ok(());
         }
-        let mut consumer: Consumer = self.deps.broker.consume(self.queue, self.config.prefetch).await?;
+        let consumer = self.deps.broker.consume(self.queue, self.config.prefetch).await?;
+        let (appended, unrung) = mpsc::channel(UNRUNG_MAX);
+        tokio::join!(self.take(consumer, appended, &shutdown), self.ring_and_ack(unrung));
+        Ok(())
+    }
+
+    /// Appends batch after batch, until there is no more.
+    async fn take(&self, mut consumer: Consumer, appended: mpsc::Sender<Done>, shutdown: &CancellationToken) {
         loop {
             let batch = tokio::select! {
-                () = shutdown.cancelled() => return Ok(()),
+                () = shutdown.cancelled() => return,
                 batch = consumer.next(self.config.prefetch) => batch,
             };
             if batch.is_empty() {
-                return Ok(());
+                return;
             }
-            self.dispatch(batch, &shutdown).await;
+            self.dispatch(batch, &appended, shutdown).await;
+        }
+    }
+
+    /// Rings for what is appended, then acks it.
+    async fn ring_and_ack(&self, mut unrung: mpsc::Receiver<Done>) {
+        while let Some((jobs, appended)) = unrung.recv().await {
+            for (job, appended) in jobs.iter().zip(&appended) {
+                self.metrics.count(appended.outcome);
+                debug!(message.id = %job.message.id, app = %job.message.app, trace.id = job.message.trace.id(),
+                    outcome = ?appended.outcome, "dispatched");
+            }
+            self.ring(&jobs, appended).await;
+            jobs.into_iter().for_each(|job| job.delivery.ack());
         }
     }
 
     /// Brings a batch into the streams. Whatever is not acked when this returns goes back to the queue.
-    async fn dispatch(&self, batch: Vec<Delivery>, shutdown: &CancellationToken) {
+    async fn dispatch(&self, batch: Vec<Delivery>, appended: &mpsc::Sender<Done>, shutdown: &CancellationToken) {
         let mut jobs = Vec::with_capacity(batch.len());
         for delivery in batch {
             if let Some((delivery, envelope)) = self.open(delivery).await
@@ -66,7 +93,7 @@ impl Worker {
         }
         jobs.sort_by_key(|job| std::cmp::Reverse(job.message.priority));
         let (inbox, timeline) = jobs.into_iter().partition(|job| matches!(job.place, Place::Inbox(_)));
-        tokio::join!(self.append(inbox, shutdown), self.append(timeline, shutdown));
+        tokio::join!(self.append(inbox, appended, shutdown), self.append(timeline, appended, shutdown));
     }
 
     /// Reads the envelope. What cannot be read, or has killed its handler too often, is set aside.
@@ -103,26 +130,18 @@ impl Worker {
         }
     }
 
-    /// Appends jobs of one stream kind in one step, then rings and acks. One that the store would not take at all is
-    /// set aside alone.
-    async fn append(&self, jobs: Vec<Job>, shutdown: &CancellationToken) {
+    /// Appends jobs of one stream kind in one step. One that the store would not take at all is set aside alone.
+    async fn append(&self, jobs: Vec<Job>, appended: &mpsc::Sender<Done>, shutdown: &CancellationToken) {
         if jobs.is_empty() {
             return;
         }
         match self.patiently(shutdown, || self.store(&jobs)).await {
             None => {}
-            Some(Ok(appended)) => {
-                self.ring(&jobs).await;
-                for (job, appended) in jobs.into_iter().zip(appended) {
-                    self.metrics.count(appended);
-                    debug!(message.id = %job.message.id, app = %job.message.app, trace.id = job.message.trace.id(),
-                        ?appended, "dispatched");
-                    job.delivery.ack();
-                }
-            }
+            // Nobody takes them only when this worker ends; then they are appended again later, under the same numbers.
+            Some(Ok(outcomes)) => _ = appended.send((jobs, outcomes)).await,
             Some(Err(_)) if jobs.len() > 1 => {
                 for job in jobs {
-                    Box::pin(self.append(vec![job], shutdown)).await;
+                    Box::pin(self.append(vec![job], appended, shutdown)).await;
                 }
             }
             Some(Err(reason)) => {
@@ -134,7 +153,7 @@ impl Worker {
         }
     }
 
-    async fn store(&self, jobs: &[Job]) -> Result<Vec<Appended>, Unresolved> {
+    async fn store(&self, jobs: &[Job]) -> Result<Vec<InboxAppended>, Unresolved> {
         let (mut inbox, mut timeline) = (Vec::new(), Vec::new());
         for Job { message, place, .. } in jobs {
             let message = message.clone();
@@ -144,19 +163,18 @@ impl Worker {
             }
         }
         let now = self.deps.clock.now();
-        let appended = if timeline.is_empty() {
-            self.deps.store.append_inbox(inbox, now).await
-        } else {
-            self.deps.store.append_timeline(timeline, now).await
-        };
-        appended.map_err(Unresolved::from)
+        if timeline.is_empty() {
+            return Ok(self.deps.store.append_inbox(inbox, now).await?);
+        }
+        let outcomes = self.deps.store.append_timeline(timeline, now).await?;
+        Ok(outcomes.into_iter().map(|outcome| InboxAppended { outcome, places: Vec::new() }).collect())
     }
 
-    async fn ring(&self, jobs: &[Job]) {
+    async fn ring(&self, jobs: &[Job], appended: Vec<InboxAppended>) {
         let mut bells = Bells::default();
-        for job in jobs {
+        for (job, InboxAppended { places, .. }) in jobs.iter().zip(appended) {
             match &job.place {
-                Place::Inbox(devices) => bells.inbox(&job.message.app, devices),
+                Place::Inbox(devices) => bells.inbox(&job.message, devices, places),
                 Place::Timeline(_) => bells.timeline(&job.message.app),
             }
         }

@@ -295,6 +295,7 @@ async fn a_message_too_large_for_the_device_is_rejected_and_the_next_one_comes()
     let large = bench.send_unicast(device, large).await;
     bench.unicast(device, 1).await;
     assert_eq!(number(&client.take().await), 1);
+    bench.caught_up(device).await;
     assert_eq!(funnel(&bench, &bench.tally(large).await).rejected, 1);
 }
 

@@ -4,6 +4,7 @@
 
 mod bench;
 mod broken_input;
+mod carried;
 mod client;
 mod delivery;
 mod door;

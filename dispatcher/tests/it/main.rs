@@ -6,7 +6,10 @@ mod bench;
 use std::time::Duration;
 
 use broker::Publication;
-use model::{Audience, Bell, Lane, Ordinal, Ordinals, Queue, Seq, Shard, record::Record as _};
+use model::{
+    Audience, Bell, Carried, Clock as _, Lane, Message, Ordinal, Ordinals, Placed, Queue, Seq, Shard, SystemClock,
+    record::Record as _,
+};
 
 use bench::{Bench, eventually};
 
@@ -25,6 +28,25 @@ async fn a_unicast_reaches_the_inbox_and_rings_the_access_point() {
     assert_eq!(inbox.iter().map(|entry| entry.message.id).collect::<Vec<_>>(), [message]);
     assert!(bench.store.inbox_after(&bench.app, Ordinal(0), Seq::ZERO, 10).await.unwrap().is_empty());
     bench.drained(Lane::Unicast).await;
+}
+
+#[tokio::test]
+async fn the_access_point_that_holds_a_device_is_told_what_was_appended() {
+    let bench = Bench::start(2).await;
+    let (node, now) = ("ap-1".parse().unwrap(), SystemClock.now());
+    bench.store.claim(&bench.app, Ordinal(1), &node, now).await.unwrap();
+    let mut bells = bench.broker.listen(&node, Lane::Unicast).await.unwrap();
+    let mut before = Seq::ZERO;
+    for _ in 0..2 {
+        let message = bench.send(Lane::Unicast, Audience::One(Ordinal(1))).await;
+        let bell = Bell::decode(&bells.heard().await.unwrap()).unwrap();
+        let Bell::Entries { entries, .. } = bell else { panic!("{bell:?}") };
+        let kept = bench.store.inbox_after(&bench.app, Ordinal(1), before, 10).await.unwrap();
+        let place = Placed { device: Ordinal(1), before, seq: kept[0].seq };
+        assert_eq!(kept[0].message.id, message);
+        assert_eq!(entries, [Carried { message: Message::clone(&kept[0].message), places: vec![place] }]);
+        before = place.seq;
+    }
 }
 
 #[tokio::test]

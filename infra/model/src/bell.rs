@@ -2,7 +2,27 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{AppId, Epoch, MessageId, Ordinal, Ordinals, Seq, record::Record};
+use crate::{AppId, Epoch, Message, MessageId, Ordinal, Ordinals, Seq, Timestamp, record::Record};
+
+/// Where an entry stands in an inbox.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Placed {
+    /// Whose inbox.
+    pub device: Ordinal,
+    /// The last number that was given in it before; zero when there was none.
+    pub before: Seq,
+    /// The entry's.
+    pub seq: Seq,
+}
+
+/// A message that a bell carries, so that whoever was at the entry before it need not look.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Carried {
+    /// The message.
+    pub message: Message,
+    /// Where it stands.
+    pub places: Vec<Placed>,
+}
 
 /// What a bell says.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -14,6 +34,16 @@ pub enum Bell {
         app: AppId,
         /// The devices.
         devices: Ordinals,
+    },
+    /// Inboxes have grown by these entries. It is good for a moment only, since entries leave inboxes too; after that it
+    /// says no more than [`Bell::Inbox`].
+    Entries {
+        /// Their app.
+        app: AppId,
+        /// When it was rung.
+        at: Timestamp,
+        /// The entries.
+        entries: Vec<Carried>,
     },
     /// The app's timeline has grown up to here.
     Timeline {

@@ -28,7 +28,7 @@ pub mod uplink;
 
 pub use app::{App, Env, Key, Limits, Scope};
 pub use audience::Audience;
-pub use bell::Bell;
+pub use bell::{Bell, Carried, Placed};
 pub use cursor::{Cursor, Position, Progress, Seq, Stream};
 pub use device::{Device, Profile};
 pub use envelope::Envelope;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use model::{AppId, Message, Ordinal, Ordinals, Seq, Timestamp};
+use model::{AppId, Message, Ordinal, Ordinals, Placed, Seq, Timestamp};
 
 use crate::{Appended, Error};
 
@@ -17,6 +17,22 @@ pub struct InboxAppend {
     pub message: Arc<Message>,
     /// Whose inboxes.
     pub devices: Ordinals,
+}
+
+/// What came of a message that was to be appended to inboxes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InboxAppended {
+    /// Whether it did something.
+    pub outcome: Appended,
+    /// Where it stands in each inbox; empty unless it is new.
+    pub places: Vec<Placed>,
+}
+
+/// Tests and callers that only want to know whether it did something.
+impl PartialEq<Appended> for InboxAppended {
+    fn eq(&self, outcome: &Appended) -> bool {
+        self.outcome == *outcome
+    }
 }
 
 /// An entry of an inbox.
@@ -39,7 +55,7 @@ pub trait Inbox: Send + Sync {
     /// inbox holds more than [`INBOX_MAX`] entries that have not expired, its oldest fall off and are counted as
     /// truncated for their messages. Collapsing: an older entry of the same device whose message has the same collapse key (and the same
     /// app) is removed and counted as cancelled for its message, unless it was acked.
-    async fn append_inbox(&self, appends: Vec<InboxAppend>, now: Timestamp) -> Result<Vec<Appended>, Error>;
+    async fn append_inbox(&self, appends: Vec<InboxAppend>, now: Timestamp) -> Result<Vec<InboxAppended>, Error>;
 
     /// At most `limit` entries of a device's inbox after `after`, oldest first.
     async fn inbox_after(

@@ -30,7 +30,7 @@ pub use apps::Apps;
 pub use cursors::{CursorWrite, Cursors};
 pub use devices::{Devices, Registration};
 pub use groups::Groups;
-pub use inbox::{Inbox, InboxAppend, InboxEntry};
+pub use inbox::{Inbox, InboxAppend, InboxAppended, InboxEntry};
 pub use messages::{Accepted, Cancelled, Entry, Messages, Once};
 pub use nodes::Nodes;
 pub use receipts::Receipts;

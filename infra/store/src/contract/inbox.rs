@@ -2,13 +2,13 @@
 
 use std::{collections::BTreeSet, sync::Arc};
 
-use model::{AppId, Cursor, Epoch, Message, Ordinal, Position, Receipt, ReceiptBatch, Seq};
+use model::{AppId, Cursor, Epoch, Message, Ordinal, Placed, Position, Receipt, ReceiptBatch, Seq};
 
 use super::{NOW, Place, TTL, accept, demo, demo_2, funnel, later, message, set, to_inboxes};
-use crate::{Appended, CursorWrite, InboxEntry, Store, inbox::INBOX_MAX};
+use crate::{Appended, CursorWrite, InboxAppended, InboxEntry, Store, inbox::INBOX_MAX};
 
 async fn append(store: &dyn Store, message: &Message, device: u32) -> Appended {
-    store.append_inbox(vec![to_inboxes(message, set([device]))], NOW).await.unwrap()[0]
+    store.append_inbox(vec![to_inboxes(message, set([device]))], NOW).await.unwrap()[0].outcome
 }
 
 async fn entries(store: &dyn Store, app: &AppId, device: u32) -> Vec<InboxEntry> {
@@ -32,9 +32,12 @@ pub async fn numbers_grow_by_the_rule(place: &mut dyn Place) {
     assert_eq!(head(&*store, 1).await, Seq::ZERO);
     let mut expected = Vec::new();
     for (n, now) in [NOW, NOW, later(1), NOW, later(5)].into_iter().enumerate() {
-        expected.push(expected.last().copied().unwrap_or(Seq::ZERO).next(now));
+        let before = expected.last().copied().unwrap_or(Seq::ZERO);
+        expected.push(before.next(now));
         let append = to_inboxes(&message(n as u32), set([1]));
-        assert_eq!(store.append_inbox(vec![append], now).await.unwrap(), [Appended::New]);
+        let places = vec![Placed { device: Ordinal(1), before, seq: expected[n] }];
+        let appended = InboxAppended { outcome: Appended::New, places };
+        assert_eq!(store.append_inbox(vec![append], now).await.unwrap(), [appended]);
         assert_eq!(head(&*store, 1).await, expected[n]);
     }
     let seqs: Vec<_> = entries(&*store, &demo(), 1).await.iter().map(|entry| entry.seq).collect();

@@ -6,7 +6,7 @@ use std::{
 };
 
 use async_trait::async_trait;
-use model::{AppId, Message, MessageId, Ordinal, Ordinals, Seq, Tally, Timestamp, record::Record};
+use model::{AppId, Message, MessageId, Ordinal, Ordinals, Placed, Seq, Tally, Timestamp, record::Record};
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -15,7 +15,7 @@ use super::{
     receipts,
     table::{Draft, Read as _},
 };
-use crate::{Appended, Error, Inbox, InboxAppend, InboxEntry, inbox::INBOX_MAX};
+use crate::{Appended, Error, Inbox, InboxAppend, InboxAppended, InboxEntry, inbox::INBOX_MAX};
 
 /// The inbox of a device.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -58,7 +58,7 @@ impl From<Item> for Packed {
 
 impl Pending {
     /// Adds an entry at the end; what had to go for it is noted in `gone`.
-    fn append(&mut self, device: Ordinal, message: &Message, now: Timestamp, gone: &mut Gone) {
+    fn append(&mut self, device: Ordinal, message: &Message, now: Timestamp, gone: &mut Gone) -> Placed {
         self.entries.retain(|item| item.expires_at > now);
         if message.collapse_key.is_some() {
             self.entries.retain(|item| {
@@ -69,7 +69,8 @@ impl Pending {
                 !replaced
             });
         }
-        self.head = self.head.next(now);
+        let before = self.head;
+        self.head = before.next(now);
         self.entries.push_back(Item {
             seq: self.head,
             message: message.id,
@@ -81,6 +82,7 @@ impl Pending {
                 gone.truncated.entry(oldest.message).or_default().insert(device);
             }
         }
+        Placed { device, before, seq: self.head }
     }
 
     /// Removes everything up to `prefix`; whether that was anything.
@@ -112,7 +114,7 @@ impl Gone {
 
 #[async_trait]
 impl Inbox for Embedded {
-    async fn append_inbox(&self, appends: Vec<InboxAppend>, now: Timestamp) -> Result<Vec<Appended>, Error> {
+    async fn append_inbox(&self, appends: Vec<InboxAppend>, now: Timestamp) -> Result<Vec<InboxAppended>, Error> {
         self.write(move |draft| {
             let each = appends.iter().map(|append| {
                 let appended = self::append(draft, append, now)?;
@@ -148,20 +150,21 @@ impl Inbox for Embedded {
     }
 }
 
-fn append(draft: &mut Draft<'_, '_>, append: &InboxAppend, now: Timestamp) -> Result<Appended, Error> {
+fn append(draft: &mut Draft<'_, '_>, append: &InboxAppend, now: Timestamp) -> Result<InboxAppended, Error> {
     let InboxAppend { message, devices } = append;
-    let appended = messages::dispatch(draft, message, devices, Stream::Inboxes, now)?;
-    if appended == Appended::New {
+    let outcome = messages::dispatch(draft, message, devices, Stream::Inboxes, now)?;
+    let mut places = Vec::new();
+    if outcome == Appended::New {
         let mut gone = Gone::default();
         for device in devices.iter() {
             let key = key::Inbox { app: message.app.clone(), device };
             let mut pending = draft.get(&key)?.unwrap_or_default();
-            pending.append(device, message, now, &mut gone);
+            places.push(pending.append(device, message, now, &mut gone));
             draft.put(&key, &pending);
         }
         gone.note(draft, &message.app)?;
     }
-    Ok(appended)
+    Ok(InboxAppended { outcome, places })
 }
 
 /// Removes the entries of a message from these inboxes; their numbers stay given.

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use async_trait::async_trait;
 use deadpool_redis::redis::{Cmd, Value, cmd};
-use model::{AppId, Message, Ordinal, Seq, Timestamp};
+use model::{AppId, Message, Ordinal, Ordinals, Placed, Seq, Timestamp};
 
 use super::{
     Redis, key,
@@ -13,7 +13,7 @@ use super::{
     script::{Call, Step},
     take,
 };
-use crate::{Appended, Error, Inbox, InboxAppend, InboxEntry, inbox::INBOX_MAX};
+use crate::{Appended, Error, Inbox, InboxAppend, InboxAppended, InboxEntry, inbox::INBOX_MAX};
 
 /// Inboxes that one script touches before others get their turn, a message's own aside: about a millisecond.
 pub(super) const DEVICES_A_STEP: usize = 256;
@@ -23,7 +23,7 @@ pub(super) const MESSAGES_A_STEP: usize = 64;
 
 #[async_trait]
 impl Inbox for Redis {
-    async fn append_inbox(&self, appends: Vec<InboxAppend>, now: Timestamp) -> Result<Vec<Appended>, Error> {
+    async fn append_inbox(&self, appends: Vec<InboxAppend>, now: Timestamp) -> Result<Vec<InboxAppended>, Error> {
         let mut of_app = BTreeMap::<AppId, Vec<usize>>::new();
         for (place, append) in appends.iter().enumerate() {
             of_app.entry(append.message.app.clone()).or_default().push(place);
@@ -35,10 +35,10 @@ impl Inbox for Redis {
         }
         let calls = steps.iter().map(|step| self.append_step(step.iter().map(|place| &appends[*place]), now));
         let answers = self.write(calls.collect(), Repeat::Once).await?;
-        let mut done = vec![Appended::Cancelled; appends.len()];
-        for (step, outcomes) in steps.iter().zip(answers) {
-            for (place, outcome) in step.iter().zip(messages::appended(outcomes)?) {
-                done[*place] = outcome;
+        let mut done = vec![InboxAppended { outcome: Appended::Cancelled, places: Vec::new() }; appends.len()];
+        for (step, answers) in steps.iter().zip(answers) {
+            for (place, answer) in step.iter().zip(take::value::<Vec<Vec<u64>>>(answers)?) {
+                done[*place] = appended(&answer, &appends[*place].devices)?;
             }
         }
         Ok(done)
@@ -75,6 +75,14 @@ impl Inbox for Redis {
         let answers = self.ask(devices.iter().map(get).collect()).await?;
         answers.into_iter().map(|head| Ok(Seq(take::value::<Option<u64>>(head)?.unwrap_or_default()))).collect()
     }
+}
+
+/// What the script says of one message: its outcome, then for each device the last number before and its own.
+fn appended(answer: &[u64], devices: &Ordinals) -> Result<InboxAppended, Error> {
+    let (outcome, numbers) = answer.split_first().ok_or_else(|| take::corrupt("an append", &"no outcome"))?;
+    let place = |(device, numbers): (Ordinal, &[u64])| Placed { device, before: Seq(numbers[0]), seq: Seq(numbers[1]) };
+    let places = devices.iter().zip(numbers.chunks_exact(2)).map(place).collect();
+    Ok(InboxAppended { outcome: messages::appended(*outcome)?, places })
 }
 
 /// Splits the appends at these places into steps, in their order.

@@ -98,15 +98,14 @@ pub(super) fn dispatch(call: &mut Call, message: &Message, tally: Vec<u8>) {
     call.arg(pack(&entry)).arg(message.encode()).arg(tally);
 }
 
-/// What `dispatch` in the scripts says.
-pub(super) fn appended(outcomes: Value) -> Result<Vec<Appended>, Error> {
-    let outcome = |outcome| match outcome {
+/// What `dispatch` in the scripts says of a message.
+pub(super) fn appended(outcome: u64) -> Result<Appended, Error> {
+    match outcome {
         0 => Ok(Appended::New),
         1 => Ok(Appended::Again),
         2 => Ok(Appended::Cancelled),
         other => Err(take::corrupt("an append", &other)),
-    };
-    take::value::<Vec<u8>>(outcomes)?.into_iter().map(outcome).collect()
+    }
 }
 
 #[async_trait]

@@ -56,8 +56,8 @@ impl Timeline for Redis {
         let answers = self.write(calls.collect(), Repeat::Once).await?;
         let mut done = vec![Appended::Cancelled; appends.len()];
         for (step, outcomes) in steps.iter().zip(answers) {
-            for (place, outcome) in step.iter().zip(messages::appended(outcomes)?) {
-                done[*place] = outcome;
+            for (place, outcome) in step.iter().zip(take::value::<Vec<u64>>(outcomes)?) {
+                done[*place] = messages::appended(outcome)?;
             }
         }
         Ok(done)
