@@ -7,6 +7,8 @@ mod broken_input;
 mod client;
 mod delivery;
 mod door;
+mod redis;
 mod slow_devices;
+mod store_away;
 mod takeover;
 mod upwards;
