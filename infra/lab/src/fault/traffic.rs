@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     Api, Audience, Error, Faults, Fleet, History, Orders, Record,
+    answers::Answers,
     api::{Profile, Send},
     device::Line,
     enrol::{Plan, enrol, gather},
@@ -57,6 +58,7 @@ pub struct Scene {
 /// Everybody who takes part.
 struct Cast {
     api: Api,
+    answers: Arc<Answers>,
     history: Arc<History>,
     ids: Vec<DeviceId>,
     users: Vec<UserId>,
@@ -83,10 +85,16 @@ impl Traffic {
         let line = Line { servers: scene.mqtt.clone().into(), source: None, keep_alive_s: KEEP_ALIVE_S };
         let fleet = Fleet::new(identities, line, history.clone());
         disturb(&fleet);
-        let cast = Arc::new(Cast { api: scene.api.clone(), history, ids, users, group });
+        let answers = Arc::new(Answers::default());
+        let cast = Arc::new(Cast { api: scene.api.noting(answers.clone()), answers, history, ids, users, group });
         let stop = CancellationToken::new();
         let senders = send_in_every_lane(&cast, &stop);
         Ok(Self { cast, fleet, senders, stop })
+    }
+
+    /// The answers that the senders get.
+    pub(super) fn answers(&self) -> Arc<Answers> {
+        self.cast.answers.clone()
     }
 
     /// Stops the senders, connects every device, waits for rest, and gives back what happened.
@@ -99,7 +107,7 @@ impl Traffic {
         fleet.wait_connected(0, CONNECT_PATIENCE).await?;
         fleet.order(0..fleet.len(), Orders::ONLINE);
         fleet.wait_connected(fleet.len(), CONNECT_PATIENCE).await?;
-        rest(&cast.api, &cast.history, &sent, &cast.ids, scene.patience, &|_| ()).await?;
+        rest(&scene.api, &cast.history, &sent, &cast.ids, scene.patience, &|_| ()).await?;
         let records = cast.history.take()?;
         if let Some(path) = &scene.history {
             history::save(&records, path)?;
