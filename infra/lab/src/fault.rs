@@ -8,4 +8,4 @@ mod traffic;
 pub use cluster::{ClusterFaults, ClusterReport, Step, StepAnswers, cluster_faults};
 pub use kill_nine::{KillNine, KillNineReport, kill_nine};
 pub use server::{Launch, Server, steady_address};
-pub use traffic::Scene;
+pub use traffic::{Habit, Scene};

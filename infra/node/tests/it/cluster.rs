@@ -4,7 +4,8 @@ mod bed;
 
 use std::time::Duration;
 
-use bed::{nothing_is_lost_after, step};
+use bed::{can_cut, nothing_is_lost_after, nothing_is_lost_with, step};
+use lab::fault::Habit;
 
 /// Answers come within a second whatever is away; the rest is what a machine adds that is busy with all of this.
 const SOON: Duration = Duration::from_millis(1_500);
@@ -32,8 +33,7 @@ const FIND_LEADER: &str = r"cluster ctl rabbitmq1 -q list_queues name leader >qu
 /// Waits until no message waits in a queue, or under way to a dispatcher.
 const DRAINED: &str = r"left=1; for try in 1 2 3 4 5 6 7 8 9 10; do
         cluster ctl rabbitmq1 -q list_queues name messages >queues
-        left=$(sed -n 's/^push\..*\t//p' queues | paste -sd + | sed 's/^$/0/')
-        left=$((left)); test $left -gt 0 || break
+        left=$(( $(sed -n 's/^push\..*\t//p' queues | paste -sd +) )); test $left -gt 0 || break
     done; test $left -eq 0";
 
 /// Notes how many tasks each process has, or sees that they are not many more by now.
@@ -75,6 +75,16 @@ async fn the_leader_of_a_queue_freezes_for_a_while_and_nothing_is_lost() {
         step("cluster kill $(cat leader) CONT", 10),
     ])
     .await;
+}
+
+/// It runs and serves clients, and the others do not hear it: the side without a majority must not confirm anything.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "minutes; infra/test -p node cluster -- --ignored"]
+async fn the_leader_of_a_queue_is_cut_off_for_a_while_and_nothing_is_lost() {
+    if can_cut() {
+        nothing_is_lost_after([step(FIND_LEADER, 0), step("cluster cut $(cat leader)", 30), step("cluster heal", 20)])
+            .await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -146,4 +156,27 @@ async fn an_access_point_freezes_and_wakes_up_and_nothing_is_lost() {
 async fn every_process_is_replaced_in_turn_and_nothing_is_lost() {
     let replace = |name| [step(format!("cluster stop {name}"), 0), step(format!("cluster start {name}"), 1)];
     nothing_is_lost_after(TIERS.into_iter().flat_map(replace)).await;
+}
+
+/// The same device comes to one access point after the other, and each of them believes that it is there.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "minutes; infra/test -p node cluster -- --ignored"]
+async fn devices_are_connected_at_two_access_points_in_turn_and_nothing_is_lost() {
+    nothing_is_lost_with(Habit::Moving(Duration::from_millis(500)), [step("true", 20)]).await;
+}
+
+/// Nor when nobody can say which of the two is the later: routes are gone as well.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "minutes; infra/test -p node cluster -- --ignored"]
+async fn devices_move_while_routes_are_gone_and_nothing_is_lost() {
+    let steps = [step("cluster kill routes", 15), step("cluster start routes", 10)];
+    nothing_is_lost_with(Habit::Moving(Duration::from_millis(500)), steps).await;
+}
+
+/// Devices that come meanwhile are let in, and the later connection of each is the one that counts.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "minutes; infra/test -p node cluster -- --ignored"]
+async fn devices_move_while_the_durable_redis_fails_over_and_nothing_is_lost() {
+    let steps = [step("cluster kill redis1", 20), step("cluster start redis1", 10)];
+    nothing_is_lost_with(Habit::Moving(Duration::from_millis(500)), steps).await;
 }
