@@ -30,6 +30,12 @@ pub struct Step {
 }
 
 impl Step {
+    /// The same under another name.
+    #[must_use]
+    pub fn named(self, name: &str) -> Self {
+        Self { name: name.to_owned(), ..self }
+    }
+
     /// The same, and whatever is asked for in the pause after it is answered so soon.
     #[must_use]
     pub fn answered_within(self, limit: Duration) -> Self {

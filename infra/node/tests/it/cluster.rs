@@ -42,6 +42,9 @@ const COUNT_TASKS: &str = "for n in ingest1 ingest2 dispatcher1 dispatcher2 acce
 const NO_PILE_UP: &str = "while read -r n before; do now=$(cluster metric $n fanfare_tasks);
     echo $n $before $now; test $now -le $((2 * before + 50)); done <tasks >&2";
 
+/// Sees that devices have been let in that have no session yet.
+const SOME_WAIT: &str = "for n in 1 2 3; do test $(cluster metric access-point$n fanfare_waiting) -gt 0; done";
+
 #[tokio::test(flavor = "multi_thread")]
 async fn every_process_dies_in_turn_and_nothing_is_lost() {
     let die = |name| [step(format!("cluster kill {name}"), 1), step(format!("cluster start {name}"), 1)];
@@ -103,11 +106,14 @@ async fn rabbitmq_runs_out_of_memory_for_a_while_and_nothing_is_lost() {
     let limit =
         |share| format!("for n in 1 2 3; do cluster ctl rabbitmq$n -q set_vm_memory_high_watermark {share}; done");
     let dispatchers = |signal| format!("for n in 1 2; do cluster kill dispatcher$n {signal}; done");
+    let ready = |code| format!("for n in 1 2; do cluster ready ingest$n {code}; done");
     nothing_is_lost_after([
         step(dispatchers("STOP"), 3),
-        step(format!("if ({DRAINED}); then exit 1; fi; {}", limit("0.00001")), 5).answered_within(SOON),
-        step(format!("{}; {DRAINED}", dispatchers("CONT")), 15).answered_within(SOON),
-        step(limit("0.6"), 10),
+        step(format!("if ({DRAINED}); then exit 1; fi; {}", limit("0.00001")), 5)
+            .named("something waits, and the alarm is on")
+            .answered_within(SOON),
+        step(format!("{}; {DRAINED}", dispatchers("CONT")), 15).named("the queues are empty").answered_within(SOON),
+        step(format!("{}; {}; {}", ready(503), limit("0.6"), ready(200)), 10).named("the alarm is over"),
     ])
     .await;
 }
@@ -138,7 +144,8 @@ async fn the_durable_redis_freezes_for_a_while_and_nothing_is_lost() {
         step(format!("for n in 1 2 3; do cluster ctl sentinel$n {patient}; done"), 0),
         step(COUNT_TASKS, 0),
         step("cluster kill redis1 STOP", 30).answered_within(SOON),
-        step(NO_PILE_UP, 0),
+        step(NO_PILE_UP, 0).named("nothing piles up"),
+        step(SOME_WAIT, 0).named("devices were let in, and wait"),
         step("cluster kill redis1 CONT", 10),
     ])
     .await;
