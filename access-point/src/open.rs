@@ -34,7 +34,7 @@ use crate::{
 const CONNECT_MAX_BYTES: usize = 8 * 1024;
 
 /// How long a device waits for an answer at most: longer than a store in good health takes, shorter than people notice.
-const ANSWER_MAX: Duration = Duration::from_millis(800);
+const ANSWER_MAX: Duration = Duration::from_millis(500);
 
 /// No link lasts so long that it would matter beyond.
 const TOKEN_CHECKED_MAX: Duration = Duration::from_hours(365 * 24);

@@ -21,7 +21,7 @@ pub struct Generation(pub Vec<u8>);
 /// Where devices are connected.
 #[async_trait]
 pub trait Routes: Send + Sync {
-    /// Makes `node` the place of a device, in one step with the number of its new session.
+    /// Makes `node` the place of a device, in one step with the number of its new session, which was opened at `now`.
     async fn claim(&self, app: &AppId, device: Ordinal, node: &NodeId, now: Timestamp) -> Result<Claim, Error>;
 
     /// Forgets the route of a device if it is still the session `epoch`; a later session's is left alone.
