@@ -7,11 +7,14 @@ use model::{App, AppId, Clock, sign::DeviceToken};
 use mqtt::{Login, Reason};
 use parking_lot::RwLock;
 use store::SharedStore;
-use tokio::time;
+use tokio::{sync::Semaphore, time};
 use tracing::{debug, warn};
 
 /// How often apps are read again: bounds how long a lost bell matters.
 const REFRESH: Duration = Duration::from_secs(5);
+
+/// Apps that are asked for at the same time because they are not known here: bounds what made-up names cost the store.
+const ASKING_MAX: usize = 32;
 
 /// Why a device may not come in; each with a label for metrics and logs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,17 +23,30 @@ pub(crate) enum Refused {
     ForGood(Reason, &'static str),
     /// Not now: the link is closed without a word, since many clients never come back after a refusal.
     ForNow(&'static str),
+    /// A later connection of the device is there.
+    Superseded,
+}
+
+impl Refused {
+    /// The label in metrics and logs.
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            Self::ForGood(_, label) | Self::ForNow(label) => label,
+            Self::Superseded => "superseded",
+        }
+    }
 }
 
 /// The apps, as the store last told them.
 pub(crate) struct Apps {
     store: SharedStore,
     known: RwLock<HashMap<AppId, App>>,
+    asking: Semaphore,
 }
 
 impl Apps {
     pub(crate) fn new(store: SharedStore) -> Self {
-        Self { store, known: RwLock::default() }
+        Self { store, known: RwLock::default(), asking: Semaphore::new(ASKING_MAX) }
     }
 
     /// Reads every app again.
@@ -65,6 +81,7 @@ impl Apps {
         if let Some(app) = self.known.read().get(app) {
             return Ok(app.device_secret.clone());
         }
+        let _turn = self.asking.acquire().await.map_err(|_| Refused::ForNow("store"))?;
         let found = self.store.app(app).await.map_err(|_| Refused::ForNow("store"))?;
         let found = found.ok_or(Refused::ForGood(Reason::BAD_CREDENTIALS, "unknown_app"))?;
         let secret = found.device_secret.clone();

@@ -2,6 +2,8 @@
 
 use mqtt::{Overdue, Reason, wire};
 
+use crate::auth::Refused;
+
 /// Why a link ends.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Close {
@@ -23,6 +25,8 @@ pub(crate) enum Close {
     ShuttingDown,
     /// The device broke the rules.
     Broken(Reason),
+    /// It was let in on its token, and should not have been.
+    Refused(Refused),
 }
 
 impl Close {
@@ -39,6 +43,7 @@ impl Close {
             Self::TokenEnded => "token_ended",
             Self::ShuttingDown => "shutting_down",
             Self::Broken(_) => "protocol",
+            Self::Refused(refused) => refused.as_str(),
         }
     }
 
@@ -51,16 +56,26 @@ impl Close {
             Self::Revoked => Some(Reason::ADMINISTRATIVE),
             Self::TokenEnded => Some(Reason::TOKEN_ENDED),
             Self::ShuttingDown => Some(Reason::SHUTTING_DOWN),
-            Self::Broken(reason) => Some(*reason),
+            Self::Broken(reason) | Self::Refused(Refused::ForGood(reason, _)) => Some(*reason),
+            Self::Refused(_) => None,
         }
     }
 
     /// The order on `ctl` by which a device of MQTT 3.1.1 is told, which has no packet for it.
     pub(crate) const fn order(&self) -> Option<&'static str> {
         match self {
-            Self::TakenOver | Self::Revoked | Self::TokenEnded => Some("kick"),
+            Self::TakenOver | Self::Revoked | Self::TokenEnded | Self::Refused(Refused::ForGood(..)) => Some("kick"),
             Self::ShuttingDown => Some("reconnect"),
             _ => None,
+        }
+    }
+}
+
+impl From<Refused> for Close {
+    fn from(refused: Refused) -> Self {
+        match refused {
+            Refused::Superseded => Self::TakenOver,
+            refused => Self::Refused(refused),
         }
     }
 }

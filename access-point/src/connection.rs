@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use model::{AppId, DeviceId, Env, Ordinal, Stream, UserId};
-use mqtt::{Format, Packet, Session, Version, packet::Disconnect, session::Change};
+use mqtt::{Format, Packet, Session, session::Change};
 use tokio::{
     task::yield_now,
     time::{Instant, sleep_until},
@@ -12,10 +12,10 @@ use tracing::debug;
 
 use crate::{
     Site,
+    admit::{Admitted, Presence},
     close::Close,
     control,
     link::Link,
-    open::{Opened, Presence},
     outbox::Fact,
     pull::Sent,
     timeline::Timeline,
@@ -69,20 +69,15 @@ enum Event {
 }
 
 impl Connection {
-    /// A session whose device does not know yet that it is open.
-    pub(crate) fn new(site: Arc<Site>, mut link: Link, opened: Opened) -> Self {
-        let Opened { peer, presence, session, timeline, token_ends, greetings } = opened;
-        for greeting in &greetings {
-            if let Err(error) = link.push(greeting) {
-                debug!(?error, "a greeting that cannot be written");
-            }
-        }
+    /// A session whose device has been answered, or will read the answer first; its token counts until `token_ends`.
+    pub(crate) fn new(site: Arc<Site>, link: Link, admitted: Admitted, token_ends: Instant) -> Self {
+        let Admitted { peer, presence, session, timeline, .. } = admitted;
         let (behind, looked_at) = ([true; 2], Instant::now());
         let (retry_at, counted) = (None, Counted::default());
         Self { site, link, peer, presence, session, timeline, behind, retry_at, looked_at, token_ends, counted }
     }
 
-    /// Serves the device until its link ends; `early` are packets that came with CONNECT.
+    /// Serves the device until its link ends; `early` are packets that came before it was found.
     pub(crate) async fn run(mut self, early: Vec<Packet>) {
         debug!(app = %self.peer.app, device.id = %self.peer.device, "a device is connected");
         let close = match self.take(early).await {
@@ -213,11 +208,7 @@ impl Connection {
         let Self { site, link, peer, presence, .. } = self;
         let epoch = presence.handle.epoch;
         drop(presence);
-        let last = match link.version() {
-            Version::V5 => close.reason().map(|reason| Packet::Disconnect(Disconnect { reason, reason_string: None })),
-            Version::V311 => control::farewell(&peer.app, &close),
-        };
-        let last: Vec<Packet> = last.into_iter().collect();
+        let last: Vec<Packet> = control::farewell(link.version(), &peer.app, &close).into_iter().collect();
         link.close(&last).await;
         if close != Close::TakenOver
             && let Err(error) = site.deps.store.release(&peer.app, peer.ordinal, epoch).await

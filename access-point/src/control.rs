@@ -1,7 +1,11 @@
 //! What the platform tells a device about its link: JSON on `push/{app}/ctl`.
 
 use model::{AppId, Position};
-use mqtt::{Packet, packet::Publish, topic};
+use mqtt::{
+    Packet, Version,
+    packet::{Disconnect, Publish},
+    topic,
+};
 use serde::Serialize;
 
 use crate::close::Close;
@@ -14,8 +18,11 @@ enum Control<'a> {
     Resync { reason: &'a str, latest: String },
 }
 
-/// The last word to a device of MQTT 3.1.1, which has no packet for it; `None` when there is nothing to say.
-pub(crate) fn farewell(app: &AppId, close: &Close) -> Option<Packet> {
+/// The last word to a device; `None` when there is nothing to say. MQTT 3.1.1 has no packet for it, so it is an order.
+pub(crate) fn farewell(version: Version, app: &AppId, close: &Close) -> Option<Packet> {
+    if version == Version::V5 {
+        return close.reason().map(|reason| Packet::Disconnect(Disconnect { reason, reason_string: None }));
+    }
     let reason = close.as_str();
     match close.order()? {
         "reconnect" => Some(packet(app, &Control::Reconnect { reason })),

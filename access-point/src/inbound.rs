@@ -2,10 +2,10 @@
 //! is where it is kept.
 
 use broker::Publication;
-use model::{MessageId, Position, Queue, Report, TraceParent, Uplink, UplinkId, record::Record as _};
+use model::{AppId, MessageId, Position, Queue, Report, TraceParent, Uplink, UplinkId, record::Record as _};
 use mqtt::{
     Answered, Packet, Reason, Up, Version,
-    packet::{PubAck, Publish, SubAck, Subscribe},
+    packet::{PubAck, Publish, SubAck, Subscribe, Unsubscribe},
     topic,
 };
 use serde::Deserialize;
@@ -13,11 +13,11 @@ use tokio::time::{Duration, Instant, timeout};
 use tracing::debug;
 
 use crate::{
+    admit::{cut, heads, is_ahead},
     close::Close,
     connection::Connection,
     control,
     metrics::Delivered,
-    open::{cut, heads, is_ahead},
     outbox::Fact,
     pull::Sent,
 };
@@ -41,6 +41,22 @@ struct Batch {
     uploads: Vec<Publication>,
     /// Acked once the uploads are confirmed.
     uploaded: Vec<u16>,
+}
+
+/// Nothing depends on subscriptions: messages come without. They are granted for the clients that want them.
+pub(crate) fn granted(app: &AppId, subscribe: &Subscribe) -> Packet {
+    let grant = |(filter, qos): &(String, u8)| match topic::is_inside(filter, app) {
+        true => Reason((*qos).min(1)),
+        false => Reason::NOT_AUTHORIZED,
+    };
+    let reasons = subscribe.filters.iter().map(grant).collect();
+    Packet::SubAck(SubAck { packet_id: subscribe.packet_id, reasons })
+}
+
+/// The answer to a device that wants no longer what comes anyway.
+pub(crate) fn forgotten(unsubscribe: &Unsubscribe) -> Packet {
+    let reasons = vec![Reason::SUCCESS; unsubscribe.filters.len()];
+    Packet::UnsubAck(SubAck { packet_id: unsubscribe.packet_id, reasons })
 }
 
 impl Connection {
@@ -74,11 +90,8 @@ impl Connection {
                 Ok(())
             }
             Packet::Publish(publish) => Box::pin(self.publish(*publish, batch)).await,
-            Packet::Subscribe(subscribe) => self.subscribe(&subscribe),
-            Packet::Unsubscribe(unsubscribe) => {
-                let reasons = vec![Reason::SUCCESS; unsubscribe.filters.len()];
-                self.link.push(&Packet::UnsubAck(SubAck { packet_id: unsubscribe.packet_id, reasons }))
-            }
+            Packet::Subscribe(subscribe) => self.link.push(&granted(&self.peer.app, &subscribe)),
+            Packet::Unsubscribe(unsubscribe) => self.link.push(&forgotten(&unsubscribe)),
             Packet::PingReq => {
                 if self.looked_at.elapsed() >= LOOK_EVERY {
                     self.looked_at = Instant::now();
@@ -106,16 +119,6 @@ impl Connection {
             app = %self.peer.app, device.id = %self.peer.device, message.id = %sent.message,
             trace.id = sent.trace.id(), rejected = answered.rejected, "acked"
         );
-    }
-
-    /// Nothing depends on subscriptions: messages come without. They are granted for the clients that want them.
-    fn subscribe(&mut self, subscribe: &Subscribe) -> Result<(), Close> {
-        let grant = |(filter, qos): &(String, u8)| match topic::is_inside(filter, &self.peer.app) {
-            true => Reason((*qos).min(1)),
-            false => Reason::NOT_AUTHORIZED,
-        };
-        let reasons = subscribe.filters.iter().map(grant).collect();
-        self.link.push(&Packet::SubAck(SubAck { packet_id: subscribe.packet_id, reasons }))
     }
 
     async fn publish(&mut self, publish: Publish, batch: &mut Batch) -> Result<(), Close> {

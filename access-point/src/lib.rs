@@ -4,6 +4,8 @@
 //! It keeps marks, not messages: whatever a device has not acked is read again from the store. Sessions stay open
 //! while the broker or the store is away.
 
+mod admit;
+mod arrival;
 mod auth;
 mod bell;
 mod close;
@@ -20,6 +22,7 @@ mod registry;
 mod routes;
 mod sweep;
 mod timeline;
+mod wait;
 
 use std::{sync::Arc, time::Duration};
 
@@ -32,7 +35,10 @@ use tokio::{net::TcpListener, sync::Semaphore, time::timeout};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::warn;
 
-use crate::{auth::Apps, close::Close, metrics::Metrics, outbox::Outbox, registry::Registry, timeline::Timelines};
+use crate::{
+    arrival::Arrivals, auth::Apps, close::Close, metrics::Metrics, outbox::Outbox, registry::Registry,
+    timeline::Timelines,
+};
 
 /// How often devices must be heard, in seconds; a link is dead after one and a half times as long.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -104,7 +110,8 @@ pub enum Error {
     Listener(#[from] std::io::Error),
 }
 
-/// Sessions that are opened at the same time: bounds what a storm of devices asks of the store.
+/// Sessions that are looked for at the same time: bounds what a storm of devices asks of the store, and what all of them
+/// ask when it is back.
 const OPENING_MAX: usize = 256;
 
 /// How long sessions have to say goodbye when the access point stops.
@@ -116,6 +123,7 @@ pub(crate) struct Site {
     pub(crate) deps: Deps,
     pub(crate) metrics: Metrics,
     pub(crate) apps: Apps,
+    pub(crate) arrivals: Arrivals,
     pub(crate) registry: Registry,
     pub(crate) timelines: Timelines,
     pub(crate) outbox: Outbox,
@@ -141,6 +149,7 @@ impl AccessPoint {
             outbox: Outbox::new(metrics.clone()),
             deps,
             metrics,
+            arrivals: Arrivals::default(),
             registry: Registry::default(),
             opening: Semaphore::new(OPENING_MAX),
             shutdown: CancellationToken::new(),

@@ -55,6 +55,7 @@ pub(crate) struct Metrics {
     pub(crate) retransmits: Counter,
     pub(crate) stray_acks: Counter,
     pub(crate) resyncs: Counter,
+    pub(crate) waiting: Gauge,
     pub(crate) in_flight: Gauge,
     pub(crate) unsent_bytes: Gauge,
     pub(crate) unreported: Gauge,
@@ -94,7 +95,8 @@ impl Metrics {
         let stray_acks = counter("fanfare_stray_acks", "Acks of packet ids that nothing waited under");
         let resyncs = counter("fanfare_resyncs", "Devices whose position was ahead of a stream's head");
         let store_failures = counter("fanfare_access_point_store_failures", "Reads and writes put off for later");
-        let (in_flight, unsent_bytes, unreported) = (Gauge::default(), Gauge::default(), Gauge::default());
+        let [waiting, in_flight, unsent_bytes, unreported] = [(); 4].map(|()| Gauge::default());
+        registry.register("fanfare_waiting", "Devices let in that wait for the store", waiting.clone());
         registry.register("fanfare_inflight", "Messages written and not acked", in_flight.clone());
         registry.register("fanfare_unsent_bytes", "Bytes that wait for slow devices", unsent_bytes.clone());
         registry.register("fanfare_receipts_unreported", "Facts about deliveries not yet reported", unreported.clone());
@@ -107,6 +109,7 @@ impl Metrics {
             retransmits,
             stray_acks,
             resyncs,
+            waiting,
             in_flight,
             unsent_bytes,
             unreported,

@@ -28,13 +28,14 @@ pub(crate) async fn alive() -> &'static str {
     "alive"
 }
 
-/// Ready while the broker and the store answer. (A node that is stopping does not listen any more.)
+/// Ready while the broker and the store answer, and the broker takes messages. (A node that is stopping does not listen
+/// any more.)
 pub(crate) async fn ready(State(api): State<Arc<Api>>) -> Response {
     let broker = tokio::time::timeout(PROBE_TIMEOUT, api.broker.depth(Queue::Receipts));
     let nobody = KeyId::new(Env::Test, Timestamp::default(), 0);
     let store = tokio::time::timeout(PROBE_TIMEOUT, api.store.key(&nobody));
     let (broker, store) = tokio::join!(broker, store);
-    let (broker, store) = (matches!(broker, Ok(Ok(_))), matches!(store, Ok(Ok(_))));
+    let (broker, store) = (matches!(broker, Ok(Ok(_))) && !api.broker.refuses(), matches!(store, Ok(Ok(_))));
     let ready = broker && store;
     let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     (status, Json(Ready { ready, broker, store })).into_response()

@@ -47,6 +47,11 @@ impl Limits {
         };
         most.min(receive_maximum.max(1))
     }
+
+    /// A link on which nothing was heard for this long is dead.
+    pub fn silence_max(&self) -> Duration {
+        self.keep_alive * KEEP_ALIVE_HALVES / 2
+    }
 }
 
 /// What to do with the next entry of a stream that is for the device.
@@ -248,7 +253,7 @@ impl<T> Session<T> {
     }
 
     fn keep_alive_deadline(&self) -> Instant {
-        self.heard_at + self.limits.keep_alive * KEEP_ALIVE_HALVES / 2
+        self.heard_at + self.limits.silence_max()
     }
 
     fn ack_deadline(&self) -> Option<Instant> {

@@ -49,10 +49,27 @@ impl Bench {
     pub(crate) async fn start_on(config: Config, give: impl FnOnce(SharedBroker) -> SharedBroker) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let engine = Engine::open(dir.path()).unwrap();
+        let store: SharedStore = store::embedded::Embedded::open(engine.clone()).unwrap();
+        Self::start_in(dir, config, &engine, store, give).await
+    }
+
+    /// Starts an access point whose store is this one.
+    pub(crate) async fn start_with(config: Config, store: SharedStore) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let engine = Engine::open(dir.path()).unwrap();
+        Self::start_in(dir, config, &engine, store, |broker| broker).await
+    }
+
+    async fn start_in(
+        dir: tempfile::TempDir,
+        config: Config,
+        engine: &Arc<Engine>,
+        store: SharedStore,
+        give: impl FnOnce(SharedBroker) -> SharedBroker,
+    ) -> Self {
         let limits = broker::embedded::Limits::default();
         let broker: SharedBroker =
             broker::embedded::Embedded::open(engine.clone(), Arc::new(SystemClock), limits).unwrap();
-        let store: SharedStore = store::embedded::Embedded::open(engine).unwrap();
         let app = App {
             id: "demo".parse().unwrap(),
             created_at: SystemClock.now(),

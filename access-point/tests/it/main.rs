@@ -8,6 +8,8 @@ mod carried;
 mod client;
 mod delivery;
 mod door;
+mod redis;
 mod slow_devices;
+mod store_away;
 mod takeover;
 mod upwards;

@@ -107,6 +107,11 @@ pub trait Broker: Send + Sync {
     /// [`Error::Full`]: nothing was published. [`Error::Unavailable`]: any part may have been.
     async fn publish(&self, batch: Vec<Publication>) -> Result<(), Error>;
 
+    /// Whether it refuses every publication at present for want of memory or disk, as far as it has said so.
+    fn refuses(&self) -> bool {
+        false
+    }
+
     /// Takes messages from a queue, at most `prefetch` unsettled at a time. Consumers of one queue share it.
     ///
     /// A message whose [`Delivery`] is dropped, or whose consumer or process is gone, is handed out again, to any

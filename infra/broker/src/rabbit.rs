@@ -171,11 +171,6 @@ impl Rabbit {
         self.belfry.dropped()
     }
 
-    /// Whether RabbitMQ refuses messages for want of memory or disk, as far as was noticed: it tells those who publish.
-    pub fn blocked(&self) -> bool {
-        self.links.iter().filter_map(Link::session).any(|session| session.blocked())
-    }
-
     fn place(&self, queue: Queue) -> Result<&Place, Error> {
         self.places.get(&queue).ok_or_else(|| Error::Unavailable(format!("there is no queue {queue}")))
     }
@@ -208,6 +203,11 @@ impl Broker for Rabbit {
             loads.push((place, Load { attempts: 0, at, parts }));
         }
         sum_up(join_all(loads.into_iter().map(|(place, load)| place.publisher.publish(load))).await)
+    }
+
+    /// It tells those who publish, and then no longer reads what they say.
+    fn refuses(&self) -> bool {
+        self.links.iter().filter_map(Link::session).any(|session| session.blocked())
     }
 
     async fn consume(&self, queue: Queue, prefetch: usize) -> Result<Consumer, Error> {

@@ -20,8 +20,12 @@ use hyper_util::{
 use model::{AppId, DeviceId, Funnel, GroupId, MessageId, Stage, Status, UserId, sign::DeviceToken};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
+use tokio::time::Instant;
 
-use crate::{Audience, Error};
+use crate::{
+    Audience, Error,
+    answers::{Answer, Answers},
+};
 
 /// Longest wait for an answer; the platform answers or refuses within 8 s.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
@@ -108,6 +112,8 @@ pub struct Api {
     bases: Arc<[String]>,
     turn: Arc<AtomicUsize>,
     key: String,
+    /// Where answers are noted, if anywhere.
+    answers: Option<Arc<Answers>>,
 }
 
 impl Api {
@@ -128,12 +134,17 @@ impl Api {
             .pool_timer(TokioTimer::new())
             .pool_max_idle_per_host(IDLE_CONNECTIONS)
             .build(connector);
-        Self { client, bases, turn: Arc::default(), key }
+        Self { client, bases, turn: Arc::default(), key, answers: None }
     }
 
     /// The same client with connections of its own, for another runtime.
     pub fn apart(&self) -> Self {
         Self::of(self.bases.clone(), self.key.clone())
+    }
+
+    /// The same client, whose answers are noted.
+    pub(crate) fn noting(&self, answers: Arc<Answers>) -> Self {
+        Self { answers: Some(answers), ..self.clone() }
     }
 
     /// Empty, which is no address, when there is no server at all.
@@ -311,15 +322,23 @@ impl Api {
             request = request.header("idempotency-key", format!("\"{key}\""));
         }
         let request = request.body(Full::new(body)).map_err(|error| Error::Corrupt(error.to_string()))?;
+        let (asked_at, mut heard) = (Instant::now(), None);
         let exchange = async {
             let answer = self.client.request(request).await.map_err(no_answer)?;
             let status = answer.status();
+            let retry_after = answer.headers().contains_key(header::RETRY_AFTER);
             let body = Limited::new(answer.into_body(), ANSWER_MAX_BYTES).collect().await;
             let body = body.map_err(|error| Error::unavailable("no_answer", error))?.to_bytes();
+            heard = Some((status.as_u16(), retry_after));
             if status.is_success() { Ok(body) } else { Err(Error::of_answer(status.as_u16(), &body)) }
         };
         let late = |_| Error::unavailable("no_answer", format!("none within {ANSWER_TIMEOUT:?}"));
-        tokio::time::timeout(ANSWER_TIMEOUT, exchange).await.map_err(late)?
+        let outcome = tokio::time::timeout(ANSWER_TIMEOUT, exchange).await.map_err(late);
+        if let Some(answers) = &self.answers {
+            let (status, retry_after) = (heard.map(|(status, _)| status), heard.is_some_and(|(_, later)| later));
+            answers.note(Answer { asked_at, took: asked_at.elapsed(), status, retry_after });
+        }
+        outcome?
     }
 }
 

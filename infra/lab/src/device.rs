@@ -10,7 +10,10 @@ use std::{net::IpAddr, net::SocketAddr, num::NonZeroU32, sync::Arc, time::Durati
 
 use model::{AppId, DeviceId, Position};
 use mqtt::{Reason, Version};
-use tokio::sync::{Semaphore, watch};
+use tokio::{
+    net::TcpStream,
+    sync::{Semaphore, watch},
+};
 
 pub use arrival::Arrival;
 
@@ -62,6 +65,9 @@ pub struct Faults {
     pub deaf: bool,
     /// The connection is cut without a word after a random time, this long on average.
     pub cut_after: Option<Duration>,
+    /// What is cut stays open at this end until the next is cut, as when a phone changes networks: the server cannot
+    /// know that nobody listens there any more.
+    pub lingers: bool,
 }
 
 /// What a device is to do; it may change at any time.
@@ -77,7 +83,14 @@ impl Orders {
     /// Be connected and behave.
     pub const ONLINE: Self = Self {
         online: true,
-        faults: Faults { lose_ack_every: None, never_ack: false, ack_late: None, deaf: false, cut_after: None },
+        faults: Faults {
+            lose_ack_every: None,
+            never_ack: false,
+            ack_late: None,
+            deaf: false,
+            cut_after: None,
+            lingers: false,
+        },
     };
 }
 
@@ -107,8 +120,10 @@ pub trait Observer: Send + Sync {
 /// How a connection ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum End {
-    /// The device was told to go, or cut it itself.
+    /// The device was told to go.
     Own,
+    /// The device cut it.
+    Cut,
     /// The server or the network ended it after it had been open.
     Lost,
     /// It never came to be open.
@@ -127,13 +142,16 @@ pub struct Device {
     turn: usize,
     links: u32,
     acks_due: u32,
+    /// A connection that it has given up without saying so.
+    lingering: Option<TcpStream>,
 }
 
 impl Device {
     /// A device that has received nothing yet. At most as many devices as `connecting` has permits connect at a time.
     pub fn new(identity: Identity, line: Line, observer: Arc<dyn Observer>, connecting: Arc<Semaphore>) -> Self {
         let turn = usize::try_from(identity.number).unwrap_or(0); // a fleet begins at all of them
-        Self { identity, line, observer, connecting, received: Received::default(), turn, links: 0, acks_due: 0 }
+        let received = Received::default();
+        Self { identity, line, observer, connecting, received, turn, links: 0, acks_due: 0, lingering: None }
     }
 
     /// Follows orders until their sender is gone; then hangs up and gives the device back with all it remembers.
@@ -142,7 +160,7 @@ impl Device {
         // `wait_for` alone takes the last value even when its sender is gone.
         while orders.wait_for(|orders| orders.online).await.is_ok() && orders.has_changed().is_ok() {
             back_off = match self.session(&mut orders).await {
-                End::Own | End::Lost => BACK_OFF_MIN,
+                End::Own | End::Cut | End::Lost => BACK_OFF_MIN,
                 End::Refused => (back_off * 2).min(BACK_OFF_MAX),
             };
             let pause = rand::random_range(back_off / 2..=back_off);

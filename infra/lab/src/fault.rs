@@ -5,7 +5,7 @@ mod kill_nine;
 mod server;
 mod traffic;
 
-pub use cluster::{ClusterFaults, ClusterReport, Step, cluster_faults};
+pub use cluster::{ClusterFaults, ClusterReport, Step, StepAnswers, cluster_faults};
 pub use kill_nine::{KillNine, KillNineReport, kill_nine};
 pub use server::{Launch, Server, steady_address};
-pub use traffic::Scene;
+pub use traffic::{Habit, Scene};

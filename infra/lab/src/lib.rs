@@ -3,6 +3,7 @@
 //! Everything here goes through the public interfaces, HTTP and MQTT; nothing depends on a tier, the broker or the
 //! store, so a bug of theirs cannot hide in here as well.
 
+pub mod answers;
 pub mod api;
 pub mod audience;
 pub mod bench;

@@ -1,8 +1,18 @@
-//! Logs: one event a line on standard error, readable alone, with fields that are named alike everywhere.
+//! Logs: one event a line on standard error, readable alone, with fields that are named alike everywhere. And how much a
+//! process has under way, whatever its tiers.
 
-use std::io::{IsTerminal as _, stderr};
+use std::{
+    fmt,
+    io::{IsTerminal as _, stderr},
+};
 
 use anyhow::Context as _;
+use prometheus_client::{
+    collector::Collector,
+    encoding::{DescriptorEncoder, EncodeMetric as _},
+    metrics::gauge::ConstGauge,
+};
+use tokio::runtime::Handle;
 use tracing_subscriber::EnvFilter;
 
 use crate::config::{Log, LogFormat};
@@ -16,4 +26,16 @@ pub(crate) fn start(log: &Log) -> anyhow::Result<()> {
         LogFormat::Pretty => builder.with_ansi(stderr().is_terminal()).try_init(),
     };
     started.map_err(|error| anyhow::anyhow!("cannot start logging: {error}"))
+}
+
+/// Counts the tasks of a runtime when somebody looks: a pile of them is what goes wrong before memory does.
+#[derive(Debug)]
+pub(crate) struct Tasks(pub(crate) Handle);
+
+impl Collector for Tasks {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        let tasks = ConstGauge::new(i64::try_from(self.0.metrics().num_alive_tasks()).unwrap_or(i64::MAX));
+        let help = "Tasks of this process that are not over";
+        tasks.encode(encoder.encode_descriptor("fanfare_tasks", help, None, tasks.metric_type())?)
+    }
 }

@@ -8,6 +8,7 @@ use prometheus_client::registry::Registry;
 use store::SharedStore;
 use tokio::{
     net::{TcpListener, TcpSocket},
+    runtime::Handle,
     signal::unix::{SignalKind, signal},
     task::{JoinError, JoinSet},
     time,
@@ -75,6 +76,7 @@ pub(crate) async fn start(tiers: &[Tier], config: &Config, backends: &Backends) 
     let Backends { broker, store, .. } = backends;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let mut registry = Registry::default();
+    registry.register_collector(Box::new(telemetry::Tasks(Handle::current())));
     let shutdown = CancellationToken::new();
     let mut running = Running { ingest: None, access_point: None, tiers: JoinSet::new(), shutdown: shutdown.clone() };
 

@@ -21,7 +21,7 @@ pub struct Generation(pub Vec<u8>);
 /// Where devices are connected.
 #[async_trait]
 pub trait Routes: Send + Sync {
-    /// Makes `node` the place of a device, in one step with the number of its new session.
+    /// Makes `node` the place of a device, in one step with the number of its new session, which was opened at `now`.
     async fn claim(&self, app: &AppId, device: Ordinal, node: &NodeId, now: Timestamp) -> Result<Claim, Error>;
 
     /// Forgets the route of a device if it is still the session `epoch`; a later session's is left alone.
@@ -38,6 +38,7 @@ pub trait Routes: Send + Sync {
     /// a later session is left alone.
     async fn restore(&self, app: &AppId, node: &NodeId, routes: &[(Ordinal, Epoch)]) -> Result<Vec<bool>, Error>;
 
-    /// How many devices of an app are connected, as far as is known.
-    async fn online(&self, app: &AppId) -> Result<u64, Error>;
+    /// How many devices of an app are connected, as far as is known, to nodes whose lease holds at `now`: what a node
+    /// that died left behind does not count.
+    async fn online(&self, app: &AppId, now: Timestamp) -> Result<u64, Error>;
 }

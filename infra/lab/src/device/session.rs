@@ -85,7 +85,9 @@ impl Device {
             };
         }
         drop(permit);
-        self.ended(&session, end.unwrap_or(End::Lost))
+        let end = self.ended(&session, end.unwrap_or(End::Lost));
+        self.lingering = (end == End::Cut && session.faults.lingers).then_some(session.link.stream);
+        end
     }
 
     fn ended(&self, session: &Session, end: End) -> End {
@@ -96,7 +98,7 @@ impl Device {
             self.observer.disconnected(self.identity.number);
             return if session.refused.is_some() { End::Refused } else { end };
         }
-        if end == End::Own { End::Own } else { End::Refused }
+        if matches!(end, End::Own | End::Cut) { end } else { End::Refused }
     }
 
     async fn open_socket(&mut self) -> io::Result<TcpStream> {
@@ -234,7 +236,7 @@ impl Session {
     fn tick(&mut self) -> Option<End> {
         let now = Instant::now();
         if now >= self.timers.cut {
-            return Some(End::Own);
+            return Some(End::Cut);
         }
         if self.timers.late.front().is_some_and(|(at, _)| *at <= now) {
             return ended(self.ack_oldest());

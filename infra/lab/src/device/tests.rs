@@ -198,6 +198,20 @@ async fn a_device_that_is_cut_comes_back_by_itself() {
 }
 
 #[tokio::test]
+async fn what_a_device_leaves_lingering_stays_open_until_it_leaves_the_next() {
+    let restless = Faults { cut_after: Some(Duration::from_millis(500)), lingers: true, ..Faults::default() };
+    let Scene { listener, orders, .. } = scene(Version::V5, restless).await;
+    let (mut first, _) = Wire::accept(&listener).await;
+    let (_second, _) = Wire::accept(&listener).await;
+    orders.send(Orders::ONLINE).unwrap();
+    let silence = timeout(Duration::from_millis(50), first.packet()).await;
+    assert!(silence.is_err(), "nothing was said, and the connection stands");
+    orders.send(Orders { online: true, faults: restless }).unwrap();
+    let (_third, _) = Wire::accept(&listener).await;
+    assert_eq!(first.packet().await, None);
+}
+
+#[tokio::test]
 async fn a_deaf_device_reads_nothing_until_it_is_told_to() {
     let Scene { listener, seen, orders } = scene(Version::V5, Faults { deaf: true, ..Faults::default() }).await;
     let (mut wire, _) = Wire::accept(&listener).await;

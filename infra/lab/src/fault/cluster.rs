@@ -9,7 +9,7 @@ use tokio::{
 };
 
 use super::traffic::{Scene, Traffic};
-use crate::{Error, Kind, Op, Record, Verdict, check};
+use crate::{Error, Kind, Op, Record, Verdict, answers::Summary, check};
 
 /// How long a step's command may take: starting a RabbitMQ node again takes a while on a busy machine.
 const COMMAND_PATIENCE: Duration = Duration::from_secs(120);
@@ -25,6 +25,22 @@ pub struct Step {
     pub command: String,
     /// How long nothing else is done then.
     pub then: Duration,
+    /// If set: whatever is asked for in that time is answered so soon, and who is put off is told until when.
+    pub answered_within: Option<Duration>,
+}
+
+impl Step {
+    /// The same under another name.
+    #[must_use]
+    pub fn named(self, name: &str) -> Self {
+        Self { name: name.to_owned(), ..self }
+    }
+
+    /// The same, and whatever is asked for in the pause after it is answered so soon.
+    #[must_use]
+    pub fn answered_within(self, limit: Duration) -> Self {
+        Self { answered_within: Some(limit), ..self }
+    }
 }
 
 /// The scenario.
@@ -49,12 +65,35 @@ pub struct ClusterReport {
     pub steps: Duration,
     /// How long it took from the last step until everything was at rest.
     pub recovery: Duration,
+    /// What was answered after each step.
+    pub answers: Vec<StepAnswers>,
+}
+
+/// What was answered in the pause after a step.
+#[derive(Clone, Debug)]
+pub struct StepAnswers {
+    /// The step's name.
+    pub name: String,
+    /// The answers.
+    pub summary: Summary,
+    /// Whether they were as the step wanted them.
+    pub in_time: bool,
+}
+
+impl ClusterReport {
+    /// Whether every promise was kept, and every answer came as its step wanted it.
+    pub fn holds(&self) -> bool {
+        self.verdict.holds() && self.answers.iter().all(|step| step.in_time)
+    }
 }
 
 impl fmt::Display for ClusterReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let [steps, recovery, outage] = [self.steps, self.recovery, self.outage].map(|time| time.as_secs_f64());
         writeln!(f, "faults for {steps:.1} s, at rest {recovery:.1} s later; {outage:.1} s without an accepted send")?;
+        for StepAnswers { name, summary, in_time } in &self.answers {
+            writeln!(f, "{} {name}: {summary}", if *in_time { "after " } else { "BROKEN after" })?;
+        }
         self.verdict.fmt(f)
     }
 }
@@ -66,17 +105,28 @@ impl fmt::Display for ClusterReport {
 /// does not come back; a broken promise is not an error but in the verdict.
 pub async fn cluster_faults(scenario: &ClusterFaults) -> Result<ClusterReport, Error> {
     let traffic = Traffic::begin(&scenario.scene).await?;
+    let answers = traffic.answers();
     sleep(WARM_UP).await;
     let begun = Instant::now();
+    let mut pauses = Vec::new();
     for step in &scenario.steps {
         tracing::info!(step = step.name, "taken");
         take(step, &scenario.environment).await?;
+        let taken = Instant::now();
         sleep(step.then).await;
+        pauses.push((step, taken, Instant::now()));
     }
     let steps = begun.elapsed();
     let records = traffic.end(&scenario.scene).await?;
     let recovery = begun.elapsed().saturating_sub(steps);
-    Ok(ClusterReport { verdict: check(&records), outage: longest_outage(&records), steps, recovery })
+    // Only now: what was asked for last in a pause is answered after it.
+    let answers = pauses.into_iter().map(|(step, begin, end)| judged(step, answers.between(begin, end))).collect();
+    Ok(ClusterReport { verdict: check(&records), outage: longest_outage(&records), steps, recovery, answers })
+}
+
+fn judged(step: &Step, summary: Summary) -> StepAnswers {
+    let in_time = step.answered_within.is_none_or(|limit| summary.slowest <= limit && summary.bad == 0);
+    StepAnswers { name: step.name.clone(), summary, in_time }
 }
 
 async fn take(step: &Step, environment: &[(String, String)]) -> Result<(), Error> {
@@ -104,7 +154,7 @@ mod tests {
     use super::*;
 
     fn step(command: &str) -> Step {
-        Step { name: "a step".into(), command: command.into(), then: Duration::ZERO }
+        Step { name: "a step".into(), command: command.into(), then: Duration::ZERO, answered_within: None }
     }
 
     #[tokio::test]
@@ -113,6 +163,16 @@ mod tests {
         take(&step("test $WORD = hello"), &environment).await.unwrap();
         let failed = take(&step("echo $WORD >&2; exit 3"), &environment).await.unwrap_err().to_string();
         assert!(failed.contains("a step") && failed.contains("hello"), "{failed}");
+    }
+
+    #[test]
+    fn a_step_that_wants_answers_in_time_gets_none_late_and_none_without_a_word() {
+        let step = step("").answered_within(Duration::from_secs(1));
+        let good = Summary { asked: 9, well: 4, later: 5, slowest: Duration::from_millis(900), ..Summary::default() };
+        assert!(judged(&step, good).in_time);
+        assert!(!judged(&step, Summary { slowest: Duration::from_millis(1_100), ..good }).in_time);
+        assert!(!judged(&step, Summary { bad: 1, ..good }).in_time);
+        assert!(judged(&Step { answered_within: None, ..step }, Summary { bad: 1, ..good }).in_time);
     }
 
     #[test]

@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     Api, Audience, Error, Faults, Fleet, History, Orders, Record,
+    answers::Answers,
     api::{Profile, Send},
     device::Line,
     enrol::{Plan, enrol, gather},
@@ -39,6 +40,16 @@ const UNICAST: (u32, Duration) = (4, Duration::from_millis(10));
 const MULTICAST: (u32, Duration) = (2, Duration::from_millis(40));
 const BROADCAST: (u32, Duration) = (1, Duration::from_millis(100));
 
+/// How devices behave while things break.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Habit {
+    /// Of ten devices one stays away, three are cut at random, one loses acks, one acks late, and four behave.
+    Mixed,
+    /// Every device comes again after this time, on average, at the next access point, and leaves its connection there
+    /// as it is: the same device is connected twice, in turn. One of ten stays away.
+    Moving(Duration),
+}
+
 /// What a fault scenario is played on.
 #[derive(Clone, Debug)]
 pub struct Scene {
@@ -48,6 +59,8 @@ pub struct Scene {
     pub mqtt: Vec<SocketAddr>,
     /// Devices; a tenth of them stays offline until the end.
     pub devices: u32,
+    /// How they behave.
+    pub habit: Habit,
     /// How long everything may take to come to rest in the end.
     pub patience: Duration,
     /// Where the history is kept for people, whatever the verdict.
@@ -57,6 +70,7 @@ pub struct Scene {
 /// Everybody who takes part.
 struct Cast {
     api: Api,
+    answers: Arc<Answers>,
     history: Arc<History>,
     ids: Vec<DeviceId>,
     users: Vec<UserId>,
@@ -82,11 +96,17 @@ impl Traffic {
         let group = gather(&scene.api, "third", &ids[..ids.len() / 3], &history).await?;
         let line = Line { servers: scene.mqtt.clone().into(), source: None, keep_alive_s: KEEP_ALIVE_S };
         let fleet = Fleet::new(identities, line, history.clone());
-        disturb(&fleet);
-        let cast = Arc::new(Cast { api: scene.api.clone(), history, ids, users, group });
+        disturb(&fleet, scene.habit);
+        let answers = Arc::new(Answers::default());
+        let cast = Arc::new(Cast { api: scene.api.noting(answers.clone()), answers, history, ids, users, group });
         let stop = CancellationToken::new();
         let senders = send_in_every_lane(&cast, &stop);
         Ok(Self { cast, fleet, senders, stop })
+    }
+
+    /// The answers that the senders get.
+    pub(super) fn answers(&self) -> Arc<Answers> {
+        self.cast.answers.clone()
     }
 
     /// Stops the senders, connects every device, waits for rest, and gives back what happened.
@@ -99,7 +119,7 @@ impl Traffic {
         fleet.wait_connected(0, CONNECT_PATIENCE).await?;
         fleet.order(0..fleet.len(), Orders::ONLINE);
         fleet.wait_connected(fleet.len(), CONNECT_PATIENCE).await?;
-        rest(&cast.api, &cast.history, &sent, &cast.ids, scene.patience, &|_| ()).await?;
+        rest(&scene.api, &cast.history, &sent, &cast.ids, scene.patience, &|_| ()).await?;
         let records = cast.history.take()?;
         if let Some(path) = &scene.history {
             history::save(&records, path)?;
@@ -120,15 +140,18 @@ fn user(n: u32) -> Result<UserId, Error> {
     format!("user-{n}").parse().map_err(|error| Error::Corrupt(format!("{error}")))
 }
 
-/// Of ten devices one stays away, three are cut at random, one loses acks, one acks late, and four behave.
-fn disturb(fleet: &Fleet) {
+/// Gives every device its habits.
+fn disturb(fleet: &Fleet, habit: Habit) {
     for n in 0..fleet.len() {
-        let faults = match n % 10 {
-            0 => continue,
-            1..=3 => Faults { cut_after: Some(CUT_AFTER), ..Faults::default() },
-            4 => Faults { lose_ack_every: NonZeroU32::new(20), cut_after: Some(CUT_AFTER), ..Faults::default() },
-            5 => Faults { ack_late: Some(Duration::from_millis(300)), ..Faults::default() },
-            _ => Faults::default(),
+        let faults = match (habit, n % 10) {
+            (_, 0) => continue,
+            (Habit::Moving(every), _) => Faults { cut_after: Some(every), lingers: true, ..Faults::default() },
+            (Habit::Mixed, 1..=3) => Faults { cut_after: Some(CUT_AFTER), ..Faults::default() },
+            (Habit::Mixed, 4) => {
+                Faults { lose_ack_every: NonZeroU32::new(20), cut_after: Some(CUT_AFTER), ..Faults::default() }
+            }
+            (Habit::Mixed, 5) => Faults { ack_late: Some(Duration::from_millis(300)), ..Faults::default() },
+            (Habit::Mixed, _) => Faults::default(),
         };
         fleet.order(n..n + 1, Orders { online: true, faults });
     }

@@ -2,7 +2,13 @@
 
 mod bed;
 
-use bed::{nothing_is_lost_after, step};
+use std::time::Duration;
+
+use bed::{can_cut, nothing_is_lost_after, nothing_is_lost_with, step};
+use lab::fault::Habit;
+
+/// Answers come within a second whatever is away; the rest is what a machine adds that is busy with all of this.
+const SOON: Duration = Duration::from_millis(1_500);
 
 /// Every process of a tier; two of the same kind are not neighbours.
 const TIERS: [&str; 9] = [
@@ -23,6 +29,19 @@ const SERVERS: [&str; 7] = ["rabbitmq1", "redis1", "rabbitmq2", "sentinel1", "ra
 /// Writes into the file `leader` which node leads the first queue of unicasts.
 const FIND_LEADER: &str = r"cluster ctl rabbitmq1 -q list_queues name leader >queues
     sed -n 's/^push\.unicast\.0\t\(.*\)@.*/\1/p' queues >leader; test -s leader";
+
+/// How many messages are in queues or under way to a dispatcher.
+const WAITING: &str = r"cluster ctl rabbitmq1 -q list_queues name messages >queues
+    waiting=$(( $(sed -n 's/^push\..*\t//p' queues | paste -sd +) ))";
+
+/// Notes how many tasks each process has, or sees that they are not many more by now.
+const COUNT_TASKS: &str = "for n in ingest1 ingest2 dispatcher1 dispatcher2 access-point1 access-point2 access-point3;
+    do echo $n $(cluster metric $n fanfare_tasks); done >tasks; cat tasks >&2";
+const NO_PILE_UP: &str = "while read -r n before; do now=$(cluster metric $n fanfare_tasks);
+    echo $n $before $now; test $now -le $((2 * before + 50)); done <tasks >&2";
+
+/// Sees that devices have been let in that have no session yet.
+const SOME_WAIT: &str = "for n in 1 2 3; do test $(cluster metric access-point$n fanfare_waiting) -gt 0; done";
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_process_dies_in_turn_and_nothing_is_lost() {
@@ -59,6 +78,16 @@ async fn the_leader_of_a_queue_freezes_for_a_while_and_nothing_is_lost() {
     .await;
 }
 
+/// It runs and serves clients, and the others do not hear it: the side without a majority must not confirm anything.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "minutes; infra/test -p node cluster -- --ignored"]
+async fn the_leader_of_a_queue_is_cut_off_for_a_while_and_nothing_is_lost() {
+    if can_cut() {
+        nothing_is_lost_after([step(FIND_LEADER, 0), step("cluster cut $(cat leader)", 30), step("cluster heal", 20)])
+            .await;
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "minutes; infra/test -p node cluster -- --ignored"]
 async fn all_of_rabbitmq_dies_for_a_while_and_nothing_is_lost() {
@@ -72,9 +101,21 @@ async fn all_of_rabbitmq_dies_for_a_while_and_nothing_is_lost() {
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "minutes; infra/test -p node cluster -- --ignored"]
 async fn rabbitmq_runs_out_of_memory_for_a_while_and_nothing_is_lost() {
-    let limit =
-        |share| format!("for n in 1 2 3; do cluster ctl rabbitmq$n -q set_vm_memory_high_watermark {share}; done");
-    nothing_is_lost_after([step(limit("0.00001"), 20), step(limit("0.6"), 10)]).await;
+    // Of one node: an alarm is one of the whole cluster.
+    let limit = |share| format!("cluster ctl rabbitmq1 -q set_vm_memory_high_watermark {share}");
+    let dispatchers = |signal| format!("for n in 1 2; do cluster kill dispatcher$n {signal}; done");
+    let ready = |code| format!("for n in 1 2; do cluster ready ingest$n {code}; done");
+    let drained =
+        format!("for try in 1 2 3 4 5 6 7 8 9; do {WAITING}; test $waiting -gt 0 || break; done; test $waiting = 0");
+    // Not for so long that RabbitMQ misses their heartbeats.
+    nothing_is_lost_after([
+        step(dispatchers("STOP"), 2),
+        step(limit("0.00001"), 3).answered_within(SOON),
+        step(format!("{WAITING}; test $waiting -gt 0"), 0).named("something waits"),
+        step(format!("{}; {drained}", dispatchers("CONT")), 15).named("the queues are empty").answered_within(SOON),
+        step(format!("{}; {}; {}", ready(503), limit("0.6"), ready(200)), 10).named("the alarm is over"),
+    ])
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -101,7 +142,10 @@ async fn the_durable_redis_freezes_for_a_while_and_nothing_is_lost() {
     let patient = "sentinel set fanfare down-after-milliseconds 60000";
     nothing_is_lost_after([
         step(format!("for n in 1 2 3; do cluster ctl sentinel$n {patient}; done"), 0),
-        step("cluster kill redis1 STOP", 30),
+        step(COUNT_TASKS, 0),
+        step("cluster kill redis1 STOP", 30).answered_within(SOON),
+        step(NO_PILE_UP, 0).named("nothing piles up"),
+        step(SOME_WAIT, 0).named("devices were let in, and wait"),
         step("cluster kill redis1 CONT", 10),
     ])
     .await;
@@ -119,4 +163,27 @@ async fn an_access_point_freezes_and_wakes_up_and_nothing_is_lost() {
 async fn every_process_is_replaced_in_turn_and_nothing_is_lost() {
     let replace = |name| [step(format!("cluster stop {name}"), 0), step(format!("cluster start {name}"), 1)];
     nothing_is_lost_after(TIERS.into_iter().flat_map(replace)).await;
+}
+
+/// The same device comes to one access point after the other, and each of them believes that it is there.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "minutes; infra/test -p node cluster -- --ignored"]
+async fn devices_are_connected_at_two_access_points_in_turn_and_nothing_is_lost() {
+    nothing_is_lost_with(Habit::Moving(Duration::from_millis(500)), [step("true", 20)]).await;
+}
+
+/// Nor when nobody can say which of the two is the later: routes are gone as well.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "minutes; infra/test -p node cluster -- --ignored"]
+async fn devices_move_while_routes_are_gone_and_nothing_is_lost() {
+    let steps = [step("cluster kill routes", 15), step("cluster start routes", 10)];
+    nothing_is_lost_with(Habit::Moving(Duration::from_millis(500)), steps).await;
+}
+
+/// Devices that come meanwhile are let in, and the later connection of each is the one that counts.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "minutes; infra/test -p node cluster -- --ignored"]
+async fn devices_move_while_the_durable_redis_fails_over_and_nothing_is_lost() {
+    let steps = [step("cluster kill redis1", 20), step("cluster start redis1", 10)];
+    nothing_is_lost_with(Habit::Moving(Duration::from_millis(500)), steps).await;
 }

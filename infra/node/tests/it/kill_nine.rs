@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use lab::fault::{KillNine, Scene, kill_nine};
+use lab::fault::{Habit, KillNine, Scene, kill_nine};
 
 use crate::sandbox::{On, Sandbox};
 
@@ -27,6 +27,7 @@ async fn kills(back_ends: On) {
             api: sandbox.api(),
             mqtt: vec![sandbox.mqtt],
             devices: 100,
+            habit: Habit::Mixed,
             patience: Duration::from_secs(90),
             history: Some(sandbox.dir.path().join("history.jsonl")),
         },

@@ -1,5 +1,7 @@
 //! Where devices are connected: soft state, in the volatile server if there is one.
 
+use std::collections::HashMap;
+
 use async_trait::async_trait;
 use deadpool_redis::redis::{Value, cmd};
 use model::{AppId, Epoch, NodeId, Ordinal, Route, Timestamp};
@@ -12,7 +14,7 @@ use super::{
     script::{Call, Step},
     take,
 };
-use crate::{Claim, Error, Generation, Routes};
+use crate::{Claim, Error, Generation, Nodes as _, Routes};
 
 /// Routes that one script restores before others get their turn.
 const ROUTES_A_STEP: usize = 256;
@@ -97,19 +99,20 @@ impl Routes for Redis {
         Ok(there)
     }
 
-    async fn online(&self, app: &AppId) -> Result<u64, Error> {
+    async fn online(&self, app: &AppId, now: Timestamp) -> Result<u64, Error> {
+        let running = self.nodes(now).await?;
         let count = |shard| {
-            let mut count = cmd("HVALS");
+            let mut count = cmd("HGETALL");
             count.arg(self.keys.route_shard(app, shard).online());
             count
         };
         let answers = self.volatile.ask((0..ROUTE_SHARDS).map(count).collect(), Repeat::Once).await?;
         let mut online = 0;
         for answer in answers {
-            online += take::value::<Vec<i64>>(answer)?
-                .into_iter()
-                .filter_map(|devices| u64::try_from(devices).ok())
-                .sum::<u64>();
+            let devices: HashMap<String, i64> = take::value(answer)?;
+            let of_running =
+                devices.iter().filter(|(node, _)| running.iter().any(|running| running.id.as_str() == *node));
+            online += of_running.filter_map(|(_, devices)| u64::try_from(*devices).ok()).sum::<u64>();
         }
         Ok(online)
     }
