@@ -2,6 +2,7 @@
 //!
 //! The store has the truth about every device; this tier holds nothing of its own.
 
+mod index;
 mod metrics;
 mod reports;
 mod scan;
@@ -16,6 +17,7 @@ use store::SharedStore;
 use thiserror::Error;
 use tokio_util::sync::CancellationToken;
 
+pub use index::{Index, Part};
 use metrics::Metrics;
 
 /// What a filter works with.

@@ -16,7 +16,7 @@ use async_trait::async_trait;
 use model::{AppId, Env, Ordinals, Timestamp};
 use thiserror::Error;
 
-pub use evaluate::{Facts, holds};
+pub use evaluate::{Facts, Lots, holds, known};
 pub use expr::{Comparison, Expr, Leaf, Quantity};
 pub use field::{BuiltIn, Field};
 pub use literal::{Literal, Span};
