@@ -157,14 +157,29 @@ mod tests {
     #[test]
     fn keys_are_ordered_as_versions_are_and_tell_where_others_lie() {
         let all = [
-            "0", "0.0.0.1", "1.65535.0.0", "1.65535.65535.65535.7", "1.65536-rc.1", "1.70000", "2-rc.1", "2", "2.9.9",
-            "2.10", "2.10.0.0.1", "2.10.0.1", "65535.65535.65535.65535", "65535.65535.65535.65535.1", "65536", "99999999",
+            "0",
+            "0.0.0.1",
+            "1.65535.0.0",
+            "1.65535.65535.65535.7",
+            "1.65536-rc.1",
+            "1.70000",
+            "2-rc.1",
+            "2",
+            "2.9.9",
+            "2.10",
+            "2.10.0.0.1",
+            "2.10.0.1",
+            "65535.65535.65535.65535",
+            "65535.65535.65535.65535.1",
+            "65536",
+            "99999999",
         ];
         let keyed = || all.map(version).into_iter().filter_map(|version| Some((version.key()?, version)));
         assert_eq!(keyed().count(), 8);
         assert_eq!(version("2.10.0").key(), version("2.10").key());
         for other in all.map(version) {
-            let expected = |key: u64, version: &Version| (other.first_key().is_some_and(|first| key >= first), *version >= other);
+            let expected =
+                |key: u64, version: &Version| (other.first_key().is_some_and(|first| key >= first), *version >= other);
             for (key, version) in keyed() {
                 let (by_key, by_order) = expected(key, &version);
                 assert_eq!(by_key, by_order, "{version} >= {other}");

@@ -2,12 +2,7 @@
 
 use audience::Value;
 
-use super::{
-    cut,
-    set::Set,
-    slices::Keys,
-    terms::Terms,
-};
+use super::{cut, set::Set, slices::Keys, terms::Terms};
 
 /// What a term says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -124,4 +119,3 @@ impl Column {
         self.terms.iter().map(Terms::bytes).sum::<usize>() + self.keys.iter().map(Keys::bytes).sum::<usize>()
     }
 }
-

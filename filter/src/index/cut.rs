@@ -75,8 +75,7 @@ pub(super) const fn time(millis: i64) -> u64 {
 mod tests {
     use super::*;
 
-    const NUMBERS: [f64; 12] =
-        [f64::MIN, -WHOLE_MAX, -2.0, -1.5, -0.0, 0.0, 1e-9, 0.5, 1.0, 7.0, WHOLE_MAX, f64::MAX];
+    const NUMBERS: [f64; 12] = [f64::MIN, -WHOLE_MAX, -2.0, -1.5, -0.0, 0.0, 1e-9, 0.5, 1.0, 7.0, WHOLE_MAX, f64::MAX];
 
     #[test]
     fn keys_are_ordered_as_numbers_are() {

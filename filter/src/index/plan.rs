@@ -175,9 +175,7 @@ impl<'a> Plan<'a> {
             Self::Range(keys, _) => (Effort::Keys, keys.len()),
             Self::Sample { .. } => (Effort::Names, DEVICES),
             Self::Not(part) => (part.cost().0, DEVICES),
-            Self::All(parts) => {
-                (of_parts(parts), parts.iter().map(|part| part.cost().1).min().unwrap_or(DEVICES))
-            }
+            Self::All(parts) => (of_parts(parts), parts.iter().map(|part| part.cost().1).min().unwrap_or(DEVICES)),
             Self::Any(parts) => (of_parts(parts), parts.iter().map(|part| part.cost().1).sum()),
         }
     }
@@ -287,9 +285,7 @@ impl<'a> Lookup<'a> {
         }
         self.in_column(field, |column| match with.as_of(self.now) {
             Value::Text(text) if comparison == Comparison::Equal => self.term(column, Kind::Text, &text),
-            Value::Text(text) => {
-                Plan::sets(column.terms(Kind::Text).ordered(comparison, &text, self.block.postings()))
-            }
+            Value::Text(text) => Plan::sets(column.terms(Kind::Text).ordered(comparison, &text, self.block.postings())),
             Value::Bool(with) => {
                 let accepted = [false, true].into_iter().filter(|bool| comparison.accepts(bool.cmp(&with)));
                 Plan::any(accepted.map(|bool| self.term(column, Kind::Bool, column::truth(bool))))

@@ -274,7 +274,9 @@ mod tests {
         let all = numbers();
         for numbers in [&all[..9], &all[..]] {
             let keys = filled(numbers);
-            for (from, to) in [(0, 0), (0, 5), (1, u64::MAX), (3, 3), (1 << 40, 1 << 50), (u64::MAX, u64::MAX), (0, u64::MAX)] {
+            for (from, to) in
+                [(0, 0), (0, 5), (1, u64::MAX), (3, 3), (1 << 40, 1 << 50), (u64::MAX, u64::MAX), (0, u64::MAX)]
+            {
                 let mut candidates = Bits::default();
                 all.iter().filter(|(low, _)| low % 2 == 0).for_each(|(low, _)| _ = candidates.insert(*low));
                 keys.narrow(&(from..=to), &mut candidates);
