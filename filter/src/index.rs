@@ -11,6 +11,7 @@ mod bits;
 mod block;
 mod column;
 mod cut;
+mod frame;
 mod plan;
 mod set;
 mod slices;
@@ -91,6 +92,13 @@ impl Index {
         self.parts().iter().map(Part::bytes).sum()
     }
 
+    /// Adds the next part, as [`Part::to_bytes`] gave it; `None` when it is none.
+    pub(crate) fn push(&self, bytes: &[u8]) -> Option<()> {
+        let block = Block::from_bytes(bytes)?;
+        self.blocks.write().push(Arc::new(RwLock::new(block)));
+        Some(())
+    }
+
     fn block(&self, number: u16) -> Arc<RwLock<Block>> {
         let at = usize::from(number);
         if let Some(block) = self.blocks.read().get(at) {
@@ -121,6 +129,11 @@ impl Part {
     /// What it takes in memory, in bytes; about, as allocators round.
     pub fn bytes(&self) -> usize {
         self.block.read().bytes()
+    }
+
+    /// Everything that is known here, for [`Index::push`].
+    pub(crate) fn to_bytes(&self) -> Vec<u8> {
+        self.block.read().to_bytes()
     }
 
     fn answer(&self, env: Env, expr: &Expr, now: Timestamp) -> Bits {

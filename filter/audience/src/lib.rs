@@ -59,6 +59,14 @@ pub trait Select: Send + Sync {
     /// [`SelectError::Unavailable`]: nothing was evaluated. [`SelectError::Invalid`]: nothing ever will be.
     async fn select(&self, app: &AppId, env: Env, expression: &str, now: Timestamp) -> Result<Ordinals, SelectError>;
 
+    /// How many devices [`select`](Self::select) would name.
+    ///
+    /// # Errors
+    /// As [`select`](Self::select).
+    async fn count(&self, app: &AppId, env: Env, expression: &str, now: Timestamp) -> Result<u64, SelectError> {
+        Ok(self.select(app, env, expression, now).await?.len())
+    }
+
     /// Whether the expression can be selected by, without evaluating it.
     ///
     /// # Errors

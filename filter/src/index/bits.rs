@@ -18,6 +18,10 @@ const fn place(low: u16) -> (usize, u64) {
 }
 
 impl Bits {
+    pub(super) fn of(words: [u64; BLOCK_WORDS]) -> Self {
+        Self(words)
+    }
+
     pub(super) fn words(&self) -> &[u64; BLOCK_WORDS] {
         &self.0
     }

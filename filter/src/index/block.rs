@@ -15,16 +15,16 @@ use super::{
 #[derive(Clone)]
 pub(super) struct Block {
     /// Who is registered, by environment.
-    live: Bits,
-    test: Bits,
-    names: Names,
+    pub(super) live: Bits,
+    pub(super) test: Bits,
+    pub(super) names: Names,
     /// What each device has, as rising numbers of postings.
-    rows: Vec<Box<[PostingId]>>,
-    postings: Postings,
-    tags: Terms,
+    pub(super) rows: Vec<Box<[PostingId]>>,
+    pub(super) postings: Postings,
+    pub(super) tags: Terms,
     /// The built-ins in their order, then attributes as they came up.
-    columns: Vec<Column>,
-    attributes: HashMap<String, u32>,
+    pub(super) columns: Vec<Column>,
+    pub(super) attributes: HashMap<String, u32>,
 }
 
 impl Default for Block {
@@ -115,7 +115,7 @@ impl Block {
             Home::Tags => &mut self.tags,
             Home::Column(at, kind) => self.columns[at as usize].terms_mut(kind),
         };
-        if matches!(home, Home::Column(_, kind) if kind.is_single()) {
+        if home.is_single() {
             terms.present.remove(low);
         }
         if given_up && let Some(posting) = self.postings.remove(id) {
@@ -189,9 +189,9 @@ impl Block {
 #[derive(Clone, Default)]
 pub(super) struct Names {
     /// Each behind its length.
-    bytes: Vec<u8>,
+    pub(super) bytes: Vec<u8>,
     /// By device: where its name begins, from 1; 0 for none.
-    places: Vec<u32>,
+    pub(super) places: Vec<u32>,
 }
 
 impl Names {

@@ -5,7 +5,7 @@
 use super::bits::Bits;
 
 /// Most devices that are listed one by one: from here on a bit for each of the block takes less.
-const FEW_MAX: usize = 4_096;
+pub(super) const FEW_MAX: usize = 4_096;
 /// A set that shrinks to this many is listed again: well below, so that none goes to and fro at the edge.
 const FEW_AGAIN: usize = FEW_MAX / 2;
 
@@ -19,7 +19,7 @@ pub(super) enum Set {
 }
 
 /// Bits, and how many of them are set.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub(super) struct Counted {
     bits: Bits,
     len: usize,
@@ -28,6 +28,21 @@ pub(super) struct Counted {
 impl Default for Set {
     fn default() -> Self {
         Self::Few(Vec::new())
+    }
+}
+
+impl From<Bits> for Set {
+    fn from(bits: Bits) -> Self {
+        match bits.len() as usize {
+            0..=FEW_MAX => Self::Few(bits.iter().collect()),
+            len => Self::Many(Box::new(Counted { bits, len })),
+        }
+    }
+}
+
+impl Counted {
+    pub(super) fn bits(&self) -> &Bits {
+        &self.bits
     }
 }
 
@@ -53,9 +68,9 @@ impl Set {
                     few.insert(at, low);
                 }
                 if few.len() > FEW_MAX {
-                    let mut many = Counted { len: few.len(), ..Counted::default() };
-                    few.iter().for_each(|low| _ = many.bits.insert(*low));
-                    *self = Self::Many(Box::new(many));
+                    let mut bits = Bits::default();
+                    few.iter().for_each(|low| _ = bits.insert(*low));
+                    *self = Self::from(bits);
                 }
             }
             Self::Many(many) => many.len += usize::from(many.bits.insert(low)),
@@ -103,11 +118,12 @@ impl Set {
         }
     }
 
-    /// In rising order.
-    pub(super) fn iter(&self) -> Box<dyn Iterator<Item = u16> + '_> {
+    /// In rising order, if they are few enough to be listed.
+    pub(super) fn listed(&self) -> Option<Box<dyn Iterator<Item = u16> + '_>> {
         match self {
-            Self::Few(few) => Box::new(few.iter().copied()),
-            Self::Many(many) => Box::new(many.bits.iter()),
+            Self::Few(few) => Some(Box::new(few.iter().copied())),
+            Self::Many(many) if many.len <= FEW_MAX => Some(Box::new(many.bits.iter())),
+            Self::Many(_) => None,
         }
     }
 

@@ -11,7 +11,7 @@ use super::bits::Bits;
 /// Words of a slice that lie together: a cache line.
 const LINE_WORDS: usize = 8;
 /// Lines of a slice.
-const LINES: usize = model::ordinal::BLOCK_WORDS / LINE_WORDS;
+pub(super) const LINES: usize = model::ordinal::BLOCK_WORDS / LINE_WORDS;
 
 /// One bit of the numbers of 512 devices.
 type Line = [u64; LINE_WORDS];
@@ -86,14 +86,6 @@ impl Keys {
         }
     }
 
-    /// In rising order of devices.
-    pub(super) fn iter(&self) -> Box<dyn Iterator<Item = (u16, u64)> + '_> {
-        match self {
-            Self::Few(few) => Box::new(few.iter().copied()),
-            Self::Many(slices) => Box::new(slices.iter()),
-        }
-    }
-
     /// What it takes in memory besides itself.
     pub(super) fn bytes(&self) -> usize {
         match self {
@@ -106,13 +98,13 @@ impl Keys {
 /// Numbers from `base` on that have no more bits than there are slices.
 #[derive(Clone)]
 pub(super) struct Slices {
-    present: Bits,
-    len: usize,
-    base: u64,
+    pub(super) present: Bits,
+    pub(super) len: usize,
+    pub(super) base: u64,
     /// Slices.
-    width: u32,
+    pub(super) width: u32,
     /// By 512 devices, then from the least slice to the greatest.
-    lines: Vec<Line>,
+    pub(super) lines: Vec<Line>,
 }
 
 /// The greatest number of so many bits.
@@ -242,6 +234,13 @@ mod tests {
         (0..u16::MAX).step_by(7).map(|low| (low, number(low))).collect()
     }
 
+    fn listed(keys: &Keys) -> Vec<(u16, u64)> {
+        match keys {
+            Keys::Few(few) => few.clone(),
+            Keys::Many(slices) => slices.iter().collect(),
+        }
+    }
+
     fn filled(numbers: &[(u16, u64)]) -> Keys {
         let mut keys = Keys::default();
         numbers.iter().for_each(|(low, key)| keys.set(*low, *key));
@@ -261,11 +260,11 @@ mod tests {
                 keys.set(*low, *key);
             }
             numbers.sort();
-            assert_eq!(keys.iter().collect::<Vec<_>>(), numbers);
+            assert_eq!(listed(&keys), numbers);
             let left: Vec<_> = numbers.iter().copied().filter(|(low, _)| low % 3 == 0 && *low < 9_000).collect();
             numbers.iter().filter(|number| !left.contains(number)).for_each(|(low, _)| keys.remove(*low));
             assert!(matches!(keys, Keys::Few(_)));
-            assert_eq!(keys.iter().collect::<Vec<_>>(), left);
+            assert_eq!(listed(&keys), left);
         }
     }
 

@@ -26,6 +26,13 @@ pub(super) enum Home {
     Column(u32, Kind),
 }
 
+impl Home {
+    /// Whether a device has at most one term here.
+    pub(super) const fn is_single(self) -> bool {
+        matches!(self, Self::Column(_, kind) if kind.is_single())
+    }
+}
+
 /// The terms of one kind in one column.
 #[derive(Clone, Default)]
 pub(super) struct Terms {
@@ -51,6 +58,25 @@ pub(super) struct Postings {
 }
 
 impl Terms {
+    /// These terms, in their order, and who has any of them.
+    pub(super) fn posted(terms: Vec<(&str, Set)>, home: Home, present: Set, postings: &mut Postings) -> Self {
+        let post = |(term, set): (&str, Set)| {
+            let term: Arc<str> = term.into();
+            let id = postings.add(Posting { home, term: term.clone(), set });
+            (term, id)
+        };
+        Self { postings: terms.into_iter().map(post).collect(), present }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.postings.len()
+    }
+
+    /// In their order, with who has them.
+    pub(super) fn iter<'a>(&'a self, postings: &'a Postings) -> impl Iterator<Item = (&'a str, &'a Set)> {
+        self.postings.iter().filter_map(|(term, id)| Some((&**term, postings.set(*id)?)))
+    }
+
     /// The posting of a term, a new one when there is none.
     pub(super) fn posting(&mut self, term: &str, home: Home, postings: &mut Postings) -> PostingId {
         if let Some(id) = self.postings.get(term) {
@@ -130,8 +156,24 @@ impl Postings {
         self.all.get(id as usize)?.as_ref().map(|posting| &posting.set)
     }
 
-    pub(super) fn iter(&self) -> impl Iterator<Item = &Posting> {
-        self.all.iter().flatten()
+    /// What each device has, as rising numbers.
+    pub(super) fn rows(&self) -> Vec<Box<[PostingId]>> {
+        let mut lens = vec![0; 1 << u16::BITS];
+        self.each(|_, low| lens[usize::from(low)] += 1);
+        let mut rows: Vec<Vec<PostingId>> = lens.into_iter().map(Vec::with_capacity).collect();
+        self.each(|id, low| rows[usize::from(low)].push(id));
+        rows.into_iter().map(Vec::into_boxed_slice).collect()
+    }
+
+    /// Every posting with everyone who has it.
+    fn each(&self, mut tell: impl FnMut(PostingId, u16)) {
+        for (id, posting) in (0..).zip(&self.all) {
+            match posting.as_ref().map(|posting| &posting.set) {
+                Some(Set::Few(few)) => few.iter().for_each(|low| tell(id, *low)),
+                Some(Set::Many(many)) => many.bits().iter().for_each(|low| tell(id, low)),
+                None => {}
+            }
+        }
     }
 
     /// What they take in memory besides themselves.
@@ -139,6 +181,6 @@ impl Postings {
         /// What a shared text has before its bytes: two counts.
         const COUNTS: usize = 2 * size_of::<usize>();
         let each = |posting: &Posting| posting.set.bytes() + COUNTS + posting.term.len();
-        self.all.capacity() * size_of::<Option<Posting>>() + self.iter().map(each).sum::<usize>()
+        self.all.capacity() * size_of::<Option<Posting>>() + self.all.iter().flatten().map(each).sum::<usize>()
     }
 }

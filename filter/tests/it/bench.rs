@@ -9,7 +9,7 @@ use std::{
 use audience::{Select, SelectError};
 use broker::{Publication, SharedBroker};
 use engine::Engine;
-use filter::{Deps, Filter};
+use filter::{Config, Deps, Filter};
 use model::{AppId, Clock as _, Device, Env, Profile, Queue, Report, SystemClock, record::Record as _};
 use prometheus_client::registry::Registry;
 use serde_json::Value;
@@ -28,6 +28,7 @@ pub(crate) struct Bench {
     pub(crate) broker: SharedBroker,
     pub(crate) store: SharedStore,
     pub(crate) select: Arc<dyn Select>,
+    config: Config,
     deps: Deps,
 }
 
@@ -52,13 +53,14 @@ impl Bench {
         let broker: SharedBroker = broker::embedded::Embedded::open(engine.clone(), clock.clone(), limits).unwrap();
         let store: SharedStore = store::embedded::Embedded::open(engine).unwrap();
         let deps = Deps { broker: broker.clone(), store: store.clone(), clock };
-        let select = Filter::new(deps.clone(), &mut Registry::default()).select();
-        Self { app: "demo".parse().unwrap(), broker, store, select, deps }
+        let config = Config { snapshots: dir.join("filter"), memory_max_bytes: 1 << 30 };
+        let filter = Filter::new(config.clone(), deps.clone(), &mut Registry::default());
+        Self { app: "demo".parse().unwrap(), broker, store, select: filter.select(), config, deps }
     }
 
     pub(crate) fn run(&self) -> Running {
         let shutdown = CancellationToken::new();
-        let filter = Filter::new(self.deps.clone(), &mut Registry::default());
+        let filter = Filter::new(self.config.clone(), self.deps.clone(), &mut Registry::default());
         Running { task: tokio::spawn(filter.run(shutdown.clone())), shutdown }
     }
 
