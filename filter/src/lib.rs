@@ -20,6 +20,7 @@ use store::SharedStore;
 use thiserror::Error;
 use tokio_util::sync::CancellationToken;
 
+pub use audience::Expr;
 pub use index::{Index, Part};
 use indexes::Indexes;
 use metrics::Metrics;
