@@ -38,6 +38,7 @@ pub(crate) struct Indexes {
     config: Config,
     store: SharedStore,
     bytes: IndexBytes,
+    /// Of each app that was asked about: no more than there are.
     apps: Mutex<HashMap<AppId, Arc<Turn<Held>>>>,
 }
 
@@ -146,6 +147,7 @@ impl Indexes {
             replica.upto = *last;
             self.measure(app, replica, ordinals.len())?;
         }
+        self.measure(app, replica, 0)?;
         // A store that lost its last changes is behind.
         Ok(replica.upto == head || self.store.changes_after(app, replica.upto, 1).await?.is_some())
     }
@@ -237,10 +239,13 @@ impl Indexes {
 
     async fn look_after(self: &Arc<Self>, app: &AppId, mut held: OwnedMutexGuard<Held>) {
         let Some(replica) = &mut held.replica else { return };
-        match self.follow(app, replica).await.and_then(|known| self.measure(app, replica, 0).map(|()| known)) {
+        match self.follow(app, replica).await {
             Ok(true) => {}
             // Whoever asks next makes it anew, or is told.
-            Ok(false) | Err(Missing::TooLarge(_)) => return held.replica = None,
+            Ok(false) | Err(Missing::TooLarge(_)) => {
+                held.replica = None;
+                return self.bytes.forget(app);
+            }
             Err(Missing::Unavailable(why)) => return debug!(app.id = %app, why, "cannot follow a registry now"),
         }
         let idle = held.asked.elapsed() > IDLE;

@@ -1,6 +1,6 @@
 //! All that is known about 65,536 devices.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, mem};
 
 use audience::{BuiltIn, Field, known};
 use model::{Device, Env};
@@ -20,6 +20,8 @@ pub(super) struct Block {
     pub(super) names: Names,
     /// What each device has, as rising numbers of postings.
     pub(super) rows: Vec<Box<[PostingId]>>,
+    /// Numbers in all of these together.
+    pub(super) row_ids: usize,
     pub(super) postings: Postings,
     pub(super) tags: Terms,
     /// The built-ins in their order, then attributes as they came up.
@@ -34,6 +36,7 @@ impl Default for Block {
             test: Bits::default(),
             names: Names::default(),
             rows: Vec::new(),
+            row_ids: 0,
             postings: Postings::default(),
             tags: Terms::default(),
             columns: vec![Column::default(); BuiltIn::ALL.len()],
@@ -53,22 +56,27 @@ impl Block {
         other.remove(low);
         self.names.put(low, device.id.as_str().as_bytes());
         let (mut row, mut keys) = (Vec::new(), Vec::new());
+        // Most of what is known stays, and is quickly found among what is there.
+        let before = self.rows.get_mut(usize::from(low)).map(mem::take).unwrap_or_default();
         for tag in &device.profile.tags {
-            row.push(self.tags.posting(tag, Home::Tags, &mut self.postings));
+            let kept = self.postings.find(&before, Home::Tags, tag);
+            row.push(kept.unwrap_or_else(|| self.tags.posting(tag, Home::Tags, &mut self.postings)));
         }
         for (field, value) in known(device) {
             let at = self.column_to_put(field);
             match Place::of(value) {
                 Place::Key(scale, key) => keys.push((at, scale, key)),
                 Place::Terms(terms) => row.extend(terms.iter().map(|(kind, term)| {
+                    let home = Home::Column(at, *kind);
                     let terms = self.columns[at as usize].terms_mut(*kind);
-                    terms.posting(term, Home::Column(at, *kind), &mut self.postings)
+                    let kept = self.postings.find(&before, home, term);
+                    kept.unwrap_or_else(|| terms.posting(term, home, &mut self.postings))
                 })),
             }
         }
         row.sort_unstable();
         row.dedup();
-        self.set_row(low, row);
+        self.set_row(low, before, row);
         self.set_keys(low, &keys);
     }
 
@@ -76,25 +84,23 @@ impl Block {
     pub(super) fn remove(&mut self, low: u16) {
         self.live.remove(low);
         self.test.remove(low);
-        self.set_row(low, Vec::new());
+        let before = self.rows.get_mut(usize::from(low)).map(mem::take).unwrap_or_default();
+        self.set_row(low, before, Vec::new());
         self.set_keys(low, &[]);
     }
 
-    /// Gives a device these postings; only what differs is touched.
-    fn set_row(&mut self, low: u16, row: Vec<PostingId>) {
+    /// Gives a device that had the postings `before` these; only what differs is touched.
+    fn set_row(&mut self, low: u16, before: Box<[PostingId]>, row: Vec<PostingId>) {
         let at = usize::from(low);
         if self.rows.len() <= at {
             self.rows.resize_with(at + 1, Box::default);
         }
-        let row = row.into_boxed_slice();
-        if self.rows[at] == row {
-            return;
-        }
-        let before = std::mem::replace(&mut self.rows[at], row.clone());
         let missing = |of: &[PostingId], id: &PostingId| of.binary_search(id).is_err();
+        self.row_ids = self.row_ids + row.len() - before.len();
         // In this order, or one who had another term of a kind would not count as having any.
         before.iter().filter(|id| missing(&row, id)).for_each(|id| self.take_out(low, *id));
         row.iter().filter(|id| missing(&before, id)).for_each(|id| self.add(low, *id));
+        self.rows[at] = row.into();
     }
 
     fn add(&mut self, low: u16, id: PostingId) {
@@ -177,8 +183,7 @@ impl Block {
 
     /// What it takes in memory.
     pub(super) fn bytes(&self) -> usize {
-        let rows = self.rows.iter().map(|row| size_of_val(&**row)).sum::<usize>();
-        let rows = rows + self.rows.capacity() * size_of::<Box<[PostingId]>>();
+        let rows = self.row_ids * size_of::<PostingId>() + self.rows.capacity() * size_of::<Box<[PostingId]>>();
         let columns = self.columns.iter().map(|column| size_of::<Column>() + column.bytes()).sum::<usize>();
         let known = self.names.bytes() + self.postings.bytes() + self.tags.bytes();
         size_of::<Self>() + rows + columns + known

@@ -119,6 +119,7 @@ impl Block {
             block.columns.push(column);
         }
         block.rows = block.postings.rows();
+        block.row_ids = block.rows.iter().map(|row| row.len()).sum();
         from.0.is_empty().then_some(block)
     }
 }
@@ -179,7 +180,7 @@ fn put_keys(to: &mut Vec<u8>, keys: &Keys) {
         Keys::Many(slices) => {
             put_u32(to, SLICED);
             put_words(to, slices.present.words());
-            put_words(to, &[slices.base, slices.width.into()]);
+            put_words(to, &[slices.base, slices.mask]);
             put_words(to, slices.lines.as_flattened());
         }
     }
@@ -192,8 +193,8 @@ fn take_keys(from: &mut Bytes<'_>) -> Option<Keys> {
         return (0..len).map(|_| key()).collect::<Option<_>>().map(Keys::Few);
     }
     let present = from.bits()?;
-    let (base, width) = (from.u64()?, u32::try_from(from.u64()?).ok().filter(|width| *width <= u64::BITS)?);
-    let lines = (0..LINES * width as usize).map(|_| from.words()).collect::<Option<_>>()?;
+    let (base, mask) = (from.u64()?, from.u64()?);
+    let lines = (0..LINES * mask.count_ones() as usize).map(|_| from.words()).collect::<Option<_>>()?;
     let len = present.len() as usize;
-    Some(Keys::Many(Box::new(Slices { present, len, base, width, lines })))
+    Some(Keys::Many(Box::new(Slices { present, len, base, mask, lines })))
 }

@@ -95,101 +95,105 @@ impl Keys {
     }
 }
 
-/// Numbers from `base` on that have no more bits than there are slices.
+/// Numbers from `base` on whose further bits are all in `mask`.
+///
+/// Numbers of one column have much in common: they lie close together, or are made of parts that never fill their
+/// places. A bit that nobody has takes no slice.
 #[derive(Clone)]
 pub(super) struct Slices {
     pub(super) present: Bits,
     pub(super) len: usize,
+    /// A multiple of the power of two that reached beyond the numbers when it was chosen: what it leaves of them has no
+    /// other bits than they have.
     pub(super) base: u64,
-    /// Slices.
-    pub(super) width: u32,
+    /// The bits that anybody's number has above the base: a slice each.
+    pub(super) mask: u64,
     /// By 512 devices, then from the least slice to the greatest.
     pub(super) lines: Vec<Line>,
 }
 
-/// The greatest number of so many bits.
-const fn greatest(width: u32) -> u64 {
-    if width == 0 { 0 } else { u64::MAX >> (u64::BITS - width) }
+/// All numbers that need no more bits than this one.
+const fn reach(number: u64) -> u64 {
+    match number.leading_zeros() {
+        u64::BITS => 0,
+        unused => u64::MAX >> unused,
+    }
 }
 
-/// The bits that are needed for numbers up to this one.
-const fn width_of(greatest: u64) -> u32 {
-    u64::BITS - greatest.leading_zeros()
+/// The places of a mask's bits, from the least.
+fn places(mask: u64) -> impl Iterator<Item = u32> {
+    (0..u64::BITS).filter(move |place| mask >> place & 1 == 1)
 }
 
 impl Slices {
-    fn of(few: &[(u16, u64)]) -> Self {
-        let base = few.iter().map(|(_, key)| *key).min().unwrap_or(0);
-        let width = few.iter().map(|(_, key)| width_of(key - base)).max().unwrap_or(0);
-        let mut slices = Self::empty(base, width);
-        few.iter().for_each(|(low, key)| slices.set(*low, *key));
+    fn of(numbers: &[(u16, u64)]) -> Self {
+        let keys = || numbers.iter().map(|(_, key)| *key);
+        let (least, greatest) = (keys().min().unwrap_or(0), keys().max().unwrap_or(0));
+        let base = least & !reach(greatest - least);
+        let mask = keys().fold(0, |mask, key| mask | (key - base));
+        let lines = vec![[0; LINE_WORDS]; LINES * mask.count_ones() as usize];
+        let mut slices = Self { present: Bits::default(), len: 0, base, mask, lines };
+        numbers.iter().for_each(|(low, key)| slices.set(*low, *key));
         slices
     }
 
-    fn empty(base: u64, width: u32) -> Self {
-        Self { present: Bits::default(), len: 0, base, width, lines: vec![[0; LINE_WORDS]; LINES * width as usize] }
-    }
-
     fn set(&mut self, low: u16, key: u64) {
-        if key < self.base || key - self.base > greatest(self.width) {
-            self.make_room_for(key);
+        if key < self.base || (key - self.base) & !self.mask != 0 {
+            // At most 64 times for new bits; and downward each time there is twice the room.
+            let others = self.iter().filter(|(other, _)| *other != low);
+            *self = Self::of(&others.chain([(low, key)]).collect::<Vec<_>>());
+            return;
         }
         self.len += usize::from(self.present.insert(low));
         let (number, word, bit) = (key - self.base, usize::from(low >> 6) % LINE_WORDS, low & 63);
-        for (slice, line) in self.lines_of_mut(usize::from(low >> 9)).iter_mut().enumerate() {
-            line[word] = line[word] & !(1 << bit) | (number >> slice & 1) << bit;
+        for (place, line) in places(self.mask).zip(self.lines_of_mut(usize::from(low >> 9))) {
+            line[word] = line[word] & !(1 << bit) | (number >> place & 1) << bit;
         }
-    }
-
-    /// Widens what can be kept. Downward it grows by a power of two, so that falling numbers do not do this each time.
-    fn make_room_for(&mut self, key: u64) {
-        let top = self.base.saturating_add(greatest(self.width));
-        let (base, width) = if key < self.base {
-            let width = width_of(top - key);
-            (top.saturating_sub(greatest(width)), width)
-        } else {
-            (self.base, width_of(key - self.base))
-        };
-        let mut wider = Self::empty(base, width.max(width_of(top - base)));
-        self.iter().for_each(|(low, key)| wider.set(low, key));
-        *self = wider;
     }
 
     fn iter(&self) -> impl Iterator<Item = (u16, u64)> + '_ {
         self.present.iter().map(|low| {
             let (word, bit) = (usize::from(low >> 6) % LINE_WORDS, low & 63);
-            let lines = self.lines_of(usize::from(low >> 9)).iter().rev();
-            (low, self.base + lines.fold(0, |number, line| number << 1 | line[word] >> bit & 1))
+            let lines = places(self.mask).zip(self.lines_of(usize::from(low >> 9)));
+            (low, self.base + lines.fold(0, |number, (place, line)| number | (line[word] >> bit & 1) << place))
         })
     }
 
     fn lines_of(&self, at: usize) -> &[Line] {
-        let width = self.width as usize;
+        let width = self.mask.count_ones() as usize;
         &self.lines[at * width..(at + 1) * width]
     }
 
     fn lines_of_mut(&mut self, at: usize) -> &mut [Line] {
-        let width = self.width as usize;
+        let width = self.mask.count_ones() as usize;
         &mut self.lines[at * width..(at + 1) * width]
+    }
+
+    /// What a bound says about the slices alone: numbers are at most `bound` where their bits are at most these.
+    fn bound(&self, bound: u64) -> u64 {
+        let beyond = bound & !self.mask;
+        // With a bit that nobody has the bound is greater than all numbers that agree with it above that bit.
+        let bound = if beyond == 0 { bound } else { bound | reach(beyond) };
+        (0..).zip(places(self.mask)).fold(0, |bits, (slice, place)| bits | (bound >> place & 1) << slice)
     }
 
     fn narrow(&self, range: &RangeInclusive<u64>, candidates: &mut Bits) {
         candidates.keep(&self.present);
-        let top = self.base.saturating_add(greatest(self.width));
-        if *range.start() > top || *range.end() < self.base || range.is_empty() {
+        // The greatest bound there is: nobody is beyond.
+        let all = self.bound(u64::MAX);
+        let last = range.end().checked_sub(self.base).map(|last| self.bound(last));
+        let below =
+            range.start().checked_sub(self.base).and_then(|first| first.checked_sub(1)).map(|last| self.bound(last));
+        let (Some(last), false) = (last, range.is_empty() || below == Some(all)) else {
             *candidates = Bits::default();
             return;
-        }
-        // Bounds beyond the numbers that can be kept bound nothing.
-        let below = range.start().checked_sub(self.base).and_then(|first| first.checked_sub(1));
-        let last = (*range.end() < top).then(|| range.end() - self.base);
-        if below.is_none() && last.is_none() {
+        };
+        if last == all && below.is_none() {
             return;
         }
-        for (at, words) in candidates.words_mut().chunks_exact_mut(LINE_WORDS).enumerate() {
-            let Ok(words): Result<&mut Line, _> = words.try_into() else { continue };
+        for (at, words) in candidates.words_mut().as_chunks_mut().0.iter_mut().enumerate() {
             let lines = self.lines_of(at);
-            if let Some(last) = last {
+            if last != all {
                 *words = at_most(lines, last, *words);
             }
             if let Some(below) = below {
@@ -204,7 +208,7 @@ impl Slices {
 fn at_most(lines: &[Line], bound: u64, candidates: Line) -> Line {
     let (mut less, mut equal) = ([0; LINE_WORDS], candidates);
     for (slice, line) in lines.iter().enumerate().rev() {
-        if equal == [0; LINE_WORDS] {
+        if equal.iter().fold(0, |any, word| any | word) == 0 {
             break;
         }
         if bound >> slice & 1 == 1 {
@@ -288,7 +292,7 @@ mod tests {
     #[test]
     fn one_number_for_all_takes_no_slices() {
         let keys = filled(&(0..9_999).map(|low| (low, 42)).collect::<Vec<_>>());
-        assert!(matches!(&keys, Keys::Many(slices) if slices.width == 0));
+        assert!(matches!(&keys, Keys::Many(slices) if slices.mask == 0));
         let mut candidates = Bits::default();
         candidates.insert(7);
         keys.narrow(&(42..=42), &mut candidates);

@@ -141,6 +141,12 @@ impl Postings {
         }
     }
 
+    /// The posting of a term among these.
+    pub(super) fn find(&self, among: &[PostingId], home: Home, term: &str) -> Option<PostingId> {
+        let is = |posting: &Posting| posting.home == home && *posting.term == *term;
+        among.iter().copied().find(|id| self.all.get(*id as usize).and_then(Option::as_ref).is_some_and(is))
+    }
+
     pub(super) fn get_mut(&mut self, id: PostingId) -> Option<&mut Posting> {
         self.all.get_mut(id as usize)?.as_mut()
     }

@@ -19,7 +19,7 @@ use lab::{
         sqlite,
     },
 };
-use model::{AppId, Env};
+use model::{AppId, Device, Env};
 use store::ChangeId;
 
 /// How often each question is asked for its median.
@@ -32,7 +32,10 @@ const BESIDE: Duration = Duration::from_secs(10);
 const UPDATES_PER_S: u32 = 50_000;
 
 /// Updates between two looks at the clock.
-const UPDATES_AT_ONCE: u32 = 500;
+const UPDATES_AT_ONCE: usize = 500;
+
+/// Devices that are updated, all over the index.
+const UPDATED: u32 = 20_000;
 
 #[derive(Args, Clone, Copy)]
 pub(super) struct Population {
@@ -98,15 +101,18 @@ fn ask(index: &Index, question: Question) -> anyhow::Result<(u64, Latency, Laten
     Ok((count, selecting, counting))
 }
 
-/// Attributes change all over the index while questions are asked, one after the other.
+/// Three attributes of devices change all over the index while questions are asked, one after the other.
 fn update(index: &Index, devices: u32) -> anyhow::Result<()> {
     let questions: Vec<Expr> =
         [THREE, WIDE].iter().map(|question| question.filter.parse()).collect::<Result<_, _>>()?;
+    // Made up before, as that is not the index's work: the same devices in two rounds, so that each time they differ.
+    let chosen = |round: u32| (0..UPDATED).filter_map(move |n| device(n.wrapping_mul(2_654_435_761) % devices, round));
+    let changed: Vec<Device> = (1..=2).flat_map(chosen).collect();
     let done = AtomicBool::new(false);
     let mut answered = Latency::default();
     let updated = thread::scope(|scope| {
         let updating = scope.spawn(|| {
-            let updated = change(index, devices);
+            let updated = change(index, &changed);
             done.store(true, Ordering::Release);
             updated
         });
@@ -128,23 +134,20 @@ fn update(index: &Index, devices: u32) -> anyhow::Result<()> {
 }
 
 /// Applies updates at the rate that is wanted; how many, and how much of the time that took.
-fn change(index: &Index, devices: u32) -> (u32, Duration) {
+fn change(index: &Index, changed: &[Device]) -> (u32, Duration) {
     let begun = Instant::now();
     let (mut updates, mut busy) = (0_u32, Duration::ZERO);
+    let mut batches = changed.chunks(UPDATES_AT_ONCE).cycle();
     while begun.elapsed() < BESIDE {
         let wanted = begun.elapsed().as_secs_f64() * f64::from(UPDATES_PER_S);
         if f64::from(updates) > wanted {
             thread::sleep(Duration::from_millis(1));
             continue;
         }
-        // Generated first: making devices up is not the index's work.
-        let chosen = |update: u32| update.wrapping_mul(2_654_435_761) % devices;
-        let changed: Vec<_> =
-            (updates..updates + UPDATES_AT_ONCE).filter_map(|update| device(chosen(update), update + 1)).collect();
-        let at = Instant::now();
-        changed.iter().for_each(|device| index.put(device));
+        let (at, batch) = (Instant::now(), batches.next().unwrap_or_default());
+        batch.iter().for_each(|device| index.put(device));
         busy += at.elapsed();
-        updates += UPDATES_AT_ONCE;
+        updates += batch.len() as u32;
     }
     (updates, busy)
 }
