@@ -1,12 +1,16 @@
 //! Who is meant: keeps what devices report about themselves, and answers which of them satisfy an expression.
 //!
-//! The store has the truth about every device; this tier holds nothing of its own.
+//! The store has the truth about every device. What this tier holds are copies, made for answering: an [`Index`] of
+//! each app that is asked about.
 
+mod index;
+mod indexes;
 mod metrics;
 mod reports;
-mod scan;
+mod select;
+pub mod snapshot;
 
-use std::sync::Arc;
+use std::{path::PathBuf, sync::Arc};
 
 use audience::Select;
 use broker::SharedBroker;
@@ -16,7 +20,19 @@ use store::SharedStore;
 use thiserror::Error;
 use tokio_util::sync::CancellationToken;
 
+pub use audience::Expr;
+pub use index::{Index, Part};
+use indexes::Indexes;
 use metrics::Metrics;
+
+/// What can be set.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The folder for snapshots of indexes.
+    pub snapshots: PathBuf,
+    /// Most memory for all indexes together; who asks about an app whose index would go beyond gets no answer.
+    pub memory_max_bytes: usize,
+}
 
 /// What a filter works with.
 #[derive(Clone)]
@@ -43,18 +59,27 @@ pub enum Error {
 /// The filter tier.
 pub struct Filter {
     deps: Deps,
+    indexes: Arc<Indexes>,
     metrics: Metrics,
 }
 
 impl Filter {
     /// Prepares the tier; its metrics go to `registry`.
-    pub fn new(deps: Deps, registry: &mut Registry) -> Self {
-        Self { deps, metrics: Metrics::new(registry) }
+    pub fn new(config: Config, deps: Deps, registry: &mut Registry) -> Self {
+        let metrics = Metrics::new(registry);
+        let indexes = Arc::new(Indexes::new(config, deps.store.clone(), metrics.index_bytes.clone()));
+        Self { deps, indexes, metrics }
     }
 
     /// Answers expressions in this process, whether or not the tier runs. See [`Select`] for what is promised.
     pub fn select(&self) -> Arc<dyn Select> {
-        Arc::new(scan::Scan { store: self.deps.store.clone(), seconds: self.metrics.select_seconds.clone() })
+        Arc::new(select::FromIndexes { indexes: self.indexes.clone(), seconds: self.metrics.select_seconds.clone() })
+    }
+
+    /// Keeps what [`select`](Self::select) answers from close to the store, in memory and on disk, until `shutdown`;
+    /// without it answers are as right, and take longer.
+    pub fn follow(&self, shutdown: CancellationToken) -> impl Future<Output = Result<(), Error>> + 'static {
+        self.indexes.clone().follow_all(shutdown)
     }
 
     /// Keeps reports until `shutdown`.

@@ -6,8 +6,8 @@
 
 use std::cmp::Ordering;
 
-use model::{Device, Timestamp};
-use xxhash_rust::xxh3::Xxh3;
+use model::{Device, DeviceId, Timestamp};
+use xxhash_rust::xxh3::xxh3_64;
 
 use crate::{
     Value,
@@ -62,44 +62,81 @@ fn answer(leaf: &Leaf, facts: &Facts<'_>) -> bool {
             _ => false,
         },
         Leaf::Tags { quantity, tags } => quantity.of(tags, |tag| facts.device.profile.tags.contains(tag)),
-        Leaf::Sample { hundredths, salt } => facts.lot(salt) < u64::from(*hundredths),
+        Leaf::Sample { hundredths, salt } => lot(salt, &facts.device.id) < u64::from(*hundredths),
     }
 }
 
 impl Facts<'_> {
-    /// What is known under this name. A version that is none is still there, as a text.
     fn value(&self, field: &Field) -> Option<Value> {
-        let profile = &self.device.profile;
-        match field {
-            Field::Attribute(name) => Value::from_json(serde_json::from_str(profile.attributes.get(name)?).ok()?),
-            Field::BuiltIn(BuiltIn::UserId) => profile.user_id.as_ref().map(|user| Value::Text(user.to_string())),
-            Field::BuiltIn(BuiltIn::FirstSeen) => Some(Value::Time(millis(self.device.first_seen))),
-            Field::BuiltIn(version @ (BuiltIn::AppVersion | BuiltIn::OsVersion)) => {
-                let text = profile.built_in.get(version.as_str())?;
-                Some(text.parse().map_or_else(|_| Value::Text(text.clone()), Value::Version))
-            }
-            Field::BuiltIn(text) => profile.built_in.get(text.as_str()).cloned().map(Value::Text),
-        }
+        field.of(self.device)
     }
 
     fn resolve(&self, literal: &Literal) -> Value {
-        match literal {
-            Literal::Text(text) => Value::Text(text.clone()),
-            Literal::Number(number) => Value::Number(*number),
-            Literal::Bool(bool) => Value::Bool(*bool),
-            Literal::Version(version) => Value::Version(version.clone()),
-            Literal::Time(time) => Value::Time(time.as_millisecond()),
-            Literal::Relative(span) => Value::Time(span.as_of(self.now)),
+        literal.as_of(self.now)
+    }
+}
+
+/// Everything that is known about a device and that a field names; tags are not.
+pub fn known(device: &Device) -> impl Iterator<Item = (Field, Value)> {
+    let attributes = device.profile.attributes.keys().cloned().map(Field::Attribute);
+    let fields = BuiltIn::ALL.into_iter().map(Field::BuiltIn).chain(attributes);
+    fields.filter_map(|field| field.of(device).map(|value| (field, value)))
+}
+
+impl Field {
+    /// What is known under this name. A version that is none is still there, as a text.
+    fn of(&self, device: &Device) -> Option<Value> {
+        let profile = &device.profile;
+        match self {
+            Self::Attribute(name) => Value::from_json(serde_json::from_str(profile.attributes.get(name)?).ok()?),
+            Self::BuiltIn(BuiltIn::UserId) => profile.user_id.as_ref().map(|user| Value::Text(user.to_string())),
+            Self::BuiltIn(BuiltIn::FirstSeen) => Some(Value::Time(millis(device.first_seen))),
+            Self::BuiltIn(version @ (BuiltIn::AppVersion | BuiltIn::OsVersion)) => {
+                let text = profile.built_in.get(version.as_str())?;
+                Some(text.parse().map_or_else(|_| Value::Text(text.clone()), Value::Version))
+            }
+            Self::BuiltIn(text) => profile.built_in.get(text.as_str()).cloned().map(Value::Text),
         }
     }
+}
 
-    /// The device's place in the sample of this salt: below 10,000, and the same for ever.
-    fn lot(&self, salt: &str) -> u64 {
-        let mut hash = Xxh3::new();
-        hash.update(salt.as_bytes());
-        hash.update(self.device.id.as_str().as_bytes());
-        hash.digest() % WHOLE
+impl Literal {
+    /// The value that it means at this moment.
+    pub fn as_of(&self, now: Timestamp) -> Value {
+        match self {
+            Self::Text(text) => Value::Text(text.clone()),
+            Self::Number(number) => Value::Number(*number),
+            Self::Bool(bool) => Value::Bool(*bool),
+            Self::Version(version) => Value::Version(version.clone()),
+            Self::Time(time) => Value::Time(time.as_millisecond()),
+            Self::Relative(span) => Value::Time(span.as_of(now)),
+        }
     }
+}
+
+/// The lots of one salt: each device has one, which stays the same for ever.
+pub struct Lots {
+    /// The salt, then the device that is asked about.
+    text: Vec<u8>,
+    salt: usize,
+}
+
+impl Lots {
+    /// The lots of this salt.
+    pub fn of(salt: &str) -> Self {
+        Self { text: salt.into(), salt: salt.len() }
+    }
+
+    /// A device's lot, evenly spread below 10,000.
+    pub fn of_device(&mut self, device: &[u8]) -> u64 {
+        self.text.truncate(self.salt);
+        self.text.extend_from_slice(device);
+        xxh3_64(&self.text) % WHOLE
+    }
+}
+
+fn lot(salt: &str, device: &DeviceId) -> u64 {
+    Lots::of(salt).of_device(device.as_str().as_bytes())
 }
 
 fn millis(at: Timestamp) -> i64 {
@@ -107,7 +144,8 @@ fn millis(at: Timestamp) -> i64 {
 }
 
 impl Comparison {
-    const fn accepts(self, order: Ordering) -> bool {
+    /// Whether it holds between values in this order.
+    pub const fn accepts(self, order: Ordering) -> bool {
         match self {
             Self::Equal => order.is_eq(),
             Self::NotEqual => order.is_ne(),

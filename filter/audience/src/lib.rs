@@ -16,7 +16,7 @@ use async_trait::async_trait;
 use model::{AppId, Env, Ordinals, Timestamp};
 use thiserror::Error;
 
-pub use evaluate::{Facts, holds};
+pub use evaluate::{Facts, Lots, holds, known};
 pub use expr::{Comparison, Expr, Leaf, Quantity};
 pub use field::{BuiltIn, Field};
 pub use literal::{Literal, Span};
@@ -58,6 +58,14 @@ pub trait Select: Send + Sync {
     /// # Errors
     /// [`SelectError::Unavailable`]: nothing was evaluated. [`SelectError::Invalid`]: nothing ever will be.
     async fn select(&self, app: &AppId, env: Env, expression: &str, now: Timestamp) -> Result<Ordinals, SelectError>;
+
+    /// How many devices [`select`](Self::select) would name.
+    ///
+    /// # Errors
+    /// As [`select`](Self::select).
+    async fn count(&self, app: &AppId, env: Env, expression: &str, now: Timestamp) -> Result<u64, SelectError> {
+        Ok(self.select(app, env, expression, now).await?.len())
+    }
 
     /// Whether the expression can be selected by, without evaluating it.
     ///

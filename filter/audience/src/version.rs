@@ -59,6 +59,40 @@ impl Ord for Version {
     }
 }
 
+/// Numbers that a [`key`](Version::key) has room for.
+const KEY_NUMBERS: usize = 4;
+/// Bits of a key for each of them.
+const KEY_BITS: u32 = 16;
+
+impl Version {
+    /// A number for most versions, ordered as they are: those with up to four numbers below 65,536 and no pre-release.
+    pub fn key(&self) -> Option<u64> {
+        let key = self.first_key()?;
+        (self.pre_release.is_empty() && Self::of_key(key) == *self).then_some(key)
+    }
+
+    /// The least [`key`](Self::key) of all versions that are not before this one; `None` when all that have keys are.
+    pub fn first_key(&self) -> Option<u64> {
+        let number = |at: usize| self.numbers.get(at).copied().unwrap_or(0);
+        let mut key = 0;
+        for at in 0..KEY_NUMBERS {
+            if number(at) >> KEY_BITS != 0 {
+                let behind = KEY_BITS * (KEY_NUMBERS - at) as u32;
+                let next: u64 = key + 1;
+                return (at > 0).then(|| next << behind).filter(|raised| raised >> behind == next);
+            }
+            key = key << KEY_BITS | number(at);
+        }
+        let beyond = self.numbers.iter().skip(KEY_NUMBERS).any(|number| *number != 0);
+        if beyond { key.checked_add(1) } else { Some(key) }
+    }
+
+    fn of_key(key: u64) -> Self {
+        let number = |at| key >> (KEY_BITS * (KEY_NUMBERS - 1 - at) as u32) & ((1 << KEY_BITS) - 1);
+        Self { numbers: (0..KEY_NUMBERS).map(number).collect(), pre_release: Vec::new() }
+    }
+}
+
 fn compare_pre_releases(ours: &[String], theirs: &[String]) -> Ordering {
     let part = |ours: &String, theirs: &String| match (number(ours), number(theirs)) {
         (Some(ours), Some(theirs)) => ours.cmp(&theirs),
@@ -118,6 +152,39 @@ mod tests {
         assert_eq!(version("2.10"), version("2.10.0+345"));
         assert_eq!(version("2.10.0+345").to_string(), "2.10.0");
         assert_eq!(version("1.0-rc.1").to_string(), "1.0-rc.1");
+    }
+
+    #[test]
+    fn keys_are_ordered_as_versions_are_and_tell_where_others_lie() {
+        let all = [
+            "0",
+            "0.0.0.1",
+            "1.65535.0.0",
+            "1.65535.65535.65535.7",
+            "1.65536-rc.1",
+            "1.70000",
+            "2-rc.1",
+            "2",
+            "2.9.9",
+            "2.10",
+            "2.10.0.0.1",
+            "2.10.0.1",
+            "65535.65535.65535.65535",
+            "65535.65535.65535.65535.1",
+            "65536",
+            "99999999",
+        ];
+        let keyed = || all.map(version).into_iter().filter_map(|version| Some((version.key()?, version)));
+        assert_eq!(keyed().count(), 8);
+        assert_eq!(version("2.10.0").key(), version("2.10").key());
+        for other in all.map(version) {
+            let expected =
+                |key: u64, version: &Version| (other.first_key().is_some_and(|first| key >= first), *version >= other);
+            for (key, version) in keyed() {
+                let (by_key, by_order) = expected(key, &version);
+                assert_eq!(by_key, by_order, "{version} >= {other}");
+            }
+        }
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! A filter between an embedded broker and an embedded store, and devices that report.
 
 use std::{
-    path::Path,
+    path::{Path, PathBuf},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -9,7 +9,7 @@ use std::{
 use audience::{Select, SelectError};
 use broker::{Publication, SharedBroker};
 use engine::Engine;
-use filter::{Deps, Filter};
+use filter::{Config, Deps, Filter};
 use model::{AppId, Clock as _, Device, Env, Profile, Queue, Report, SystemClock, record::Record as _};
 use prometheus_client::registry::Registry;
 use serde_json::Value;
@@ -28,6 +28,9 @@ pub(crate) struct Bench {
     pub(crate) broker: SharedBroker,
     pub(crate) store: SharedStore,
     pub(crate) select: Arc<dyn Select>,
+    /// Whose answers `select` gives.
+    filter: Filter,
+    config: Config,
     deps: Deps,
 }
 
@@ -46,20 +49,37 @@ impl Running {
 
 impl Bench {
     pub(crate) async fn open(dir: &Path) -> Self {
+        Self::with_memory(dir, 1 << 30).await
+    }
+
+    /// With so many bytes for indexes.
+    pub(crate) async fn with_memory(dir: &Path, memory_max_bytes: usize) -> Self {
         let engine = unlocked(dir).await;
         let clock = Arc::new(SystemClock);
         let limits = broker::embedded::Limits::default();
         let broker: SharedBroker = broker::embedded::Embedded::open(engine.clone(), clock.clone(), limits).unwrap();
         let store: SharedStore = store::embedded::Embedded::open(engine).unwrap();
         let deps = Deps { broker: broker.clone(), store: store.clone(), clock };
-        let select = Filter::new(deps.clone(), &mut Registry::default()).select();
-        Self { app: "demo".parse().unwrap(), broker, store, select, deps }
+        let config = Config { snapshots: dir.join("filter"), memory_max_bytes };
+        let filter = Filter::new(config.clone(), deps.clone(), &mut Registry::default());
+        Self { app: "demo".parse().unwrap(), broker, store, select: filter.select(), filter, config, deps }
     }
 
     pub(crate) fn run(&self) -> Running {
         let shutdown = CancellationToken::new();
-        let filter = Filter::new(self.deps.clone(), &mut Registry::default());
+        let filter = Filter::new(self.config.clone(), self.deps.clone(), &mut Registry::default());
         Running { task: tokio::spawn(filter.run(shutdown.clone())), shutdown }
+    }
+
+    /// Lets the indexes follow the store.
+    pub(crate) fn follow(&self) -> Running {
+        let shutdown = CancellationToken::new();
+        Running { task: tokio::spawn(self.filter.follow(shutdown.clone())), shutdown }
+    }
+
+    /// Where the index of the app is kept.
+    pub(crate) fn snapshot(&self) -> PathBuf {
+        self.config.snapshots.join(format!("{}.index", self.app))
     }
 
     pub(crate) async fn register(
@@ -110,6 +130,20 @@ impl Bench {
     pub(crate) async fn profile(&self, device: &Device) -> Profile {
         let found = self.store.devices(&self.app, std::slice::from_ref(&device.id)).await.unwrap();
         found.into_iter().next().flatten().unwrap().profile
+    }
+
+    /// How many live devices satisfy `expression`.
+    pub(crate) async fn count(&self, expression: &str) -> Result<u64, SelectError> {
+        self.select.count(&self.app, Env::Live, expression, SystemClock.now()).await
+    }
+
+    /// Waits until there is a snapshot of the app's index.
+    pub(crate) async fn snapshotted(&self) {
+        let deadline = Instant::now() + PATIENCE;
+        while !self.snapshot().exists() {
+            assert!(Instant::now() < deadline, "no snapshot after {PATIENCE:?}");
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
     }
 
     /// The names of the live devices that satisfy `expression`, in order of registration.

@@ -4,3 +4,4 @@
 mod bench;
 mod reports;
 mod select;
+mod snapshot;

@@ -32,6 +32,33 @@ async fn a_removed_device_is_in_no_audience() {
 }
 
 #[tokio::test]
+async fn what_any_node_told_the_store_is_in_the_next_answer() {
+    let dir = tempfile::tempdir().unwrap();
+    let bench = Bench::open(dir.path()).await;
+    let device = bench.device("one").await;
+    let tagged = |tag: &str| Some(Profile { tags: [tag.to_owned()].into(), ..Profile::default() });
+    for round in 0..20 {
+        let tag = format!("t{round}");
+        bench.register(&bench.app, Env::Live, &["one".to_owned()], tagged(&tag)).await;
+        assert_eq!(bench.selected(&format!("tag(\"{tag}\")")).await.unwrap(), ["one"]);
+        assert_eq!(bench.count(&format!("!tag(\"{tag}\")")).await, Ok(0));
+    }
+    bench.store.remove(&bench.app, &device.id).await.unwrap();
+    assert_eq!(bench.count("missing(attr.x)").await, Ok(0));
+}
+
+#[tokio::test]
+async fn beyond_its_memory_an_app_has_no_answer_instead_of_a_wrong_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let bench = Bench::with_memory(dir.path(), 1_000).await;
+    bench.device("one").await;
+    for _ in 0..2 {
+        let refused = bench.selected("missing(attr.x)").await;
+        assert!(matches!(&refused, Err(SelectError::Unavailable(why)) if why.contains("1000 bytes")), "{refused:?}");
+    }
+}
+
+#[tokio::test]
 async fn a_wrong_expression_is_refused_with_its_place_before_and_at_selection() {
     let dir = tempfile::tempdir().unwrap();
     let bench = Bench::open(dir.path()).await;

@@ -7,8 +7,10 @@
 mod crowd;
 mod floor;
 mod intake;
+pub mod population;
 mod probe;
 mod report;
+pub mod sqlite;
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 

@@ -16,6 +16,9 @@ impl fmt::Debug for Ordinal {
     }
 }
 
+/// Words of one bit a device that a block of 65,536 devices takes.
+pub const BLOCK_WORDS: usize = 1 << 10;
+
 /// A set of devices of one app. Serialised in the portable Roaring format.
 #[derive(Clone, Default, PartialEq)]
 pub struct Ordinals(RoaringBitmap);
@@ -49,6 +52,15 @@ impl Ordinals {
     /// Takes a device out; false when it was not there.
     pub fn remove(&mut self, ordinal: Ordinal) -> bool {
         self.0.remove(ordinal.0)
+    }
+
+    /// Adds the devices of one block of 65,536, whose first is `block << 16`: bit `n` of the words is the block's `n`th.
+    pub fn add_block(&mut self, block: u16, words: &[u64; BLOCK_WORDS]) {
+        let mut bytes = [0; BLOCK_WORDS * 8];
+        for (bytes, word) in bytes.chunks_exact_mut(8).zip(words) {
+            bytes.copy_from_slice(&word.to_le_bytes());
+        }
+        self.0 |= RoaringBitmap::from_lsb0_bytes(u32::from(block) << 16, &bytes);
     }
 
     /// Keeps only devices registered before the registry's count was `count`.

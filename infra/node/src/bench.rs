@@ -1,5 +1,7 @@
 //! `fanfare bench`: what this build does on this machine, beside the machine's own floor.
 
+mod filter;
+
 use std::{env, net::SocketAddr, process::ExitCode, time::Duration};
 
 use anyhow::Context as _;
@@ -45,6 +47,8 @@ enum What {
     Isolation(Run),
     /// As much as goes through: clients post unicasts one request after the other, devices ack them.
     Intake(Clients),
+    /// Filters over a large generated population, from the index alone; SQLite beside it.
+    Filter(filter::Population),
     /// The bare loop: a small packet to each socket and its answer back.
     Floor {
         /// Sockets.
@@ -104,6 +108,7 @@ pub(crate) async fn run(options: Options, config: Config) -> anyhow::Result<Exit
     match options.what {
         What::Sink { server, sockets } => sink(server, sockets).await?,
         What::Floor { sockets } => println!("{}", bare(sockets).await?),
+        What::Filter(population) => filter::run(population).await?,
         What::Connect(run) => {
             let (bench, _subject) = prepare(run, config).await?;
             println!("{}", bench.connect().await?);

@@ -29,6 +29,7 @@ pub(crate) struct Config {
     pub(crate) ingest: Ingest,
     pub(crate) dispatcher: Dispatcher,
     pub(crate) access_point: AccessPoint,
+    filter: Filter,
 }
 
 #[derive(Clone, Debug, Deserialize)]
@@ -105,6 +106,12 @@ pub(crate) struct AccessPoint {
     pub(crate) sweep_s: u64,
 }
 
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Filter {
+    memory_max_bytes: usize,
+}
+
 impl Config {
     /// Reads and checks the settings.
     pub(crate) fn load(file: Option<&Path>) -> anyhow::Result<Self> {
@@ -179,6 +186,10 @@ impl Config {
             replicas: self.store.replicas,
             ..store::redis::Config::new(url)
         })
+    }
+
+    pub(crate) fn filter(&self) -> filter::Config {
+        filter::Config { snapshots: self.data_dir.join("filter"), memory_max_bytes: self.filter.memory_max_bytes }
     }
 
     pub(crate) fn stats(&self) -> stats::Config {

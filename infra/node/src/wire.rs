@@ -81,7 +81,7 @@ pub(crate) async fn start(tiers: &[Tier], config: &Config, backends: &Backends) 
     let mut running = Running { ingest: None, access_point: None, tiers: JoinSet::new(), shutdown: shutdown.clone() };
 
     let filter_deps = filter::Deps { broker: broker.clone(), store: store.clone(), clock: clock.clone() };
-    let filter = filter::Filter::new(filter_deps, &mut registry);
+    let filter = filter::Filter::new(config.filter(), filter_deps, &mut registry);
     let select = filter.select();
     let mut connections: Option<Connections> = None;
     for tier in tiers {
@@ -115,6 +115,7 @@ pub(crate) async fn start(tiers: &[Tier], config: &Config, backends: &Backends) 
             }
         }
     }
+    running.spawn(filter.follow(shutdown.clone()));
     if tiers.contains(&Tier::Filter) {
         running.spawn(filter.run(shutdown.clone()));
     }

@@ -4,6 +4,7 @@
 #![expect(clippy::unwrap_used, reason = "a suite of tests")]
 
 pub mod apps;
+pub mod changes;
 pub mod cursors;
 pub mod devices;
 pub mod funnel;
@@ -41,6 +42,8 @@ macro_rules! contract_suite {
         $crate::contract_suite! { @each $place;
             apps: an_app_is_created_once, a_key_needs_its_app, keys_are_listed_by_app_until_removed,
                 apps_and_keys_outlive_a_restart;
+            changes: whoever_follows_sees_every_change, what_changes_nothing_is_no_change,
+                pages_follow_each_other, an_unknown_change_is_told, changes_outlive_a_restart;
             cursors: a_cursor_starts_at_the_beginning, a_saved_cursor_outlives_a_restart,
                 an_older_session_is_refused, a_prefix_never_goes_back, what_is_acked_leaves_the_inbox;
             devices: a_new_device_gets_the_next_ordinal, registering_again_updates_what_is_given,

@@ -6,6 +6,7 @@
 
 mod apps;
 mod bounds;
+mod changes;
 mod cursors;
 mod devices;
 mod groups;

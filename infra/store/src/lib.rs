@@ -5,6 +5,7 @@
 //! a promise, in `contract`, which both implementations run. A tier takes the narrowest part it needs.
 
 pub mod apps;
+pub mod changes;
 #[cfg(feature = "contract")]
 pub mod contract;
 pub mod cursors;
@@ -27,6 +28,7 @@ use model::Timestamp;
 use thiserror::Error;
 
 pub use apps::Apps;
+pub use changes::{CHANGES_MAX, ChangeId, Changes};
 pub use cursors::{CursorWrite, Cursors};
 pub use devices::{Devices, Registration};
 pub use groups::Groups;
@@ -77,13 +79,26 @@ pub trait Retention: Send + Sync {
 
 /// Everything a store does.
 pub trait Store:
-    Apps + Devices + Groups + Messages + Inbox + Timeline + Cursors + Routes + Nodes + Receipts + Uplinks + Retention
+    Apps
+    + Devices
+    + Changes
+    + Groups
+    + Messages
+    + Inbox
+    + Timeline
+    + Cursors
+    + Routes
+    + Nodes
+    + Receipts
+    + Uplinks
+    + Retention
 {
 }
 
 impl<T> Store for T where
     T: Apps
         + Devices
+        + Changes
         + Groups
         + Messages
         + Inbox

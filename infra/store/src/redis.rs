@@ -5,6 +5,7 @@
 //! at the start, replicas are waited for, time out is an answer, and what was lost is noticed.
 
 mod apps;
+mod changes;
 mod check;
 mod cursors;
 mod devices;

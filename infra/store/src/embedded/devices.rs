@@ -11,7 +11,7 @@ use model::{AppId, Cursor, Device, DeviceId, Env, Epoch, Ordinal, Ordinals, Posi
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Embedded, cursors,
+    Embedded, changes, cursors,
     key::{self, Key},
     table::{Draft, Read, Set, Span},
 };
@@ -108,6 +108,7 @@ impl Devices for Embedded {
             draft.remove(&key::Inbox { app: app.clone(), device: ordinal });
             draft.remove(&key::Cursor { app: app.clone(), device: ordinal });
             draft.remove(&key);
+            changes::note(draft, app, [ordinal], Timestamp::default())?;
             Ok(Some(device))
         })
         .await
@@ -132,17 +133,20 @@ fn register(
     now: Timestamp,
 ) -> Result<Vec<(Device, bool)>, Error> {
     let head = draft.get(&key::TimelineBounds { app: app.clone() })?.unwrap_or_default().head;
-    let mut done = Vec::with_capacity(registrations.len());
+    let (mut done, mut changed) = (Vec::with_capacity(registrations.len()), Vec::new());
     for registration in registrations {
         let key = key::Device { app: app.clone(), device: registration.id.clone() };
-        let (device, new) = match draft.get(&key)? {
+        let before = draft.get(&key)?;
+        let (device, new) = match before.clone() {
             Some(device) => (update(draft, app, device, registration)?, false),
             None => (admit(draft, app, registration, head, now)?, true),
         };
+        changed.extend((before.as_ref() != Some(&device)).then_some(device.ordinal));
         draft.put(&key, &device);
         done.push((device, new));
     }
     set_live(draft, app, &done)?;
+    changes::note(draft, app, changed, now)?;
     Ok(done)
 }
 

@@ -14,6 +14,7 @@ use model::{
 
 use super::{
     bounds::Bounds,
+    changes::Changed,
     cursors::Kept as KeptCursor,
     devices::{Count as CountRecord, Named},
     inbox::Pending,
@@ -134,6 +135,10 @@ tables! {
     13 Registry Live { app: AppId, env: Env, block: u16 } -> Set;
     /// The registered devices of a user.
     14 Registry DevicesOf { app: AppId, env: Env, user: UserId } -> Set;
+    /// Where the changes of an app's registry begin and end.
+    15 Registry ChangeBounds { app: AppId } -> Bounds;
+    /// A change of an app's registry.
+    16 Registry Change { app: AppId, seq: Seq } -> Changed;
 
     /// A static group.
     20 Registry Group { app: AppId, group: GroupId } -> GroupRecord;

@@ -22,6 +22,7 @@
 //! | `d<block:4>` | hash | `<ordinal % 32>` → a device, or the name of a removed one |
 //! | `l<env><block:2>` | string | bitmap of 65,536 ordinals: who is registered |
 //! | `u<env><user>` | set | ordinals of a user's devices |
+//! | `K` | stream | ordinals of devices that changed, in that order |
 //! | `G` | sorted set | ids of groups, in their order |
 //! | `g<id:16>`, `e<id:16>` | string | a group; its version and members |
 //! | `m<id:16>` | string | a message's head (see `messages`) and its entry |
@@ -151,6 +152,7 @@ impl AppKeys {
         devices "d" (device: Ordinal => &block(device));
         live "l" (env: Env => letter(env).as_bytes(), block: u16 => &block.to_be_bytes());
         devices_of "u" (env: Env => letter(env).as_bytes(), user: &UserId => user.as_str().as_bytes());
+        changes "K" ();
         groups "G" ();
         group "g" (id: GroupId => &id.to_bytes());
         members "e" (id: GroupId => &id.to_bytes());

@@ -40,6 +40,7 @@ for k = 3, #KEYS do
     call('HSET', places, 'c' .. field, start)
   end
   local device = devices[name]
+  if new or has_profile and device.profile ~= ARGV[a + 4] then device_changed(KEYS[1], ordinal) end
   if has_profile then
     if device.user ~= ARGV[a + 3] then
       device_owned(KEYS[1], ordinal, device, false)

@@ -27,6 +27,11 @@ local function device_owned(key, ordinal, device, owned)
   end
 end
 
+-- Those that changed last are kept: CHANGES_MAX of them, or a few more.
+local function device_changed(key, ordinal)
+  call('XADD', beside(key, 'K'), 'MAXLEN', '~', 1048576, '*', 'd', digits(ordinal))
+end
+
 local function device_live(key, ordinal, env, live)
   local bitmap = beside(key, 'l') .. env .. struct.pack('>I2', math.floor(ordinal / 65536))
   call('SETBIT', bitmap, ordinal % 65536, live)

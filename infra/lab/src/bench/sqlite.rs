@@ -1,0 +1,163 @@
+//! The same population in SQLite, each column with an index, asked the same questions: what the bitmaps are measured
+//! against. SQLite runs as a process of its own, `sqlite3`, with all data in memory.
+
+use std::{
+    fs::File,
+    io::{BufWriter, Write as _},
+    path::Path,
+    process::Stdio,
+    time::Duration,
+};
+
+use model::Device;
+use tokio::{io::AsyncWriteExt as _, process::Command};
+
+use super::population::{Question, device};
+use crate::Error;
+
+/// Columns of the table of devices, besides the device itself.
+const COLUMNS: [&str; 19] = [
+    "platform TEXT",
+    "app_version INTEGER",
+    "os_version INTEGER",
+    "sdk TEXT",
+    "lang TEXT",
+    "tz TEXT",
+    "country TEXT",
+    "first_seen INTEGER",
+    "city TEXT",
+    "plan TEXT",
+    "gender TEXT",
+    "channel TEXT",
+    "age INTEGER",
+    "level INTEGER",
+    "score INTEGER",
+    "sessions INTEGER",
+    "balance REAL",
+    "last_order INTEGER",
+    "paid INTEGER",
+];
+
+/// Memory that SQLite may use for pages, in KiB: more than the benches need.
+const CACHE_KIB: u32 = 8 << 20;
+
+/// How often each question is asked; the quickest answer counts.
+const ROUNDS: usize = 3;
+
+/// How long SQLite took for one question.
+#[derive(Clone, Copy, Debug)]
+pub struct Asked {
+    /// How many satisfy it.
+    pub count: u64,
+    /// Time to count them.
+    pub counting: Duration,
+    /// Time to write their numbers to a table.
+    pub selecting: Duration,
+}
+
+/// Puts so many devices into a database in `dir` and asks each question.
+///
+/// # Errors
+/// [`Error::Unavailable`] when there is no `sqlite3`, [`Error::Corrupt`] when its output is not understood.
+pub async fn ask(dir: &Path, devices: u32, questions: &[Question]) -> Result<Vec<Asked>, Error> {
+    let tables = ["devices", "tags", "interests"].map(|table| dir.join(format!("{table}.csv")));
+    write(&tables, devices)?;
+    let database = dir.join("devices.sqlite");
+    let loaded = run(&database, &load(&tables)).await?;
+    if !loaded.trim().is_empty() {
+        return Err(Error::Corrupt(format!("sqlite3: {loaded}")));
+    }
+    let mut script = format!("PRAGMA cache_size = -{CACHE_KIB};\nPRAGMA temp_store = MEMORY;\n.timer on\n");
+    for question in questions {
+        for _ in 0..ROUNDS {
+            script += &format!("SELECT count(*) FROM devices WHERE {};\n", question.sql);
+            script += &format!("CREATE TEMP TABLE found AS SELECT device FROM devices WHERE {};\n", question.sql);
+            script += ".timer off\nDROP TABLE found;\n.timer on\n";
+        }
+    }
+    let told = run(&database, &script).await?;
+    let lines: Vec<&str> = told.lines().collect();
+    let asked = lines.chunks(3 * ROUNDS).map(asked).collect::<Option<Vec<_>>>();
+    asked.filter(|asked| asked.len() == questions.len()).ok_or_else(|| Error::Corrupt(format!("sqlite3: {told}")))
+}
+
+/// A count, its time, and the time of writing the numbers; several times over.
+fn asked(lines: &[&str]) -> Option<Asked> {
+    let seconds = |line: &str| line.split_whitespace().nth(3)?.parse().ok().map(Duration::from_secs_f64);
+    let least = |at: usize| lines.chunks(3).map(|round| seconds(round.get(at)?)).min_by_key(|t| t.unwrap_or_default());
+    Some(Asked { count: lines.first()?.parse().ok()?, counting: least(1)??, selecting: least(2)?? })
+}
+
+fn load(tables: &[std::path::PathBuf; 3]) -> String {
+    let [devices, tags, interests] = tables.each_ref().map(|table| table.display());
+    let mut script = format!(
+        "PRAGMA journal_mode = OFF;\nPRAGMA synchronous = OFF;\nPRAGMA cache_size = -{CACHE_KIB};\n\
+         CREATE TABLE devices (device INTEGER PRIMARY KEY, {});\n\
+         CREATE TABLE tags (device INTEGER, tag TEXT, PRIMARY KEY (device, tag)) WITHOUT ROWID;\n\
+         CREATE TABLE interests (device INTEGER, interest TEXT, PRIMARY KEY (device, interest)) WITHOUT ROWID;\n\
+         .mode csv\n.import {devices} devices\n.import {tags} tags\n.import {interests} interests\n\
+         CREATE INDEX tags_tag ON tags (tag, device);\nCREATE INDEX interests_interest ON interests (interest, device);\n",
+        COLUMNS.join(", ")
+    );
+    for name in COLUMNS.iter().filter_map(|column| column.split(' ').next()) {
+        script += &format!("CREATE INDEX devices_{name} ON devices ({name});\n");
+    }
+    // `journal_mode` tells what it is now.
+    script.replacen("PRAGMA journal_mode", ".output /dev/null\nPRAGMA journal_mode", 1) + "ANALYZE;\n"
+}
+
+fn write(tables: &[std::path::PathBuf; 3], count: u32) -> Result<(), Error> {
+    let [devices, tags, interests] = tables.each_ref().map(File::create);
+    let (mut devices, mut tags, mut interests) =
+        (BufWriter::new(devices?), BufWriter::new(tags?), BufWriter::new(interests?));
+    for device in (0..count).filter_map(|ordinal| device(ordinal, 0)) {
+        let row = row(&device).ok_or_else(|| Error::Corrupt(format!("no row of {device:?}")))?;
+        writeln!(devices, "{},{}", device.ordinal.0, row.join(","))?;
+        for tag in &device.profile.tags {
+            writeln!(tags, "{},{tag}", device.ordinal.0)?;
+        }
+        for interest in device.profile.attributes["interests"].split(['[', ',', ']']).filter(|text| !text.is_empty()) {
+            writeln!(interests, "{},{}", device.ordinal.0, interest.trim_matches('"'))?;
+        }
+    }
+    [devices, tags, interests].iter_mut().try_for_each(|file| Ok(file.flush()?))
+}
+
+/// A device's values in the order of [`COLUMNS`]; versions as whole numbers of three digits a part.
+fn row(device: &Device) -> Option<Vec<String>> {
+    let version = |text: &String| {
+        let parts = text.split('.').map(str::parse).collect::<Result<Vec<u64>, _>>().ok()?;
+        Some(parts.iter().fold(0, |key, part| key * 1_000 + part).to_string())
+    };
+    let of_column = |column: &&str| {
+        let name = column.split(' ').next()?;
+        let (built_in, attributes) = (&device.profile.built_in, &device.profile.attributes);
+        match name {
+            "first_seen" => Some(device.first_seen.as_millis().to_string()),
+            "app_version" => version(built_in.get(name)?),
+            "paid" => Some(u8::from(attributes.get(name)? == "true").to_string()),
+            _ => built_in.get(name).or(attributes.get(name)).map(|value| value.trim_matches('"').to_owned()),
+        }
+    };
+    COLUMNS.iter().map(of_column).collect()
+}
+
+async fn run(database: &Path, script: &str) -> Result<String, Error> {
+    let mut sqlite = Command::new("sqlite3")
+        .args(["-batch", "-bail"])
+        .arg(database)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::inherit())
+        .kill_on_drop(true)
+        .spawn()
+        .map_err(|error| Error::unavailable("sqlite", format!("cannot run sqlite3: {error}")))?;
+    if let Some(mut input) = sqlite.stdin.take() {
+        input.write_all(script.as_bytes()).await?;
+    }
+    let output = sqlite.wait_with_output().await?;
+    if !output.status.success() {
+        return Err(Error::Corrupt(format!("sqlite3 ended with {}", output.status)));
+    }
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
