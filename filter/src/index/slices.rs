@@ -1,8 +1,8 @@
 //! Numbers of devices of a block, kept by their bits, so that a range is found without looking at any number.
 //!
-//! A slice is one bit of everybody's number. Comparing with a bound goes from the greatest slice to the least, 512
-//! devices at a time, and stops as soon as nobody of them is still equal to the bound: after about ten slices, however
-//! many there are. The slices of 512 devices lie side by side, a cache line each.
+//! A slice is one bit of everybody's number. Comparing with a bound goes from slice to slice, 512 devices at a time; where
+//! there are many slices, from the greatest on, and only until nobody of them is still equal to the bound: after about
+//! ten, however many there are. The slices of 512 devices lie side by side, a cache line each.
 
 use std::ops::RangeInclusive;
 
@@ -15,6 +15,9 @@ pub(super) const LINES: usize = model::ordinal::BLOCK_WORDS / LINE_WORDS;
 
 /// One bit of the numbers of 512 devices.
 type Line = [u64; LINE_WORDS];
+
+/// Slices up to which it is quicker to look at all of them than whether the rest can be left out.
+const NARROW: usize = 10;
 
 /// Most numbers that are listed: sliced, they would take up to 512 KiB, and these take 64.
 const FEW_MAX: usize = 4_096;
@@ -192,6 +195,9 @@ impl Slices {
             return;
         }
         for (at, words) in candidates.words_mut().as_chunks_mut().0.iter_mut().enumerate() {
+            if words.iter().fold(0, |any, word| any | word) == 0 {
+                continue;
+            }
             let lines = self.lines_of(at);
             if last != all {
                 *words = at_most(lines, last, *words);
@@ -206,6 +212,36 @@ impl Slices {
 
 /// Those of the candidates whose number is at most `bound`.
 fn at_most(lines: &[Line], bound: u64, candidates: Line) -> Line {
+    if lines.len() <= NARROW {
+        at_most_by_all(lines, bound, candidates)
+    } else {
+        at_most_by_first(lines, bound, candidates)
+    }
+}
+
+/// From the least slice on: little to do for each, and nothing is left out.
+fn at_most_by_all(lines: &[Line], bound: u64, candidates: Line) -> Line {
+    let mut found = [u64::MAX; LINE_WORDS];
+    // As long as the bound's bits are ones nobody is beyond.
+    for (slice, line) in lines.iter().enumerate().skip(bound.trailing_ones() as usize) {
+        if bound >> slice & 1 == 1 {
+            for at in 0..LINE_WORDS {
+                found[at] |= !line[at];
+            }
+        } else {
+            for at in 0..LINE_WORDS {
+                found[at] &= !line[at];
+            }
+        }
+    }
+    for at in 0..LINE_WORDS {
+        found[at] &= candidates[at];
+    }
+    found
+}
+
+/// From the greatest slice on, until nobody is equal to the bound so far.
+fn at_most_by_first(lines: &[Line], bound: u64, candidates: Line) -> Line {
     let (mut less, mut equal) = ([0; LINE_WORDS], candidates);
     for (slice, line) in lines.iter().enumerate().rev() {
         if equal.iter().fold(0, |any, word| any | word) == 0 {
