@@ -135,6 +135,15 @@ async fn the_durable_redis_fails_over_and_nothing_is_lost() {
     nothing_is_lost_after([step("cluster kill redis1", 20), step("cluster start redis1", 10)]).await;
 }
 
+/// It runs and serves clients, and neither its replicas nor Sentinel hear it: another is the primary meanwhile.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "minutes; infra/test -p node cluster -- --ignored"]
+async fn the_durable_redis_is_cut_off_for_a_while_and_nothing_is_lost() {
+    if can_cut() {
+        nothing_is_lost_after([step("cluster cut redis1", 25), step("cluster heal", 15)]).await;
+    }
+}
+
 /// Sentinels are told to be patient: else a replica would take over, which is another test.
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "minutes; infra/test -p node cluster -- --ignored"]

@@ -34,6 +34,9 @@ const IN_FLIGHT_MAX: u32 = 2_048;
 /// Arguments of commands that count as one unit of work.
 const ARGS_A_UNIT: usize = 16;
 
+/// How long a primary whose replicas are gone is believed to be the primary, before Sentinel is asked again.
+const BELIEVED: Duration = Duration::from_secs(1);
+
 /// Time between two attempts to connect: a server that is down is asked ten times a second, whoever calls.
 const CONNECT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -103,6 +106,7 @@ impl Wire {
 #[derive(Clone)]
 struct Open {
     number: u64,
+    since: Instant,
     wire: Wire,
 }
 
@@ -217,7 +221,7 @@ impl Link {
         };
         *failed = opened.is_err().then(Instant::now);
         let wire = opened.map_err(|error| Error::Unavailable(format!("connecting to Redis: {error}")))?;
-        let open = Open { number: self.connections.fetch_add(1, Ordering::Relaxed), wire };
+        let open = Open { number: self.connections.fetch_add(1, Ordering::Relaxed), since: Instant::now(), wire };
         *self.open.write() = Some(open.clone());
         Ok(open)
     }
@@ -265,11 +269,20 @@ impl Link {
             // Another server is the master now: this connection will never be right again.
             self.give_up(number);
         }
+        if error.code() == "NOREPLICAS" && matches!(self.target, Target::Sentinel(_)) && self.is_older(number) {
+            // It may be cut off, and another the primary by now: as long as it is there, it does not say so.
+            self.give_up(number);
+        }
         Err(match error.code() {
             "REJECTED" => Error::Rejected(text),
             "CORRUPT" | "WRONGTYPE" => Error::Corrupt(text),
             code => Error::Unavailable(format!("Redis: {code} {text}")),
         })
+    }
+
+    /// Whether this is the open connection, and has been for longer than a primary is believed.
+    fn is_older(&self, number: u64) -> bool {
+        self.open.read().as_ref().is_some_and(|open| open.number == number && open.since.elapsed() > BELIEVED)
     }
 
     fn earn(&self) {
