@@ -4,6 +4,7 @@
 
 mod metrics;
 mod reports;
+mod saved;
 mod scan;
 
 use std::sync::Arc;
@@ -54,7 +55,9 @@ impl Filter {
 
     /// Answers expressions in this process, whether or not the tier runs. See [`Select`] for what is promised.
     pub fn select(&self) -> Arc<dyn Select> {
-        Arc::new(scan::Scan { store: self.deps.store.clone(), seconds: self.metrics.select_seconds.clone() })
+        let store = self.deps.store.clone();
+        let inner = Arc::new(scan::Scan { store: store.clone(), seconds: self.metrics.select_seconds.clone() });
+        Arc::new(saved::WithSaved { inner, store })
     }
 
     /// Keeps reports until `shutdown`.

@@ -188,6 +188,33 @@ pub(crate) async fn gate(State(api): State<Arc<Api>>, request: Request, next: Ne
     response
 }
 
+/// The same step before handlers that read their body themselves, line by line: as long as lines come, they may.
+pub(crate) async fn upload_gate(State(api): State<Arc<Api>>, request: Request, next: Next) -> Response {
+    let Ok(_place) = api.places.try_acquire() else {
+        return Problem::new(Code::Overloaded, "more requests are under way than this node takes").into_response();
+    };
+    let authenticated = api.keys.caller(request.headers(), &api.store, &*api.clock);
+    let caller = match tokio::time::timeout(AUTH_TIMEOUT, authenticated).await {
+        Ok(Ok(caller)) => caller,
+        Ok(Err(problem)) => return problem.into_response(),
+        Err(_) => return Problem::new(Code::StoreUnavailable, "the key could not be checked in time").into_response(),
+    };
+    let app = caller.app().clone();
+    let (mut parts, body) = request.into_parts();
+    let Some(journey) = parts.extensions.get::<Journey>().cloned() else {
+        return Problem::new(Code::Internal, "this route has no journey").into_response();
+    };
+    let encoding = parts.headers.get(header::CONTENT_ENCODING);
+    if encoding.is_some_and(|encoding| encoding != "identity") {
+        return Problem::new(Code::UnsupportedMediaType, "send it uncompressed").into_response();
+    }
+    let (headers, uri) = (parts.headers.clone(), parts.uri.clone());
+    parts.extensions.insert(Call { caller, journey, headers, uri, body: Bytes::new() });
+    let mut response = next.run(Request::from_parts(parts, body)).await;
+    response.extensions_mut().insert(app);
+    response
+}
+
 /// Reads the body, now that it is known who sends it.
 async fn admit(api: &Api, caller: Caller, request: Request) -> Result<Request, Problem> {
     let (mut parts, body) = request.into_parts();

@@ -13,7 +13,7 @@ use dispatcher::{Config, Deps, Dispatcher};
 use engine::Engine;
 use model::{
     App, AppId, Audience, Clock as _, Env, Envelope, Group, GroupId, Lane, Limits, Message, MessageId, Ordinals,
-    Priority, Queue, Shard, SystemClock, Tally, Timestamp, TraceParent, record::Record as _,
+    Priority, Queue, Shard, SystemClock, Tally, Terms, Timestamp, TraceParent, record::Record as _,
 };
 use prometheus_client::registry::Registry;
 use store::{Entry, Registration, SharedStore};
@@ -114,7 +114,7 @@ impl Bench {
             metadata: BTreeMap::new(),
             trace: TraceParent::start(rand::random(), rand::random()),
         };
-        Envelope { message, audience }
+        Envelope { message, audience, terms: Terms::default() }
     }
 
     pub(crate) async fn accept(&self, envelope: &Envelope) {

@@ -10,6 +10,7 @@ pub mod contract;
 pub mod cursors;
 pub mod devices;
 pub mod embedded;
+pub mod exclusions;
 pub mod groups;
 pub mod inbox;
 pub mod messages;
@@ -17,6 +18,7 @@ pub mod nodes;
 pub mod receipts;
 pub mod redis;
 pub mod routes;
+pub mod shelves;
 pub mod timeline;
 pub mod uplinks;
 
@@ -35,6 +37,7 @@ pub use messages::{Accepted, Cancelled, Entry, Messages, Once};
 pub use nodes::Nodes;
 pub use receipts::Receipts;
 pub use routes::{Claim, Generation, Routes};
+pub use shelves::Shelves;
 pub use timeline::{Timeline, TimelineAppend, TimelineEntry};
 pub use uplinks::Uplinks;
 
@@ -77,7 +80,19 @@ pub trait Retention: Send + Sync {
 
 /// Everything a store does.
 pub trait Store:
-    Apps + Devices + Groups + Messages + Inbox + Timeline + Cursors + Routes + Nodes + Receipts + Uplinks + Retention
+    Apps
+    + Devices
+    + Groups
+    + Messages
+    + Inbox
+    + Timeline
+    + Cursors
+    + Routes
+    + Nodes
+    + Receipts
+    + Uplinks
+    + Shelves
+    + Retention
 {
 }
 
@@ -93,6 +108,7 @@ impl<T> Store for T where
         + Nodes
         + Receipts
         + Uplinks
+        + Shelves
         + Retention
 {
 }
