@@ -2,6 +2,7 @@
 //!
 //! The store has the truth about every device; this tier holds nothing of its own.
 
+mod attributes;
 mod metrics;
 mod reports;
 mod saved;

@@ -27,7 +27,6 @@ use self::{
 pub(crate) use self::{
     request::{To, is_kind, to},
     target::Target,
-    terms::Narrowing,
 };
 use crate::{
     api::Api,

@@ -112,8 +112,9 @@ pub(crate) async fn remove(State(api): State<Arc<Api>>, call: Call) -> Answer {
     let who = who(query.parsed("device_id"), query.parsed("user_id"));
     query.finish()?;
     let who = who.ok_or_else(|| Problem::fault("?", "missing", "say either device_id or user_id"))?;
-    let removed = shelves::remove::<Suppression>(&*api.store, call.caller.app(), call.caller.env(), &who.name());
-    if removed.await? { Ok(StatusCode::NO_CONTENT.into_response()) } else { Err(Problem::not_found("suppression")) }
+    let (app, env) = (call.caller.app(), call.caller.env());
+    let removed = shelves::remove::<Suppression>(&*api.store, app, env, &who.name()).await?;
+    if removed { Ok(StatusCode::NO_CONTENT.into_response()) } else { Err(Problem::not_found("suppression")) }
 }
 
 /// `PUT /v1/devices/{id}/opt-outs/{type}`.

@@ -3,4 +3,5 @@
 
 mod bench;
 mod reports;
+mod saved;
 mod select;

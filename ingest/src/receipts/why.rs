@@ -101,6 +101,7 @@ async fn clause(api: &Api, call: &Call, aim: &Aim, device: &Device) -> Result<Wh
     let Some(Ok(expr)) = aim.wanted.as_ref().map(|wanted| wanted.parse::<Expr>()) else {
         return Ok(Why::new("not_named", "the message was for others"));
     };
+    let expr = spelled_out(api, call, expr).await?;
     let mut among = Vec::new();
     for saved in expr.saved().into_iter().take(SAVED_MAX) {
         if contains(api, call, saved, device).await? {
@@ -117,6 +118,27 @@ async fn clause(api: &Api, call: &Call, aim: &Aim, device: &Device) -> Result<Wh
         }
         None => Why::new("changed_since", "the device satisfies the filter now, but did not when it was frozen"),
     })
+}
+
+/// The same with saved filters that must hold in place of their names: a name explains nothing.
+async fn spelled_out(api: &Api, call: &Call, expr: Expr) -> Result<Expr, Problem> {
+    let (app, env, store) = (call.caller.app(), call.caller.env(), &*api.store);
+    let mut whole = None;
+    for part in if let Expr::All(parts) = expr { parts } else { vec![expr] } {
+        let mut spelled = None;
+        if let Expr::Leaf(Leaf::Saved(Saved::Audience(id))) = &part {
+            let saved = shelves::find::<SavedAudience>(store, app, env, &id.to_string()).await?;
+            if let Some(Means::Filter(text)) = saved.map(|saved| saved.means) {
+                spelled = text.parse::<Expr>().ok();
+            }
+        }
+        let part = spelled.unwrap_or(part);
+        whole = Some(match whole {
+            Some(whole) => whole & part,
+            None => part,
+        });
+    }
+    Ok(whole.unwrap_or(Expr::All(Vec::new())))
 }
 
 /// Whether a device is in a group or audience now. What a saved filter names in turn is taken not to hold it.
