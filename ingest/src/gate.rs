@@ -12,7 +12,7 @@ use axum::{
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use model::{AppId, MessageId, TraceParent, id::RequestId};
-use tokio::time::Instant;
+use tokio::{sync::SemaphorePermit, time::Instant};
 
 use crate::{
     api::Api,
@@ -161,16 +161,22 @@ fn keep(bare: Response, response: &mut Response) {
     *response.extensions_mut() = parts.extensions;
 }
 
+/// A place among the requests under way, and who asks.
+async fn enter<'a>(api: &'a Api, headers: &HeaderMap) -> Result<(SemaphorePermit<'a>, Caller), Problem> {
+    let full = |_| Problem::new(Code::Overloaded, "more requests are under way than this node takes");
+    let place = api.places.try_acquire().map_err(full)?;
+    let authenticated = api.keys.caller(headers, &api.store, &*api.clock);
+    match tokio::time::timeout(AUTH_TIMEOUT, authenticated).await {
+        Ok(caller) => Ok((place, caller?)),
+        Err(_) => Err(Problem::new(Code::StoreUnavailable, "the key could not be checked in time")),
+    }
+}
+
 /// The step before every handler of the API: a place, a key, a body, a deadline.
 pub(crate) async fn gate(State(api): State<Arc<Api>>, request: Request, next: Next) -> Response {
-    let Ok(_place) = api.places.try_acquire() else {
-        return Problem::new(Code::Overloaded, "more requests are under way than this node takes").into_response();
-    };
-    let authenticated = api.keys.caller(request.headers(), &api.store, &*api.clock);
-    let caller = match tokio::time::timeout(AUTH_TIMEOUT, authenticated).await {
-        Ok(Ok(caller)) => caller,
-        Ok(Err(problem)) => return problem.into_response(),
-        Err(_) => return Problem::new(Code::StoreUnavailable, "the key could not be checked in time").into_response(),
+    let (_place, caller) = match enter(&api, request.headers()).await {
+        Ok(entered) => entered,
+        Err(problem) => return problem.into_response(),
     };
     let app = caller.app().clone();
     let limits = caller.app.limits;
@@ -190,27 +196,20 @@ pub(crate) async fn gate(State(api): State<Arc<Api>>, request: Request, next: Ne
 
 /// The same step before handlers that read their body themselves, line by line: as long as lines come, they may.
 pub(crate) async fn upload_gate(State(api): State<Arc<Api>>, request: Request, next: Next) -> Response {
-    let Ok(_place) = api.places.try_acquire() else {
-        return Problem::new(Code::Overloaded, "more requests are under way than this node takes").into_response();
+    let (_place, caller) = match enter(&api, request.headers()).await {
+        Ok(entered) => entered,
+        Err(problem) => return problem.into_response(),
     };
-    let authenticated = api.keys.caller(request.headers(), &api.store, &*api.clock);
-    let caller = match tokio::time::timeout(AUTH_TIMEOUT, authenticated).await {
-        Ok(Ok(caller)) => caller,
-        Ok(Err(problem)) => return problem.into_response(),
-        Err(_) => return Problem::new(Code::StoreUnavailable, "the key could not be checked in time").into_response(),
-    };
-    let app = caller.app().clone();
-    let (mut parts, body) = request.into_parts();
-    let Some(journey) = parts.extensions.get::<Journey>().cloned() else {
-        return Problem::new(Code::Internal, "this route has no journey").into_response();
-    };
-    let encoding = parts.headers.get(header::CONTENT_ENCODING);
+    let encoding = request.headers().get(header::CONTENT_ENCODING);
     if encoding.is_some_and(|encoding| encoding != "identity") {
         return Problem::new(Code::UnsupportedMediaType, "send it uncompressed").into_response();
     }
-    let (headers, uri) = (parts.headers.clone(), parts.uri.clone());
-    parts.extensions.insert(Call { caller, journey, headers, uri, body: Bytes::new() });
-    let mut response = next.run(Request::from_parts(parts, body)).await;
+    let app = caller.app().clone();
+    let (mut parts, body) = request.into_parts();
+    let mut response = match pass(&mut parts, caller, Bytes::new()) {
+        Ok(()) => next.run(Request::from_parts(parts, body)).await,
+        Err(problem) => problem.into_response(),
+    };
     response.extensions_mut().insert(app);
     response
 }
@@ -221,11 +220,17 @@ async fn admit(api: &Api, caller: Caller, request: Request) -> Result<Request, P
     let batch = parts.uri.path().ends_with("/batch");
     let max = if batch { BATCH_MAX_BYTES } else { api.config.body_max_bytes };
     let body = whole(body, &parts.headers, max).await?;
+    pass(&mut parts, caller, body)?;
+    Ok(Request::from_parts(parts, Body::empty()))
+}
+
+/// Notes for the handler who asks for what.
+fn pass(parts: &mut Parts, caller: Caller, body: Bytes) -> Result<(), Problem> {
     let journey = parts.extensions.get::<Journey>().cloned();
     let journey = journey.ok_or_else(|| Problem::new(Code::Internal, "this route has no journey"))?;
     let (headers, uri) = (parts.headers.clone(), parts.uri.clone());
     parts.extensions.insert(Call { caller, journey, headers, uri, body });
-    Ok(Request::from_parts(parts, Body::empty()))
+    Ok(())
 }
 
 async fn whole(body: Body, headers: &HeaderMap, max: usize) -> Result<Bytes, Problem> {
