@@ -1,8 +1,9 @@
-//! Who is suppressed and who opted out, as every message must know it: read again each second, not for each message.
+//! Who is suppressed, who opted out, and what is capped, as every message must know it: read again each second, not for
+//! each message.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{collections::HashMap, hash::Hash, sync::Arc, time::Duration};
 
-use model::{AppId, Env, Message, Ordinals, Timestamp};
+use model::{AppId, Cap, Env, Message, Ordinals, Timestamp};
 use parking_lot::Mutex;
 use store::exclusions;
 use tokio::time::Instant;
@@ -12,72 +13,95 @@ use crate::Deps;
 /// How long what was read counts: a suppression takes effect within this time.
 const FRESH: Duration = Duration::from_secs(1);
 
-/// Apps and types that are remembered; beyond it all are read anew.
+/// Apps, or types of messages, that are remembered; beyond it all are read anew.
 const REMEMBERED_MAX: usize = 10_000;
 
-/// What was read, and when.
-#[derive(Clone)]
-struct Seen<T> {
-    at: Instant,
-    value: T,
-}
+/// A type of messages of an environment of an app.
+type Kind = (AppId, Env, String);
 
 /// What is known of those who are to get nothing.
 #[derive(Default)]
 pub(crate) struct Blocked {
-    suppressed: Mutex<HashMap<(AppId, Env), Seen<Arc<Ordinals>>>>,
-    /// By message type; with the edition they were read at.
-    opted_out: Mutex<HashMap<(AppId, Env, String), Seen<(u64, Arc<Ordinals>)>>>,
+    suppressed: Recent<(AppId, Env), Arc<Ordinals>>,
+    /// With the edition they were read at.
+    opted_out: Recent<Kind, (u64, Arc<Ordinals>)>,
+    caps: Recent<Kind, Option<Cap>>,
 }
 
 impl Blocked {
-    /// Who gets nothing from the message's app, and who nothing of its type.
-    pub(crate) async fn of(
+    /// Who gets nothing from the message's app.
+    pub(crate) async fn suppressed(
         &self,
         deps: &Deps,
         message: &Message,
         now: Timestamp,
-    ) -> Result<(Arc<Ordinals>, Arc<Ordinals>), store::Error> {
-        Ok((self.suppressed(deps, message, now).await?, self.opted_out(deps, message).await?))
-    }
-
-    async fn suppressed(&self, deps: &Deps, message: &Message, now: Timestamp) -> Result<Arc<Ordinals>, store::Error> {
+    ) -> Result<Arc<Ordinals>, store::Error> {
         let key = (message.app.clone(), message.env);
-        if let Some(seen) = fresh(&self.suppressed, &key) {
-            return Ok(seen.value);
+        if let Some(suppressed) = self.suppressed.fresh(&key) {
+            return Ok(suppressed);
         }
         let at = Instant::now();
-        let value = Arc::new(exclusions::suppressed(&*deps.store, &message.app, message.env, now).await?);
-        remember(&self.suppressed, key, Seen { at, value: value.clone() });
-        Ok(value)
+        let suppressed = Arc::new(exclusions::suppressed(&*deps.store, &message.app, message.env, now).await?);
+        self.suppressed.remember(key, at, suppressed.clone());
+        Ok(suppressed)
     }
 
-    /// Such a set may be large: it is read again only when somebody has changed one.
-    async fn opted_out(&self, deps: &Deps, message: &Message) -> Result<Arc<Ordinals>, store::Error> {
-        let (store, key) = (&*deps.store, (message.app.clone(), message.env, message.kind.clone()));
-        if let Some(Seen { value: (_, devices), .. }) = fresh(&self.opted_out, &key) {
+    /// Who wants no messages of this type. Such a set may be large: it is read again only when one has changed.
+    pub(crate) async fn opted_out(&self, deps: &Deps, message: &Message) -> Result<Arc<Ordinals>, store::Error> {
+        let (store, key) = (&*deps.store, kind(message));
+        if let Some((_, devices)) = self.opted_out.fresh(&key) {
             return Ok(devices);
         }
         let at = Instant::now();
         let edition = exclusions::opt_outs_edition(store, &message.app, message.env).await?;
-        let before = self.opted_out.lock().get(&key).map(|seen| seen.value.clone());
-        let devices = match before {
+        let devices = match self.opted_out.last(&key) {
             Some((seen, devices)) if seen == edition => devices,
             _ => Arc::new(exclusions::opted_out(store, &message.app, message.env, &message.kind).await?),
         };
-        remember(&self.opted_out, key, Seen { at, value: (edition, devices.clone()) });
+        self.opted_out.remember(key, at, (edition, devices.clone()));
         Ok(devices)
     }
-}
 
-fn fresh<K: Eq + std::hash::Hash, T: Clone>(seen: &Mutex<HashMap<K, Seen<T>>>, key: &K) -> Option<Seen<T>> {
-    seen.lock().get(key).filter(|seen| seen.at.elapsed() < FRESH).cloned()
-}
-
-fn remember<K: Eq + std::hash::Hash, T>(seen: &Mutex<HashMap<K, Seen<T>>>, key: K, value: Seen<T>) {
-    let mut seen = seen.lock();
-    if seen.len() >= REMEMBERED_MAX {
-        seen.clear();
+    /// How often a device may get messages of this type.
+    pub(crate) async fn cap(&self, deps: &Deps, message: &Message) -> Result<Option<Cap>, store::Error> {
+        let key = kind(message);
+        if let Some(cap) = self.caps.fresh(&key) {
+            return Ok(cap);
+        }
+        let at = Instant::now();
+        let cap = exclusions::cap(&*deps.store, &message.app, message.env, &message.kind).await?;
+        self.caps.remember(key, at, cap);
+        Ok(cap)
     }
-    seen.insert(key, value);
+}
+
+fn kind(message: &Message) -> Kind {
+    (message.app.clone(), message.env, message.kind.clone())
+}
+
+/// What was read lately, and when the reading began.
+struct Recent<K, V>(Mutex<HashMap<K, (Instant, V)>>);
+
+impl<K, V> Default for Recent<K, V> {
+    fn default() -> Self {
+        Self(Mutex::default())
+    }
+}
+
+impl<K: Eq + Hash, V: Clone> Recent<K, V> {
+    fn last(&self, key: &K) -> Option<V> {
+        self.0.lock().get(key).map(|(_, value)| value.clone())
+    }
+
+    fn fresh(&self, key: &K) -> Option<V> {
+        self.0.lock().get(key).filter(|(at, _)| at.elapsed() < FRESH).map(|(_, value)| value.clone())
+    }
+
+    fn remember(&self, key: K, at: Instant, value: V) {
+        let mut recent = self.0.lock();
+        if recent.len() >= REMEMBERED_MAX {
+            recent.clear();
+        }
+        recent.insert(key, (at, value));
+    }
 }

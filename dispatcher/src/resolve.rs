@@ -2,7 +2,7 @@
 
 use audience::{Frozen, SelectError, freeze};
 use model::{Aim, Audience, Envelope, Exclusion, Message, Ordinal, Ordinals};
-use store::{messages::KEPT, shelves};
+use store::{exclusions, messages::KEPT, shelves};
 
 use crate::{Deps, blocked::Blocked};
 
@@ -54,9 +54,12 @@ pub(crate) async fn resolve(deps: &Deps, blocked: &Blocked, envelope: &Envelope)
     };
     let (of, now) = ((&message.app, message.env), deps.clock.now());
     let mut frozen = freeze(&*deps.select, of, whom, terms, now).await?;
-    let (suppressed, opted_out) = blocked.of(deps, message, now).await?;
-    frozen.take_out(Exclusion::Suppressions, &suppressed);
-    frozen.take_out(Exclusion::OptOuts, &opted_out);
+    frozen.take_out(Exclusion::Suppressions, &blocked.suppressed(deps, message, now).await?);
+    frozen.take_out(Exclusion::OptOuts, &blocked.opted_out(deps, message).await?);
+    if let Some(cap) = blocked.cap(deps, message).await? {
+        let capped = exclusions::count(&*deps.store, message, cap, &frozen.targets, now).await?;
+        frozen.take_out(Exclusion::FrequencyCap, &capped);
+    }
     note(deps, envelope, &frozen).await?;
     Ok(if to_inboxes { Place::Inbox(frozen.targets) } else { Place::Timeline(frozen.targets.compact()) })
 }

@@ -17,7 +17,7 @@ use tower_http::catch_panic::CatchPanicLayer;
 use crate::{
     Config, admin, attributes, audiences,
     auth::Keys,
-    cancel, devices, gate, groups, health, import,
+    cancel, caps, devices, gate, groups, health, import,
     limit::Budgets,
     messages,
     metrics::Metrics,
@@ -75,6 +75,8 @@ pub(crate) fn router(api: &Arc<Api>, others: Router) -> Router {
         .route("/v1/audiences", post(audiences::create).get(audiences::list))
         .route("/v1/audiences/preview", post(preview::preview))
         .route("/v1/audiences/{id}", get(audiences::get).patch(audiences::change).delete(audiences::remove))
+        .route("/v1/frequency-caps", get(caps::list))
+        .route("/v1/frequency-caps/{type}", put(caps::put).delete(caps::remove))
         .route("/v1/suppressions", post(suppressions::add).get(suppressions::list).delete(suppressions::remove))
         .route("/v1/devices/{id}/tokens", post(tokens::mint).delete(tokens::revoke))
         .route("/v1/users/{id}/devices", get(devices::of_user))

@@ -28,6 +28,8 @@ const BODY_TIMEOUT: Duration = Duration::from_secs(15);
 const AUTH_TIMEOUT: Duration = Duration::from_secs(3);
 /// A request that is here must be answered in this time.
 const DEADLINE: Duration = Duration::from_secs(8);
+/// An upload that is read line by line must end in this time: it holds a place.
+const UPLOAD_DEADLINE: Duration = Duration::from_hours(1);
 /// Largest body of a batch: 500 messages of 2 KiB.
 const BATCH_MAX_BYTES: usize = 1024 * 1024;
 /// Longest `X-Request-Id` that is repeated.
@@ -207,7 +209,10 @@ pub(crate) async fn upload_gate(State(api): State<Arc<Api>>, request: Request, n
     let app = caller.app().clone();
     let (mut parts, body) = request.into_parts();
     let mut response = match pass(&mut parts, caller, Bytes::new()) {
-        Ok(()) => next.run(Request::from_parts(parts, body)).await,
+        Ok(()) => match tokio::time::timeout(UPLOAD_DEADLINE, next.run(Request::from_parts(parts, body))).await {
+            Ok(response) => response,
+            Err(_) => Problem::new(Code::DeadlineExceeded, "divide the upload").into_response(),
+        },
         Err(problem) => problem.into_response(),
     };
     response.extensions_mut().insert(app);

@@ -11,7 +11,7 @@ use axum::{
     http::{HeaderValue, StatusCode, header},
     response::IntoResponse,
 };
-use model::{Device, DeviceId, Job, JobId, JobState, Profile, Scope};
+use model::{Device, DeviceId, Job, JobId, JobState, Profile, Scope, Timestamp};
 use serde::Serialize;
 use serde_json::value::RawValue;
 use store::{PAGE_MAX, Registration, shelves};
@@ -29,6 +29,8 @@ use crate::{
 
 /// How long a job can be asked for after it was last heard of: a week.
 const KEPT: Duration = Duration::from_hours(7 * 24);
+/// A job that runs is heard of more often than this: longer than a page may take to come and to be kept.
+const SILENT_MAX: Duration = Duration::from_secs(60);
 /// Mistakes that a job names.
 const FAULTS_MAX: usize = 100;
 
@@ -51,11 +53,13 @@ struct FaultView {
     detail: String,
 }
 
-impl From<&Job> for JobView {
-    fn from(job: &Job) -> Self {
+impl JobView {
+    /// A job of which nothing is heard any more ended with the process that ran it.
+    fn new(job: &Job, now: Timestamp) -> Self {
+        let silent = job.state == JobState::Running && now.since(job.updated_at) > SILENT_MAX;
         Self {
             id: job.id,
-            state: job.state,
+            state: if silent { JobState::Interrupted } else { job.state },
             rows: job.rows,
             created: job.created,
             updated: job.updated,
@@ -72,7 +76,8 @@ pub(crate) async fn job(State(api): State<Arc<Api>>, Path(id): Path<String>, cal
     call.caller.require(Scope::Devices)?;
     call.query()?.finish()?;
     let found = shelves::find::<Job>(&*api.store, call.caller.app(), call.caller.env(), &id).await?;
-    Ok(Json(JobView::from(&found.ok_or_else(|| Problem::not_found("job"))?)).into_response())
+    let job = found.ok_or_else(|| Problem::not_found("job"))?;
+    Ok(Json(JobView::new(&job, api.clock.now())).into_response())
 }
 
 /// `POST /v1/devices/import`: registers a device a line, `{"device_id":…}` with the fields of a `PUT`. Who gives the job
@@ -112,7 +117,8 @@ pub(crate) async fn devices(State(api): State<Arc<Api>>, upload: Upload) -> Answ
     outcome?;
     let location = HeaderValue::try_from(format!("/v1/jobs/{}", job.id));
     let location = location.map_err(|error| Problem::new(Code::Internal, error.to_string()))?;
-    Ok((StatusCode::ACCEPTED, [(header::LOCATION, location)], Json(JobView::from(&job))).into_response())
+    Ok((StatusCode::ACCEPTED, [(header::LOCATION, location)], Json(JobView::new(&job, api.clock.now())))
+        .into_response())
 }
 
 async fn note(api: &Api, call: &Call, job: &mut Job) -> Result<(), Problem> {

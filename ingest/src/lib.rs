@@ -10,6 +10,7 @@ mod attributes;
 mod audiences;
 mod auth;
 mod cancel;
+mod caps;
 mod devices;
 mod fields;
 mod filter;

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use broker::Publication;
 use model::{
-    Audience, Bell, Env, Envelope, Except, Excluded, Exclusion, Lane, OptOut, Ordinal, Ordinals, Queue, Seq, Shard,
-    Suppressed, Suppression, Terms, record::Record as _,
+    Audience, Bell, Cap, Env, Envelope, Except, Excluded, Exclusion, Lane, OptOut, Ordinal, Ordinals, Queue, Seq,
+    Shard, Suppressed, Suppression, Terms, record::Record as _,
 };
 use store::shelves;
 
@@ -99,6 +99,24 @@ async fn whoever_is_excluded_is_taken_out_last_and_the_reason_is_noted() {
     let other = bench.send(Lane::Unicast, Audience::One(Ordinal(3))).await;
     bench.drained(Lane::Unicast).await;
     assert_eq!((bench.tally(other).await.targeted, bench.aim(other).await), (set(&[3]), None));
+}
+
+#[tokio::test]
+async fn a_device_gets_no_more_of_a_capped_type_than_it_may() {
+    let bench = Bench::start(3).await;
+    let cap = Cap { max: 1, per_s: 30 * 86_400 };
+    shelves::put(&*bench.store, &bench.app, Env::Live, "order", &cap).await.unwrap();
+    let first = bench.send(Lane::Unicast, Audience::One(Ordinal(1))).await;
+    bench.drained(Lane::Unicast).await;
+    let envelope = bench.envelope(Lane::Broadcast, Audience::All { below: 3 });
+    for _ in 0..2 {
+        bench.publish(&envelope).await;
+        bench.drained(Lane::Broadcast).await;
+    }
+    let second = envelope.message.id;
+    assert_eq!(bench.tally(first).await.targeted, set(&[1]));
+    assert_eq!(bench.tally(second).await.targeted, set(&[0, 2]));
+    assert_eq!(bench.aim(second).await.unwrap().excluded, [(Exclusion::FrequencyCap, set(&[1]))]);
 }
 
 #[tokio::test]

@@ -76,6 +76,8 @@ pub enum Exclusion {
     Suppressions,
     /// It wants no messages of this type.
     OptOuts,
+    /// It has had as many of this type as it may in this span of time.
+    FrequencyCap,
 }
 
 impl Exclusion {
@@ -90,6 +92,7 @@ impl Exclusion {
             Self::Filter => "filter",
             Self::Suppressions => "suppressions",
             Self::OptOuts => "opt_outs",
+            Self::FrequencyCap => "frequency_cap",
         }
     }
 }

@@ -20,6 +20,10 @@ pub enum Shelf {
     Aims = 6,
     /// Work that takes longer than a request should, by id; notes.
     Jobs = 7,
+    /// How often devices get messages of a type, by the type.
+    Caps = 8,
+    /// Who got how many messages of a capped type, by the type.
+    Counts = 9,
 }
 
 /// A record that has a shelf of its kind.

@@ -1,8 +1,8 @@
 //! Who gets nothing from an app, or nothing of some type, as sets of devices.
 
 use model::{
-    AppId, DeviceId, Env, OptOut, Ordinals, Suppression, Timestamp, UserId, shelved::Shelved as _,
-    suppression::Suppressed,
+    AppId, Cap, Counted, DeviceId, Env, Message, OptOut, Ordinals, Suppression, Timestamp, UserId,
+    shelved::Shelved as _, suppression::Suppressed,
 };
 
 use crate::{Error, PAGE_MAX, Store, shelves, shelves::Place};
@@ -42,6 +42,50 @@ pub async fn suppressed(store: &dyn Store, app: &AppId, env: Env, now: Timestamp
 pub async fn opted_out(store: &dyn Store, app: &AppId, env: Env, kind: &str) -> Result<Ordinals, Error> {
     let found = shelves::find::<OptOut>(store, app, env, kind).await?;
     Ok(found.map(|OptOut(devices)| devices).unwrap_or_default())
+}
+
+/// How often a device may get messages of this type; as often as they come when nobody said.
+///
+/// # Errors
+/// Whatever the store says.
+pub async fn cap(store: &dyn Store, app: &AppId, env: Env, kind: &str) -> Result<Option<Cap>, Error> {
+    shelves::find(store, app, env, kind).await
+}
+
+/// Who has had as many messages of this type as the cap allows.
+///
+/// # Errors
+/// Whatever the store says.
+pub async fn capped(
+    store: &dyn Store,
+    (app, env): (&AppId, Env),
+    kind: &str,
+    now: Timestamp,
+) -> Result<Ordinals, Error> {
+    let Some(cap) = cap(store, app, env, kind).await? else { return Ok(Ordinals::new()) };
+    let counted = shelves::find::<Counted>(store, app, env, kind).await?;
+    Ok(counted.map(|counted| counted.full(cap, now)).unwrap_or_default())
+}
+
+/// Counts a message of a capped type for these devices; returns who must not get it. Doing it again changes nothing.
+///
+/// # Errors
+/// Whatever the store says.
+pub async fn count(
+    store: &dyn Store,
+    message: &Message,
+    cap: Cap,
+    devices: &Ordinals,
+    now: Timestamp,
+) -> Result<Ordinals, Error> {
+    let mut capped = Ordinals::new();
+    shelves::change(store, (&message.app, message.env), &message.kind, |before: Option<Counted>| {
+        let mut counted = before.unwrap_or_default();
+        capped = counted.count(cap, message.id, devices, now);
+        Some(counted)
+    })
+    .await?;
+    Ok(capped)
 }
 
 /// Something that changes whenever anybody opts out of a type, or in again.

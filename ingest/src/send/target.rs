@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use audience::{Expr, Frozen, Leaf, Saved, freeze, may_hold_for_unknown};
-use model::{Audience, Env, Exclusion, Lane, Means, Ordinals, Queue, SavedAudience, Shard, Terms};
+use model::{Audience, AudienceId, Env, Exclusion, Lane, Means, Ordinals, Queue, SavedAudience, Shard, Terms};
 use store::{exclusions, shelves};
 
 use super::request::To;
@@ -67,30 +67,37 @@ impl Target {
                 let count = members.ok_or_else(unknown)?.len();
                 Ok(Self::shared(caller, Lane::Multicast, Audience::Group(*id), count))
             }
-            To::Audience(id) => {
-                let saved = shelves::find::<SavedAudience>(&**store, app, env, &id.to_string()).await?;
-                let saved = saved.ok_or_else(|| filter::unknown("#/to/audience", Saved::Audience(*id)))?;
-                let audience = Audience::Filter(Leaf::Saved(Saved::Audience(*id)).to_string());
-                match saved.means {
-                    Means::List(count) => Ok(Self::shared(caller, Lane::Multicast, audience, count)),
-                    Means::Filter(_) => {
-                        let count = store.registered(app, env).await?.len();
-                        Ok(Self::shared(caller, Lane::Broadcast, audience, count))
-                    }
-                }
-            }
+            To::Audience(id) => Self::saved(api, caller, *id).await,
             To::Filter(written) => {
                 let expr = written.compile(store, app, env).await?;
-                let count = store.registered(app, env).await?.len();
-                let mut target = Self::shared(caller, Lane::Broadcast, Audience::Filter(expr.to_string()), count);
-                if may_hold_for_unknown(&expr) {
-                    target.warnings.push(Warning::means_unknown());
-                }
-                target.filter = Some(expr);
-                Ok(target)
+                Self::filtered(api, caller, expr).await
             }
             To::All => Self::all(api, caller, env).await,
         }
+    }
+
+    async fn saved(api: &Api, caller: &Caller, id: AudienceId) -> Result<Self, Problem> {
+        let (app, env, store) = (caller.app(), caller.env(), &*api.store);
+        let named = Saved::Audience(id);
+        let found = shelves::find::<SavedAudience>(store, app, env, &id.to_string()).await?;
+        let audience = Audience::Filter(Leaf::Saved(named).to_string());
+        match found.ok_or_else(|| filter::unknown("#/to/audience", named))?.means {
+            Means::List(count) => Ok(Self::shared(caller, Lane::Multicast, audience, count)),
+            Means::Filter(_) => {
+                let count = store.registered(app, env).await?.len();
+                Ok(Self::shared(caller, Lane::Broadcast, audience, count))
+            }
+        }
+    }
+
+    async fn filtered(api: &Api, caller: &Caller, expr: Expr) -> Result<Self, Problem> {
+        let count = api.store.registered(caller.app(), caller.env()).await?.len();
+        let mut target = Self::shared(caller, Lane::Broadcast, Audience::Filter(expr.to_string()), count);
+        if may_hold_for_unknown(&expr) {
+            target.warnings.push(Warning::means_unknown());
+        }
+        target.filter = Some(expr);
+        Ok(target)
     }
 
     /// The count is read first: a device that registers meanwhile is counted at most too much, and gets nothing.
@@ -152,6 +159,7 @@ impl Target {
         frozen.take_out(Exclusion::Suppressions, &exclusions::suppressed(store, app, env, now).await?);
         if let Some(kind) = kind {
             frozen.take_out(Exclusion::OptOuts, &exclusions::opted_out(store, app, env, kind).await?);
+            frozen.take_out(Exclusion::FrequencyCap, &exclusions::capped(store, (app, env), kind, now).await?);
         }
         Ok(frozen)
     }

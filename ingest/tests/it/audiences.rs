@@ -4,10 +4,13 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use audience::{Expr, Facts, Invalid, Select, SelectError, holds};
-use model::{AppId, Audience, Env, Envelope, Except, Excluded, Exclusion, Ordinal, Ordinals, Scope, Terms, Timestamp};
+use model::{
+    Aim, AppId, Audience, Clock as _, Env, Envelope, Except, Excluded, Exclusion, Ordinal, Ordinals, Receipt,
+    ReceiptBatch, Scope, SystemClock, Terms, Timestamp,
+};
 use parking_lot::Mutex;
 use serde_json::{Value, json};
-use store::{PAGE_MAX, SharedStore};
+use store::{PAGE_MAX, SharedStore, TimelineAppend, shelves};
 
 use crate::sandbox::{Sandbox, Setup};
 
@@ -269,8 +272,55 @@ async fn suppressions_and_opt_outs_are_kept_until_they_are_taken_back() {
     let promo = json!({"targeted": 3, "excluded": 3, "excluded_by": {"suppressions": 2, "opt_outs": 1}});
     assert_eq!(estimate("promo").await, promo);
     assert_eq!(estimate("order").await["targeted"], 4);
+    let capped = sandbox.put("/v1/frequency-caps/promo", r#"{"max":3,"per_s":86400}"#).await;
+    assert_eq!(capped.body, json!({"type": "promo", "max": 3, "per_s": 86_400}));
+    assert_eq!(sandbox.get("/v1/frequency-caps").await.body["data"], json!([capped.body]));
+    assert_eq!(estimate("promo").await, promo, "nobody has had three");
+    sandbox.put("/v1/frequency-caps/promo", r#"{"max":11}"#).await.assert_problem(422, "invalid_request");
+    assert_eq!(sandbox.delete("/v1/frequency-caps/promo").await.status, 204);
     assert_eq!(sandbox.delete("/v1/suppressions?device_id=dev-1").await.status, 204);
     sandbox.delete("/v1/suppressions?device_id=dev-1").await.assert_problem(404, "not_found");
     assert_eq!(sandbox.delete("/v1/devices/dev-2/opt-outs/promo").await.status, 204);
     assert_eq!(estimate("promo").await["targeted"], 5);
+}
+
+#[tokio::test]
+async fn a_receipt_says_why_a_device_did_not_get_the_message() {
+    let set = |ordinals: &[u32]| ordinals.iter().copied().map(Ordinal).collect::<Ordinals>();
+    let sandbox = sandbox().await;
+    people(&sandbox).await;
+    let saved = sandbox.post("/v1/audiences", r#"{"name":"VIP","filter":"tag('vip') && has(attr.city)"}"#).await;
+    let envelope = sent(&sandbox, json!({"audience": saved.text("id"), "platforms": ["ios", "android"]})).await;
+    let (message, now) = (Arc::new(envelope.message), SystemClock.now());
+    // What a dispatcher decides and notes.
+    let wanted = Some(format!("audience(\"{}\") && platform in [\"ios\", \"android\"]", saved.text("id")));
+    let aim = Aim { wanted, excluded: vec![(Exclusion::Tags, set(&[2]))], at: now };
+    let (of, name) = ((&sandbox.app, Env::Test), message.id.to_string());
+    shelves::note(&*sandbox.store, of, &name, &aim, message.expires_at).await.unwrap();
+    let append = TimelineAppend { message: message.clone(), audience: set(&[0, 1, 3]) };
+    sandbox.store.append_timeline(vec![append], now).await.unwrap();
+    let receipt = Receipt { sent: set(&[0, 1]), acked: set(&[1]), ..Receipt::new(message.id) };
+    let batch = ReceiptBatch { app: sandbox.app.clone(), receipts: vec![receipt] };
+    sandbox.store.add_receipts(vec![batch]).await.unwrap();
+    sandbox.put("/v1/devices/dev-6", r#"{"platform":"toaster","tags":["vip"],"attributes":{"city":"x"}}"#).await;
+    tokio::time::sleep(std::time::Duration::from_millis(2)).await;
+    sandbox.put("/v1/devices/dev-7", r#"{"platform":"ios"}"#).await;
+    for (device, state, reason, key, value) in [
+        ("dev-1", "sent", "unanswered", "", Value::Null),
+        ("dev-3", "not_targeted", "excluded", "excluded_by", json!("tags")),
+        ("dev-4", "queued", "offline", "", Value::Null),
+        ("dev-5", "not_targeted", "clause", "clause", json!("has(attr.city)")),
+        ("dev-6", "not_targeted", "clause", "clause", json!(r#"platform in ["ios", "android"]"#)),
+        ("dev-7", "not_targeted", "registered_later", "", Value::Null),
+    ] {
+        let answer = sandbox.get(&format!("/v1/messages/{name}/receipts/{device}")).await;
+        let why = &answer.body["why"];
+        assert_eq!((answer.text("state"), &why["reason"], &why[key]), (state, &json!(reason), &value), "{answer:?}");
+        assert!(!why["detail"].as_str().unwrap().is_empty());
+    }
+    let acked = sandbox.get(&format!("/v1/messages/{name}/receipts/dev-2")).await;
+    assert_eq!(acked.body, json!({"device_id": "dev-2", "state": "acked"}));
+    let stats = &sandbox.get(&format!("/v1/messages/{name}")).await.body["stats"];
+    assert_eq!((&stats["excluded"], &stats["excluded_by"]), (&json!(1), &json!({"tags": 1})));
+    sandbox.get(&format!("/v1/messages/{name}/receipts/nobody")).await.assert_problem(404, "not_found");
 }
