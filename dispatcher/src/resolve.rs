@@ -54,8 +54,10 @@ pub(crate) async fn resolve(deps: &Deps, blocked: &Blocked, envelope: &Envelope)
     };
     let (of, now) = ((&message.app, message.env), deps.clock.now());
     let mut frozen = freeze(&*deps.select, of, whom, terms, now).await?;
-    frozen.take_out(Exclusion::Suppressions, &blocked.suppressed(deps, message, now).await?);
-    frozen.take_out(Exclusion::OptOuts, &blocked.opted_out(deps, message).await?);
+    let suppressed = blocked.suppressed(deps, message, now).await?;
+    frozen.take_out(Exclusion::Suppressions, &suppressed);
+    let opted_out = blocked.opted_out(deps, message).await?;
+    frozen.take_out(Exclusion::OptOuts, &opted_out);
     if let Some(cap) = blocked.cap(deps, message).await? {
         let capped = exclusions::count(&*deps.store, message, cap, &frozen.targets, now).await?;
         frozen.take_out(Exclusion::FrequencyCap, &capped);
