@@ -19,9 +19,10 @@ use crate::{
     api::Api,
     attributes::Catalogue,
     fields::Fields,
+    filter::Written,
     gate::{Answer, Call},
     problem::{Code, Problem},
-    query,
+    query, send,
     view::DeviceView,
 };
 
@@ -118,16 +119,44 @@ pub(crate) async fn remove(State(api): State<Arc<Api>>, Path(id): Path<String>, 
     Ok(StatusCode::NO_CONTENT.into_response())
 }
 
-/// `GET /v1/devices`, in order of registration.
+/// `GET /v1/devices`, in order of registration; with `?filter=` those that satisfy an expression.
 pub(crate) async fn list(State(api): State<Arc<Api>>, call: Call) -> Answer {
     call.caller.require(Scope::Devices)?;
     let mut query = call.query()?;
     let (limit, after) = (query.limit(), query.cursor::<u32>().map(Ordinal));
+    let filter = query.take("filter").map(Written::in_query);
     query.finish()?;
-    let devices = api.store.list(call.caller.app(), call.caller.env(), after, limit).await?;
-    let last = devices.last().filter(|_| devices.len() == limit).map(|device| device.ordinal.0.to_string());
+    let (devices, last) = match filter {
+        Some(filter) => selected(&api, &call, &filter, after, limit).await?,
+        None => {
+            let devices = api.store.list(call.caller.app(), call.caller.env(), after, limit).await?;
+            let last = devices.last().filter(|_| devices.len() == limit).map(|device| device.ordinal);
+            (devices, last)
+        }
+    };
+    let last = last.map(|device| device.0.to_string());
     let views: Vec<_> = devices.iter().map(DeviceView::from).collect();
     query::page(&call.uri, &views, last)
+}
+
+/// A page of the devices that satisfy an expression, and the one to go on after. One that is removed meanwhile is not
+/// on it.
+async fn selected(
+    api: &Api,
+    call: &Call,
+    filter: &Written,
+    after: Option<Ordinal>,
+    limit: usize,
+) -> Result<(Vec<Device>, Option<Ordinal>), Problem> {
+    let (app, env, store) = (call.caller.app(), call.caller.env(), &api.store);
+    let no_filter = || Problem::new(Code::FilterUnavailable, send::NO_FILTER);
+    let select = api.select.as_ref().ok_or_else(no_filter)?;
+    let expr = filter.compile(store, app, env).await?;
+    let selected = select.select(app, env, &expr.to_string(), api.clock.now()).await?;
+    let page: Vec<Ordinal> = selected.iter_after(after).take(limit).collect();
+    let names: Vec<DeviceId> = store.names(app, &page).await?.into_iter().flatten().collect();
+    let devices = store.devices(app, &names).await?.into_iter().flatten().collect();
+    Ok((devices, page.last().copied().filter(|_| page.len() == limit)))
 }
 
 /// `GET /v1/users/{id}/devices`.

@@ -36,6 +36,11 @@ impl Written {
         Some(Self { form, at: fields.pointer(name) })
     }
 
+    /// The parameter `filter`.
+    pub(crate) fn in_query(text: String) -> Self {
+        Self { form: Form::Text(text), at: "?filter".to_owned() }
+    }
+
     /// What it means for devices whose attributes are these.
     ///
     /// # Errors

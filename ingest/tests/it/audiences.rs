@@ -96,6 +96,22 @@ async fn a_preview_says_who_and_why_not() {
 }
 
 #[tokio::test]
+async fn devices_are_listed_by_filter_in_pages() {
+    let sandbox = sandbox().await;
+    people(&sandbox).await;
+    let names = |body: &Value| -> Vec<String> {
+        body["data"].as_array().unwrap().iter().map(|device| device["id"].as_str().unwrap().to_owned()).collect()
+    };
+    let path = "/v1/devices?limit=2&filter=platform%20%3D%3D%20%22android%22";
+    let first = sandbox.get(path).await;
+    assert_eq!(names(&first.body), ["dev-2", "dev-3"]);
+    let next = sandbox.get(&format!("{path}&cursor={}", first.text("next_cursor"))).await;
+    assert_eq!((names(&next.body), &next.body["next_cursor"]), (vec!["dev-4".to_owned()], &Value::Null));
+    let wrong = sandbox.get("/v1/devices?filter=platfrom").await;
+    assert_eq!(wrong.faults(), [("?filter".into(), "unknown_attribute".into())]);
+}
+
+#[tokio::test]
 async fn mistakes_in_filters_are_shown_where_they_are() {
     let sandbox = sandbox().await;
     people(&sandbox).await;
