@@ -4,6 +4,7 @@
 //! Every step may be done again: an append knows the message it had before, a bell is only a doorbell, and the
 //! delivery comes back until it is acked. It holds no state of its own, so there may be any number of dispatchers.
 
+mod blocked;
 mod metrics;
 mod resolve;
 mod ring;
@@ -21,7 +22,7 @@ use tokio::{task::JoinSet, time};
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument as _, error, info_span};
 
-use crate::{metrics::Metrics, worker::Worker};
+use crate::{blocked::Blocked, metrics::Metrics, worker::Worker};
 
 /// What can be set about a dispatcher.
 #[derive(Clone, Copy, Debug)]
@@ -80,6 +81,7 @@ impl Dispatcher {
     /// When the broker's data cannot be trusted.
     pub async fn run(self, shutdown: CancellationToken) -> Result<(), Error> {
         let mut workers = JoinSet::new();
+        let blocked = Arc::new(Blocked::default());
         for lane in Lane::ALL {
             for queue in Shard::all().map(|shard| Queue::Push(lane, shard)) {
                 let worker = Worker {
@@ -87,6 +89,7 @@ impl Dispatcher {
                     lane,
                     config: self.config,
                     deps: self.deps.clone(),
+                    blocked: blocked.clone(),
                     metrics: self.metrics.of(lane),
                 };
                 let span = info_span!("dispatch", queue = %queue);

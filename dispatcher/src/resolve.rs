@@ -1,9 +1,10 @@
 //! From an audience to the devices whose streams a message goes to.
 
-use audience::SelectError;
-use model::{Audience, Message, Ordinal, Ordinals};
+use audience::{Frozen, SelectError, freeze};
+use model::{Aim, Audience, Envelope, Exclusion, Message, Ordinal, Ordinals};
+use store::{exclusions, messages::KEPT, shelves};
 
-use crate::Deps;
+use crate::{Deps, blocked::Blocked};
 
 /// Longest list of devices that goes to inboxes one by one; longer ones, and sets of any size, go to the timeline,
 /// where their cost does not grow with their length.
@@ -43,8 +44,55 @@ impl From<SelectError> for Unresolved {
     }
 }
 
-/// Finds out who is meant, as of now: this is where an audience freezes.
-pub(crate) async fn resolve(deps: &Deps, message: &Message, audience: &Audience) -> Result<Place, Unresolved> {
+/// Finds out who gets the message, as of now: this is where an audience freezes. What the sender excludes, who is
+/// suppressed and who opted out is taken out last, and noted with the reason.
+pub(crate) async fn resolve(deps: &Deps, blocked: &Blocked, envelope: &Envelope) -> Result<Place, Unresolved> {
+    let Envelope { message, audience, terms } = envelope;
+    let (to_inboxes, whom) = match meant(deps, message, audience).await? {
+        Place::Inbox(whom) => (true, whom),
+        Place::Timeline(whom) => (false, whom),
+    };
+    let (of, now) = ((&message.app, message.env), deps.clock.now());
+    let mut frozen = freeze(&*deps.select, of, whom, terms, now).await?;
+    let suppressed = blocked.suppressed(deps, message, now).await?;
+    frozen.take_out(Exclusion::Suppressions, &suppressed);
+    let opted_out = blocked.opted_out(deps, message).await?;
+    frozen.take_out(Exclusion::OptOuts, &opted_out);
+    if let Some(cap) = blocked.cap(deps, message).await? {
+        let capped = exclusions::count(&*deps.store, message, cap, &frozen.targets, now).await?;
+        frozen.take_out(Exclusion::FrequencyCap, &capped);
+    }
+    note(deps, envelope, &frozen).await?;
+    Ok(if to_inboxes { Place::Inbox(frozen.targets) } else { Place::Timeline(frozen.targets.compact()) })
+}
+
+/// Notes what decided, unless nothing was asked and nobody taken out. A message that comes again after it was appended
+/// keeps the note that goes with its audience.
+async fn note(deps: &Deps, envelope: &Envelope, frozen: &Frozen) -> Result<(), Unresolved> {
+    let Envelope { message, audience, terms } = envelope;
+    let asked = match audience {
+        Audience::Filter(expression) => Some(expression.clone()),
+        Audience::Group(id) => Some(format!("group(\"{id}\")")),
+        _ => None,
+    };
+    let wanted = match (asked, terms.only.clone()) {
+        (Some(asked), Some(only)) => Some(format!("({asked}) && ({only})")),
+        (asked, only) => asked.or(only),
+    };
+    if wanted.is_none() && frozen.excluded.is_empty() {
+        return Ok(());
+    }
+    let known = deps.store.entry(&message.app, message.id).await?;
+    if known.is_some_and(|entry| entry.dispatched_at.is_some()) {
+        return Ok(());
+    }
+    let aim = Aim { wanted, excluded: frozen.excluded.clone(), at: deps.clock.now() };
+    let until = (message.created_at + KEPT).max(message.expires_at);
+    Ok(shelves::note(&*deps.store, (&message.app, message.env), &message.id.to_string(), &aim, until).await?)
+}
+
+/// Who is meant, and where it would go.
+async fn meant(deps: &Deps, message: &Message, audience: &Audience) -> Result<Place, Unresolved> {
     let app = &message.app;
     match audience {
         Audience::One(device) => Ok(Place::Inbox(one(*device))),

@@ -12,6 +12,7 @@ use tracing::{debug, warn};
 
 use crate::{
     Config, Deps,
+    blocked::Blocked,
     metrics::LaneMetrics,
     resolve::{Place, Unresolved, resolve},
     ring::Bells,
@@ -26,6 +27,7 @@ pub(crate) struct Worker {
     pub(crate) lane: Lane,
     pub(crate) config: Config,
     pub(crate) deps: Deps,
+    pub(crate) blocked: Arc<Blocked>,
     pub(crate) metrics: LaneMetrics,
 }
 
@@ -116,9 +118,9 @@ impl Worker {
 
     /// Finds out whose streams the message goes to.
     async fn place(&self, delivery: Delivery, envelope: Envelope, shutdown: &CancellationToken) -> Option<Job> {
-        let Envelope { message, audience } = envelope;
         let started = time::Instant::now();
-        let resolved = self.patiently(shutdown, || resolve(&self.deps, &message, &audience)).await?;
+        let resolved = self.patiently(shutdown, || resolve(&self.deps, &self.blocked, &envelope)).await?;
+        let message = envelope.message;
         self.metrics.resolve_seconds.observe(started.elapsed().as_secs_f64());
         match resolved {
             Ok(place) => Some(Job { delivery, message: message.into(), place }),

@@ -3,10 +3,12 @@
 //! The store has the truth about every device. What this tier holds are copies, made for answering: an [`Index`] of
 //! each app that is asked about.
 
+mod attributes;
 mod index;
 mod indexes;
 mod metrics;
 mod reports;
+mod saved;
 mod select;
 pub mod snapshot;
 
@@ -73,7 +75,8 @@ impl Filter {
 
     /// Answers expressions in this process, whether or not the tier runs. See [`Select`] for what is promised.
     pub fn select(&self) -> Arc<dyn Select> {
-        Arc::new(select::FromIndexes { indexes: self.indexes.clone(), seconds: self.metrics.select_seconds.clone() })
+        let inner = select::FromIndexes { indexes: self.indexes.clone(), seconds: self.metrics.select_seconds.clone() };
+        Arc::new(saved::WithSaved { inner: Arc::new(inner), store: self.deps.store.clone() })
     }
 
     /// Keeps what [`select`](Self::select) answers from close to the store, in memory and on disk, until `shutdown`;

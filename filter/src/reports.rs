@@ -5,7 +5,7 @@
 //! reports of one device stay in order.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, btree_map::Entry},
     time::Duration,
 };
 
@@ -17,7 +17,7 @@ use tokio::time;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
-use crate::{Deps, Error, Metrics};
+use crate::{Deps, Error, Metrics, attributes::Catalogue};
 
 /// Reports taken together: enough to gain from one flush, few enough to begin again cheaply.
 const TAKEN_MAX: usize = 256;
@@ -31,6 +31,8 @@ struct Outcomes {
     merged: u64,
     invalid: u64,
     stale: u64,
+    /// Attributes that were left as they are: not the device's to write, or of another type.
+    refused: u64,
 }
 
 /// Keeps reports until `shutdown`; only damage ends it earlier.
@@ -76,6 +78,7 @@ async fn drain(
         metrics.reports("merged", outcomes.merged);
         metrics.reports("invalid", outcomes.invalid);
         metrics.reports("stale", outcomes.stale);
+        metrics.refused(outcomes.refused);
     }
 }
 
@@ -125,6 +128,7 @@ async fn changed(
     let mut devices: HashMap<DeviceId, Device> =
         found.into_iter().flatten().map(|device| (device.id.clone(), device)).collect();
     let mut changed = BTreeMap::new();
+    let mut catalogues = BTreeMap::new();
     for report in reports {
         let Some(device) = devices.get_mut(&report.device).filter(|device| device.ordinal == report.ordinal) else {
             debug!(app.id = %app, device.id = %report.device, "a report of a device that is gone");
@@ -132,7 +136,12 @@ async fn changed(
             continue;
         };
         match apply(&device.profile, report) {
-            Ok(profile) => {
+            Ok(mut profile) => {
+                let catalogue = match catalogues.entry(device.env) {
+                    Entry::Occupied(read) => read.into_mut(),
+                    Entry::Vacant(new) => new.insert(Catalogue::read(&*deps.store, app, device.env).await?),
+                };
+                outcomes.refused += catalogue.admit(&*deps.store, &device.profile, &mut profile).await?;
                 device.profile = profile.clone();
                 let registration = Registration { id: device.id.clone(), env: device.env, profile: Some(profile) };
                 changed.insert(&report.device, registration);

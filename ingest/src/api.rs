@@ -15,16 +15,17 @@ use tokio::sync::Semaphore;
 use tower_http::catch_panic::CatchPanicLayer;
 
 use crate::{
-    Config, admin,
+    Config, admin, attributes, audiences,
     auth::Keys,
-    cancel, devices, gate, groups, health,
+    cancel, caps, devices, gate, groups, health, import,
     limit::Budgets,
     messages,
     metrics::Metrics,
     nodes::{self, Nodes},
     once::Running,
+    preview,
     problem::{Code, Problem},
-    receipts, send, tokens, uplink,
+    receipts, send, suppressions, tags, tokens, uplink,
 };
 
 /// What all handlers share.
@@ -52,6 +53,7 @@ impl Api {
 /// Every route, with `others` beside them.
 pub(crate) fn router(api: &Arc<Api>, others: Router) -> Router {
     let gate = middleware::from_fn_with_state(Arc::clone(api), gate::gate);
+    let upload_gate = middleware::from_fn_with_state(Arc::clone(api), gate::upload_gate);
     let journey = middleware::from_fn_with_state(Arc::clone(api), gate::journey);
     let behind_the_gate = Router::new()
         .route("/v1/messages", post(send::one).get(messages::list))
@@ -62,7 +64,20 @@ pub(crate) fn router(api: &Arc<Api>, others: Router) -> Router {
         .route("/v1/messages/{id}/receipts/query", post(receipts::query))
         .route("/v1/messages/{id}/receipts/{device}", get(receipts::one))
         .route("/v1/devices", get(devices::list))
-        .route("/v1/devices/{id}", put(devices::put).get(devices::get).delete(devices::remove))
+        .route("/v1/devices/{id}", put(devices::put).patch(devices::patch).get(devices::get).delete(devices::remove))
+        .route("/v1/devices/{id}/tags/{tag}", put(tags::add).delete(tags::remove))
+        .route("/v1/devices/{id}/opt-outs", get(suppressions::opt_outs))
+        .route("/v1/devices/{id}/opt-outs/{type}", put(suppressions::opt_out).delete(suppressions::opt_in))
+        .route("/v1/tags/{tag}/devices", post(tags::change))
+        .route("/v1/attributes", get(attributes::list))
+        .route("/v1/attributes/{name}", get(attributes::get).put(attributes::declare))
+        .route("/v1/jobs/{id}", get(import::job))
+        .route("/v1/audiences", post(audiences::create).get(audiences::list))
+        .route("/v1/audiences/preview", post(preview::preview))
+        .route("/v1/audiences/{id}", get(audiences::get).patch(audiences::change).delete(audiences::remove))
+        .route("/v1/frequency-caps", get(caps::list))
+        .route("/v1/frequency-caps/{type}", put(caps::put).delete(caps::remove))
+        .route("/v1/suppressions", post(suppressions::add).get(suppressions::list).delete(suppressions::remove))
         .route("/v1/devices/{id}/tokens", post(tokens::mint).delete(tokens::revoke))
         .route("/v1/users/{id}/devices", get(devices::of_user))
         .route("/v1/groups", post(groups::create).get(groups::list))
@@ -74,8 +89,13 @@ pub(crate) fn router(api: &Arc<Api>, others: Router) -> Router {
         .route("/v1/apps/{app}/keys", post(admin::create_key))
         .route("/v1/apps/{app}/keys/{key}", delete(admin::remove_key))
         .route_layer(gate);
+    let uploads = Router::new()
+        .route("/v1/devices/import", post(import::devices))
+        .route("/v1/audiences/{id}/members", put(audiences::upload))
+        .route_layer(upload_gate);
     Router::new()
         .merge(behind_the_gate)
+        .merge(uploads)
         .route("/v1/endpoints", get(nodes::endpoints))
         .route("/healthz", get(health::alive))
         .route("/readyz", get(health::ready))

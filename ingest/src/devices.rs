@@ -17,18 +17,22 @@ use store::Registration;
 
 use crate::{
     api::Api,
+    attributes::Catalogue,
     fields::Fields,
+    filter::Written,
     gate::{Answer, Call},
     problem::{Code, Problem},
-    query,
+    query, send,
     view::DeviceView,
 };
 
 /// Built-in attributes that products write; the platform writes the others.
 const BUILT_IN: [&str; 7] = ["platform", "app_version", "os_version", "sdk", "lang", "tz", "country"];
 const TEXT_MAX_BYTES: usize = 256;
-const TAGS_MAX: usize = 1_000;
-const TAG_MAX_BYTES: usize = 64;
+/// Most tags of a device.
+pub(crate) const TAGS_MAX: usize = 1_000;
+/// Longest tag, in bytes.
+pub(crate) const TAG_MAX_BYTES: usize = 64;
 const ATTRIBUTES_MAX: usize = 100;
 const ATTRIBUTE_NAME_MAX: usize = 32;
 const LIST_MAX: usize = 64;
@@ -54,15 +58,44 @@ pub(crate) async fn put(State(api): State<Arc<Api>>, Path(id): Path<String>, cal
     fields.finish()?;
     let env = call.caller.env();
     let there = api.store.devices(call.caller.app(), std::slice::from_ref(&id)).await?.pop().flatten();
-    if there.is_some_and(|device| device.env != env) {
+    if there.as_ref().is_some_and(|device| device.env != env) {
         let detail = "a device of this name is registered in the other environment";
         return Err(Problem::new(Code::EnvironmentConflict, detail));
     }
-    let registration = Registration { id, env, profile: Some(profile) };
-    let registered = api.store.register(call.caller.app(), vec![registration], api.clock.now()).await?.pop();
-    let (device, new) = registered.ok_or_else(|| Problem::new(Code::Internal, "the store registered nothing"))?;
+    let before = there.map(|device| device.profile);
+    admit(&api, &call, &profile, before.as_ref()).await?;
+    let (device, new) = keep(&api, &call, id, profile).await?;
     let status = if new { StatusCode::CREATED } else { StatusCode::OK };
     Ok((status, Json(DeviceView::from(&device))).into_response())
+}
+
+/// `PATCH /v1/devices/{id}`: a JSON merge patch of what is known about a device. It is applied to what is known at that
+/// moment; of two changes in the same moment one may be lost.
+pub(crate) async fn patch(State(api): State<Arc<Api>>, Path(id): Path<String>, call: Call) -> Answer {
+    call.caller.require(Scope::Devices)?;
+    call.query()?.finish()?;
+    let device = find(&api, &call, &id).await?;
+    let profile = audience::patch::merge(&device.profile, &call.body)
+        .map_err(|invalid| Problem::fault(format!("#{}", invalid.pointer), "invalid_format", invalid.reason))?;
+    admit(&api, &call, &profile, Some(&device.profile)).await?;
+    let (device, _) = keep(&api, &call, device.id, profile).await?;
+    Ok(Json(DeviceView::from(&device)).into_response())
+}
+
+/// Passes when the attributes in a profile are what they may be.
+async fn admit(api: &Api, call: &Call, profile: &Profile, before: Option<&Profile>) -> Result<(), Problem> {
+    if profile.attributes.is_empty() {
+        return Ok(());
+    }
+    let (app, env) = (call.caller.app(), call.caller.env());
+    Catalogue::read(&api.store, app, env).await?.admit(profile, before).await
+}
+
+/// Keeps what is known about a device.
+pub(crate) async fn keep(api: &Api, call: &Call, id: DeviceId, profile: Profile) -> Result<(Device, bool), Problem> {
+    let registration = Registration { id, env: call.caller.env(), profile: Some(profile) };
+    let registered = api.store.register(call.caller.app(), vec![registration], api.clock.now()).await?.pop();
+    registered.ok_or_else(|| Problem::new(Code::Internal, "the store registered nothing"))
 }
 
 /// `GET /v1/devices/{id}`.
@@ -86,16 +119,44 @@ pub(crate) async fn remove(State(api): State<Arc<Api>>, Path(id): Path<String>, 
     Ok(StatusCode::NO_CONTENT.into_response())
 }
 
-/// `GET /v1/devices`, in order of registration.
+/// `GET /v1/devices`, in order of registration; with `?filter=` those that satisfy an expression.
 pub(crate) async fn list(State(api): State<Arc<Api>>, call: Call) -> Answer {
     call.caller.require(Scope::Devices)?;
     let mut query = call.query()?;
     let (limit, after) = (query.limit(), query.cursor::<u32>().map(Ordinal));
+    let filter = query.take("filter").map(Written::in_query);
     query.finish()?;
-    let devices = api.store.list(call.caller.app(), call.caller.env(), after, limit).await?;
-    let last = devices.last().filter(|_| devices.len() == limit).map(|device| device.ordinal.0.to_string());
+    let (devices, last) = match filter {
+        Some(filter) => selected(&api, &call, &filter, after, limit).await?,
+        None => {
+            let devices = api.store.list(call.caller.app(), call.caller.env(), after, limit).await?;
+            let last = devices.last().filter(|_| devices.len() == limit).map(|device| device.ordinal);
+            (devices, last)
+        }
+    };
+    let last = last.map(|device| device.0.to_string());
     let views: Vec<_> = devices.iter().map(DeviceView::from).collect();
     query::page(&call.uri, &views, last)
+}
+
+/// A page of the devices that satisfy an expression, and the one to go on after. One that is removed meanwhile is not
+/// on it.
+async fn selected(
+    api: &Api,
+    call: &Call,
+    filter: &Written,
+    after: Option<Ordinal>,
+    limit: usize,
+) -> Result<(Vec<Device>, Option<Ordinal>), Problem> {
+    let (app, env, store) = (call.caller.app(), call.caller.env(), &api.store);
+    let no_filter = || Problem::new(Code::FilterUnavailable, send::NO_FILTER);
+    let select = api.select.as_ref().ok_or_else(no_filter)?;
+    let expr = filter.compile(store, app, env).await?;
+    let selected = select.select(app, env, &expr.to_string(), api.clock.now()).await?;
+    let page: Vec<Ordinal> = selected.iter_after(after).take(limit).collect();
+    let names: Vec<DeviceId> = store.names(app, &page).await?.into_iter().flatten().collect();
+    let devices = store.devices(app, &names).await?.into_iter().flatten().collect();
+    Ok((devices, page.last().copied().filter(|_| page.len() == limit)))
 }
 
 /// `GET /v1/users/{id}/devices`.
@@ -115,7 +176,8 @@ pub(crate) async fn of_user(State(api): State<Arc<Api>>, Path(id): Path<String>,
     query::page(&call.uri, &views, last)
 }
 
-fn profile(fields: &mut Fields<'_>) -> Profile {
+/// Takes every field of a profile.
+pub(crate) fn profile(fields: &mut Fields<'_>) -> Profile {
     let user_id = fields.parsed("user_id");
     let mut built_in = BTreeMap::new();
     let rule = format!("must be 1..{TEXT_MAX_BYTES} bytes");

@@ -12,7 +12,7 @@ use axum::{
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use model::{AppId, MessageId, TraceParent, id::RequestId};
-use tokio::time::Instant;
+use tokio::{sync::SemaphorePermit, time::Instant};
 
 use crate::{
     api::Api,
@@ -28,6 +28,8 @@ const BODY_TIMEOUT: Duration = Duration::from_secs(15);
 const AUTH_TIMEOUT: Duration = Duration::from_secs(3);
 /// A request that is here must be answered in this time.
 const DEADLINE: Duration = Duration::from_secs(8);
+/// An upload that is read line by line must end in this time: it holds a place.
+const UPLOAD_DEADLINE: Duration = Duration::from_hours(1);
 /// Largest body of a batch: 500 messages of 2 KiB.
 const BATCH_MAX_BYTES: usize = 1024 * 1024;
 /// Longest `X-Request-Id` that is repeated.
@@ -161,16 +163,22 @@ fn keep(bare: Response, response: &mut Response) {
     *response.extensions_mut() = parts.extensions;
 }
 
+/// A place among the requests under way, and who asks.
+async fn enter<'a>(api: &'a Api, headers: &HeaderMap) -> Result<(SemaphorePermit<'a>, Caller), Problem> {
+    let full = |_| Problem::new(Code::Overloaded, "more requests are under way than this node takes");
+    let place = api.places.try_acquire().map_err(full)?;
+    let authenticated = api.keys.caller(headers, &api.store, &*api.clock);
+    match tokio::time::timeout(AUTH_TIMEOUT, authenticated).await {
+        Ok(caller) => Ok((place, caller?)),
+        Err(_) => Err(Problem::new(Code::StoreUnavailable, "the key could not be checked in time")),
+    }
+}
+
 /// The step before every handler of the API: a place, a key, a body, a deadline.
 pub(crate) async fn gate(State(api): State<Arc<Api>>, request: Request, next: Next) -> Response {
-    let Ok(_place) = api.places.try_acquire() else {
-        return Problem::new(Code::Overloaded, "more requests are under way than this node takes").into_response();
-    };
-    let authenticated = api.keys.caller(request.headers(), &api.store, &*api.clock);
-    let caller = match tokio::time::timeout(AUTH_TIMEOUT, authenticated).await {
-        Ok(Ok(caller)) => caller,
-        Ok(Err(problem)) => return problem.into_response(),
-        Err(_) => return Problem::new(Code::StoreUnavailable, "the key could not be checked in time").into_response(),
+    let (_place, caller) = match enter(&api, request.headers()).await {
+        Ok(entered) => entered,
+        Err(problem) => return problem.into_response(),
     };
     let app = caller.app().clone();
     let limits = caller.app.limits;
@@ -188,17 +196,46 @@ pub(crate) async fn gate(State(api): State<Arc<Api>>, request: Request, next: Ne
     response
 }
 
+/// The same step before handlers that read their body themselves, line by line: as long as lines come, they may.
+pub(crate) async fn upload_gate(State(api): State<Arc<Api>>, request: Request, next: Next) -> Response {
+    let (_place, caller) = match enter(&api, request.headers()).await {
+        Ok(entered) => entered,
+        Err(problem) => return problem.into_response(),
+    };
+    let encoding = request.headers().get(header::CONTENT_ENCODING);
+    if encoding.is_some_and(|encoding| encoding != "identity") {
+        return Problem::new(Code::UnsupportedMediaType, "send it uncompressed").into_response();
+    }
+    let app = caller.app().clone();
+    let (mut parts, body) = request.into_parts();
+    let mut response = match pass(&mut parts, caller, Bytes::new()) {
+        Ok(()) => match tokio::time::timeout(UPLOAD_DEADLINE, next.run(Request::from_parts(parts, body))).await {
+            Ok(response) => response,
+            Err(_) => Problem::new(Code::DeadlineExceeded, "divide the upload").into_response(),
+        },
+        Err(problem) => problem.into_response(),
+    };
+    response.extensions_mut().insert(app);
+    response
+}
+
 /// Reads the body, now that it is known who sends it.
 async fn admit(api: &Api, caller: Caller, request: Request) -> Result<Request, Problem> {
     let (mut parts, body) = request.into_parts();
     let batch = parts.uri.path().ends_with("/batch");
     let max = if batch { BATCH_MAX_BYTES } else { api.config.body_max_bytes };
     let body = whole(body, &parts.headers, max).await?;
+    pass(&mut parts, caller, body)?;
+    Ok(Request::from_parts(parts, Body::empty()))
+}
+
+/// Notes for the handler who asks for what.
+fn pass(parts: &mut Parts, caller: Caller, body: Bytes) -> Result<(), Problem> {
     let journey = parts.extensions.get::<Journey>().cloned();
     let journey = journey.ok_or_else(|| Problem::new(Code::Internal, "this route has no journey"))?;
     let (headers, uri) = (parts.headers.clone(), parts.uri.clone());
     parts.extensions.insert(Call { caller, journey, headers, uri, body });
-    Ok(Request::from_parts(parts, Body::empty()))
+    Ok(())
 }
 
 async fn whole(body: Body, headers: &HeaderMap, max: usize) -> Result<Bytes, Problem> {

@@ -6,25 +6,34 @@
 
 mod admin;
 mod api;
+mod attributes;
+mod audiences;
 mod auth;
 mod cancel;
+mod caps;
 mod devices;
 mod fields;
+mod filter;
 mod gate;
 mod groups;
 mod health;
+mod import;
 mod limit;
 mod listen;
 mod messages;
 mod metrics;
 mod nodes;
 mod once;
+mod preview;
 mod problem;
 mod query;
 mod receipts;
 mod send;
+mod suppressions;
+mod tags;
 mod tokens;
 mod uplink;
+mod upload;
 mod view;
 
 use std::sync::Arc;

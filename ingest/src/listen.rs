@@ -106,7 +106,8 @@ async fn connection(stream: TcpStream, router: Router, shutdown: CancellationTok
 
 async fn answer(router: Router, pace: Pace, request: hyper::Request<Incoming>) -> Result<Response, Infallible> {
     pace.enter(Phase::Serving);
-    let request: Request = request.map(Body::new);
+    let mut request: Request = request.map(Body::new);
+    request.extensions_mut().insert(pace.clone());
     let response = router.oneshot(request).await;
     pace.enter(Phase::Idle);
     response
@@ -132,7 +133,7 @@ impl Phase {
 
 /// What a connection is doing, and until when it may.
 #[derive(Clone)]
-struct Pace(Arc<(Mutex<(Phase, Instant)>, Notify)>);
+pub(crate) struct Pace(Arc<(Mutex<(Phase, Instant)>, Notify)>);
 
 impl Pace {
     fn new() -> Self {
@@ -145,6 +146,11 @@ impl Pace {
 
     fn phase(&self) -> Phase {
         self.0.0.lock().0
+    }
+
+    /// More of a long upload came: it has its whole time again.
+    pub(crate) fn go_on(&self) {
+        self.enter(Phase::Serving);
     }
 
     /// Bytes came in: on an idle connection a head has begun, and less time is left than before.

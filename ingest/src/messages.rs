@@ -7,9 +7,9 @@ use axum::{
     extract::{Path, State},
     response::IntoResponse,
 };
-use model::{Env, Funnel, Lane, MessageId, Scope, Status, Tally, Timestamp};
+use model::{Aim, Env, Funnel, Lane, MessageId, Scope, Status, Tally, Timestamp};
 use serde::Serialize;
-use store::Entry;
+use store::{Entry, shelves};
 
 use crate::{
     api::Api,
@@ -37,6 +37,12 @@ impl Known {
         let entry = api.store.entry(app, id).await?.filter(|entry| entry.env == call.caller.env());
         let entry = entry.ok_or_else(missing)?;
         Ok(Self { tally: api.store.tally(app, id).await?, entry })
+    }
+
+    /// What was decided when its audience was frozen; `None` when nothing had to be.
+    pub(crate) async fn aim(&self, api: &Api, call: &Call) -> Result<Option<Aim>, Problem> {
+        let (app, env) = (call.caller.app(), call.caller.env());
+        Ok(shelves::find(&*api.store, app, env, &self.entry.id.to_string()).await?)
     }
 
     /// Where its targets are.
@@ -77,8 +83,19 @@ struct MessageView<'a> {
     failed: Option<&'a str>,
     metadata: &'a BTreeMap<String, String>,
     trace_id: String,
-    stats: Funnel,
+    stats: Stats,
     progress: Progress,
+}
+
+/// The funnel, and who was taken out before it begins.
+#[derive(Serialize)]
+struct Stats {
+    #[serde(flatten)]
+    funnel: Funnel,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    excluded: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    excluded_by: Option<BTreeMap<&'static str, u64>>,
 }
 
 #[derive(Serialize)]
@@ -88,8 +105,10 @@ struct Progress {
 }
 
 impl<'a> MessageView<'a> {
-    fn new(known: &'a Known, now: Timestamp) -> Self {
+    /// In lists nobody looks up who was excluded.
+    fn new(known: &'a Known, aim: Option<&Aim>, now: Timestamp) -> Self {
         let entry = &known.entry;
+        let (excluded, excluded_by) = aim.map(|aim| view::excluded(&aim.excluded)).unzip();
         Self {
             id: entry.id,
             mode: entry.lane,
@@ -103,7 +122,7 @@ impl<'a> MessageView<'a> {
             failed: entry.failed.as_deref(),
             metadata: &entry.metadata,
             trace_id: entry.trace.id(),
-            stats: known.funnel(now),
+            stats: Stats { funnel: known.funnel(now), excluded, excluded_by },
             progress: Progress { resolved: known.dispatched(), fanout_done: known.dispatched() },
         }
     }
@@ -114,7 +133,8 @@ pub(crate) async fn get(State(api): State<Arc<Api>>, Path(id): Path<String>, cal
     call.caller.require(Scope::Read)?;
     call.query()?.finish()?;
     let known = Known::find(&api, &call, &id).await?;
-    Ok(Json(MessageView::new(&known, api.clock.now())).into_response())
+    let aim = known.aim(&api, &call).await?.unwrap_or_default();
+    Ok(Json(MessageView::new(&known, Some(&aim), api.clock.now())).into_response())
 }
 
 /// `GET /v1/messages`, newest first. A page may be short where the other environment's messages lie between.
@@ -131,6 +151,6 @@ pub(crate) async fn list(State(api): State<Arc<Api>>, call: Call) -> Answer {
         page.push(Known { tally: api.store.tally(app, entry.id).await?, entry });
     }
     let now = api.clock.now();
-    let views: Vec<_> = page.iter().map(|known| MessageView::new(known, now)).collect();
+    let views: Vec<_> = page.iter().map(|known| MessageView::new(known, None, now)).collect();
     query::page(&call.uri, &views, last)
 }

@@ -31,6 +31,7 @@ pub(crate) enum Code {
     AlreadyCompleted,
     AlreadyExists,
     EnvironmentConflict,
+    TypeConflict,
     NotResolved,
     PayloadTooLarge,
     UnsupportedMediaType,
@@ -64,6 +65,7 @@ impl Code {
             Self::AlreadyCompleted => (S::CONFLICT, "already_completed", "It is already over"),
             Self::AlreadyExists => (S::CONFLICT, "already_exists", "There is one of this name"),
             Self::EnvironmentConflict => (S::CONFLICT, "environment_conflict", "It belongs to the other environment"),
+            Self::TypeConflict => (S::CONFLICT, "type_conflict", "An attribute has one type"),
             Self::NotResolved => (S::CONFLICT, "not_resolved", "Its audience is not resolved"),
             Self::PayloadTooLarge => (S::PAYLOAD_TOO_LARGE, "payload_too_large", "Too much"),
             Self::UnsupportedMediaType => {
@@ -154,6 +156,11 @@ impl Problem {
     pub(crate) fn retry_after(mut self, secs: u64) -> Self {
         self.retry_after_s = Some(secs.max(1));
         self
+    }
+
+    /// What is wrong first, in one line.
+    pub(crate) fn in_short(&self) -> String {
+        self.faults.first().map_or_else(|| self.detail.clone(), |fault| format!("{}: {}", fault.pointer, fault.detail))
     }
 
     /// Its status.

@@ -1,5 +1,7 @@
 //! How far a message has come for each device.
 
+mod why;
+
 use std::{str::FromStr, sync::Arc};
 
 use axum::{
@@ -11,8 +13,10 @@ use model::{DeviceId, Ordinal, Scope, Stage, Tally, Timestamp};
 use serde::Serialize;
 use serde_json::Value;
 
+use self::why::Why;
 use crate::{
     api::Api,
+    devices,
     fields::Fields,
     gate::{Answer, Call},
     messages::Known,
@@ -33,8 +37,8 @@ struct ReceiptView {
 
 /// What a message's receipts say, at one moment.
 struct Receipts {
+    known: Known,
     tally: Tally,
-    expires_at: Timestamp,
     now: Timestamp,
 }
 
@@ -44,13 +48,13 @@ impl Receipts {
         call.caller.require(Scope::Read)?;
         let known = Known::find(api, call, id).await?;
         let none = known.entry.dispatched_at.map(|_| Tally::default());
-        let tally = known.tally.or(none);
+        let tally = known.tally.clone().or(none);
         let unresolved = || Problem::new(Code::NotResolved, "whom it is for is known once it is dispatched");
-        Ok(Self { tally: tally.ok_or_else(unresolved)?, expires_at: known.entry.expires_at, now: api.clock.now() })
+        Ok(Self { tally: tally.ok_or_else(unresolved)?, known, now: api.clock.now() })
     }
 
     fn stage(&self, device: Ordinal) -> Stage {
-        self.tally.stage(device, self.expires_at, self.now)
+        self.tally.stage(device, self.known.entry.expires_at, self.now)
     }
 
     /// The states of these devices by name.
@@ -119,12 +123,20 @@ pub(crate) async fn query(State(api): State<Arc<Api>>, Path(id): Path<String>, c
     Ok(Json(Answers { data }).into_response())
 }
 
-/// `GET /v1/messages/{id}/receipts/{device}`.
+/// `GET /v1/messages/{id}/receipts/{device}`: how far it came, and why no farther.
 pub(crate) async fn one(State(api): State<Arc<Api>>, Path((id, device)): Path<(String, String)>, call: Call) -> Answer {
+    #[derive(Serialize)]
+    struct Explained {
+        #[serde(flatten)]
+        receipt: ReceiptView,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        why: Option<Why>,
+    }
     let receipts = Receipts::find(&api, &call, &id).await?;
     call.query()?.finish()?;
-    let device: DeviceId = device.parse().map_err(|_| Problem::not_found("device"))?;
-    let views = receipts.of(&api, &call, vec![device]).await?;
-    let known = views.into_iter().find(|view| view.state != Stage::UnknownDevice);
-    Ok(Json(known.ok_or_else(|| Problem::not_found("device"))?).into_response())
+    let device = devices::find(&api, &call, &device).await?;
+    let state = receipts.stage(device.ordinal);
+    let why = why::explain(&api, &call, &receipts, &device).await?;
+    let receipt = ReceiptView { device_id: Some(device.id), state };
+    Ok(Json(Explained { receipt, why }).into_response())
 }

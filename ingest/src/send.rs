@@ -3,8 +3,9 @@
 mod commit;
 mod request;
 mod target;
+mod terms;
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use axum::{
     Json,
@@ -14,14 +15,17 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use futures_util::future::join_all;
-use model::{App, Envelope, Lane, Message, MessageId, Priority, Queue, Scope, Timestamp};
+use model::{App, Envelope, Lane, Message, MessageId, Priority, Queue, Scope, Terms, Timestamp};
 use serde::Serialize;
 use serde_json::{Value, value::RawValue};
 use store::{Entry, Once};
 
 use self::{
     commit::{Outcome, commit},
-    request::{Request, To},
+    request::Request,
+};
+pub(crate) use self::{
+    request::{To, is_kind, to},
     target::Target,
 };
 use crate::{
@@ -36,6 +40,9 @@ use crate::{
 
 /// Messages in a batch.
 const BATCH_MAX: usize = 500;
+
+/// Why something that needs an expression is refused.
+pub(crate) const NO_FILTER: &str = "this installation has no filter tier";
 
 /// A message that lacks only its confirmations.
 struct Prepared {
@@ -123,39 +130,55 @@ fn read(api: &Api, mut fields: Fields<'_>, key_in_header: Option<String>) -> Res
         }
         request.once = Some(key);
     }
-    if let To::Filter(_) = request.to
-        && api.select.is_none()
-    {
-        fields.fault("to/filter", "not_supported", "this installation has no filter tier");
+    if api.select.is_none() {
+        match request.to {
+            To::Filter(_) => fields.fault("to/filter", "not_supported", NO_FILTER),
+            To::Audience(_) => fields.fault("to/audience", "not_supported", NO_FILTER),
+            _ if request.narrowing.asks() => fields.fault("to", "not_supported", NO_FILTER),
+            _ => {}
+        }
     }
     fields.finish()?;
     Ok(request)
 }
 
-/// Passes when the caller may send this.
+/// Passes when the caller may send this, as far as is known before anything is looked up.
 fn permit(call: &Call, request: &Request) -> Result<(), Problem> {
     match request.to {
-        To::All | To::Filter(_) => {
+        To::All | To::Filter(_) => permit_lane(call, request, Lane::Broadcast),
+        // What a saved audience is must be looked up.
+        To::Audience(_) => call.caller.require(Scope::Send).or_else(|_| call.caller.require(Scope::SendBroadcast)),
+        To::Devices(_) | To::Users(_) | To::Group(_) => permit_lane(call, request, Lane::Multicast),
+    }
+}
+
+fn permit_lane(call: &Call, request: &Request, lane: Lane) -> Result<(), Problem> {
+    match lane {
+        Lane::Broadcast => {
             call.caller.require(Scope::SendBroadcast)?;
             if request.priority == Priority::High { call.caller.require(Scope::SendHigh) } else { Ok(()) }
         }
-        To::Devices(_) | To::Users(_) | To::Group(_) => call.caller.require(Scope::Send),
+        Lane::Unicast | Lane::Multicast => call.caller.require(Scope::Send),
     }
+}
+
+/// Looks up whom it is for.
+async fn find(api: &Api, call: &Call, request: &Request) -> Result<(Target, Terms), Problem> {
+    permit(call, request)?;
+    let target = Target::find(api, &call.caller, &request.to).await?;
+    permit_lane(call, request, target.lane)?;
+    Ok((target, request.narrowing.resolve(api, &call.caller).await?))
 }
 
 /// Answers whom a message would go to; nothing is counted, kept or sent.
 async fn estimate(api: &Api, call: &Call, request: &Request) -> Answer {
-    permit(call, request)?;
-    let target = Target::find(api, &call.caller, &request.to).await?;
-    let targeted = match (&request.to, &api.select) {
-        (To::Filter(text), Some(select)) => {
-            select.select(call.caller.app(), call.caller.env(), text, api.clock.now()).await?.len()
-        }
-        _ => target.count,
-    };
+    let (target, terms) = find(api, call, request).await?;
+    let frozen = target.now(api, &call.caller, &terms, Some(&request.kind)).await?;
     #[derive(Serialize)]
     struct Estimate {
         targeted: u64,
+        excluded: u64,
+        excluded_by: BTreeMap<&'static str, u64>,
     }
     #[derive(Serialize)]
     struct Estimated<'a> {
@@ -163,17 +186,18 @@ async fn estimate(api: &Api, call: &Call, request: &Request) -> Answer {
         estimate: Estimate,
         warnings: &'a [view::Warning],
     }
-    let estimate = Estimate { targeted };
+    let (excluded, excluded_by) = view::excluded(&frozen.excluded);
+    let estimate = Estimate { targeted: frozen.targets.len(), excluded, excluded_by };
     Ok(Json(Estimated { mode: target.lane, estimate, warnings: &target.warnings }).into_response())
 }
 
 /// Everything that can refuse a message without having touched anything; then its share of the budget is spent.
 async fn prepare(api: &Api, call: &Call, request: Request, body: &[u8]) -> Result<Prepared, Problem> {
-    permit(call, &request)?;
     let caller = &call.caller;
+    permit(call, &request)?;
     let key = request.once.as_ref().map(|key| once::kept(caller, key));
     let entered = key.as_ref().map(|key| api.running.enter(caller.app(), key)).transpose()?;
-    let target = Target::find(api, caller, &request.to).await?;
+    let (target, terms) = find(api, call, &request).await?;
     if request.require_targets && target.audience.is_none() {
         return Err(Problem::new(Code::AudienceEmpty, "no registered device is in this audience"));
     }
@@ -195,7 +219,7 @@ async fn prepare(api: &Api, call: &Call, request: Request, body: &[u8]) -> Resul
     Ok(Prepared {
         app: Arc::clone(&caller.app),
         queue: target.queue,
-        envelope: target.audience.map(|audience| Envelope { message, audience }),
+        envelope: target.audience.map(|audience| Envelope { message, audience, terms }),
         entry,
         once,
         answer,

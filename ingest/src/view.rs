@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp as Moment;
-use model::{Device, Env, Group, Lane, MessageId, Scope, Timestamp, UserId};
+use model::{Device, Env, Exclusion, Group, Lane, MessageId, Ordinals, Scope, Timestamp, UserId};
 use serde::Serialize;
 use serde_json::value::RawValue;
 
@@ -17,7 +17,11 @@ pub(crate) fn time(at: Timestamp) -> String {
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct Warning {
     pub(crate) code: &'static str,
-    pub(crate) count: usize,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) detail: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) count: Option<usize>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(crate) sample: Vec<String>,
 }
 
@@ -28,8 +32,20 @@ impl Warning {
     /// Ids that were sent to and are not registered; `None` when there are none.
     pub(crate) fn unknown(ids: &[String]) -> Option<Self> {
         let sample = ids.iter().take(SAMPLE_MAX).cloned().collect();
-        (!ids.is_empty()).then_some(Self { code: "unknown_recipients", count: ids.len(), sample })
+        (!ids.is_empty()).then_some(Self { code: "unknown_recipients", detail: None, count: Some(ids.len()), sample })
     }
+
+    /// The filter holds where nothing is known.
+    pub(crate) const fn means_unknown() -> Self {
+        let detail = "this filter also means devices about which nothing is known: nearly everybody, perhaps";
+        Self { code: "matches_unknown", detail: Some(detail), count: None, sample: Vec::new() }
+    }
+}
+
+/// How many were taken out of an audience: in all, and by reason.
+pub(crate) fn excluded(by_reason: &[(Exclusion, Ordinals)]) -> (u64, BTreeMap<&'static str, u64>) {
+    let by: BTreeMap<_, _> = by_reason.iter().map(|(why, devices)| (why.as_str(), devices.len())).collect();
+    (by.values().sum(), by)
 }
 
 /// What a send is answered with.

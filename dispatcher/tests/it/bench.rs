@@ -12,11 +12,11 @@ use broker::{Publication, SharedBroker};
 use dispatcher::{Config, Deps, Dispatcher};
 use engine::Engine;
 use model::{
-    App, AppId, Audience, Clock as _, Env, Envelope, Group, GroupId, Lane, Limits, Message, MessageId, Ordinals,
-    Priority, Queue, Shard, SystemClock, Tally, Timestamp, TraceParent, record::Record as _,
+    Aim, App, AppId, Audience, Clock as _, Env, Envelope, Group, GroupId, Lane, Limits, Message, MessageId, Ordinals,
+    Priority, Queue, Shard, SystemClock, Tally, Terms, Timestamp, TraceParent, record::Record as _,
 };
 use prometheus_client::registry::Registry;
-use store::{Entry, Registration, SharedStore};
+use store::{Entry, Registration, SharedStore, shelves};
 use tokio::{sync::Mutex, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 
@@ -114,7 +114,12 @@ impl Bench {
             metadata: BTreeMap::new(),
             trace: TraceParent::start(rand::random(), rand::random()),
         };
-        Envelope { message, audience }
+        Envelope { message, audience, terms: Terms::default() }
+    }
+
+    /// What was noted when the message's audience was frozen.
+    pub(crate) async fn aim(&self, message: MessageId) -> Option<Aim> {
+        shelves::find(&*self.store, &self.app, Env::Live, &message.to_string()).await.unwrap()
     }
 
     pub(crate) async fn accept(&self, envelope: &Envelope) {

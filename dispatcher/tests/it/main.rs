@@ -7,9 +7,10 @@ use std::time::Duration;
 
 use broker::Publication;
 use model::{
-    Audience, Bell, Carried, Clock as _, Lane, Message, Ordinal, Ordinals, Placed, Queue, Seq, Shard, SystemClock,
-    record::Record as _,
+    Audience, Bell, Cap, Carried, Clock as _, Env, Envelope, Except, Excluded, Exclusion, Lane, Message, OptOut,
+    Ordinal, Ordinals, Placed, Queue, Seq, Shard, Suppressed, Suppression, SystemClock, Terms, record::Record as _,
 };
+use store::shelves;
 
 use bench::{Bench, eventually};
 
@@ -83,6 +84,75 @@ async fn a_group_means_its_registered_members_and_a_deleted_one_fails_the_messag
     bench.drained(Lane::Multicast).await;
     let entry = bench.store.entry(&bench.app, orphan).await.unwrap().unwrap();
     assert!(entry.failed.is_some_and(|reason| reason.contains("deleted")));
+}
+
+#[tokio::test]
+async fn whoever_is_excluded_is_taken_out_last_and_the_reason_is_noted() {
+    let bench = Bench::start(5).await;
+    let (app, env, store) = (&bench.app, Env::Live, &*bench.store);
+    let suppress = async |id: &str, expires_at| {
+        let who = Suppressed::Device(id.parse().unwrap());
+        let suppression = Suppression { who, created_at: bench.now(), expires_at };
+        shelves::put(store, app, env, &suppression.who.name(), &suppression).await.unwrap();
+    };
+    suppress("dev-1", None).await;
+    suppress("dev-0", None).await;
+    suppress("dev-4", Some(bench.now())).await;
+    shelves::put(store, app, env, "order", &OptOut(set(&[2]))).await.unwrap();
+    let plain = bench.envelope(Lane::Broadcast, Audience::All { below: 5 });
+    let except = vec![Except { why: Exclusion::Devices, who: Excluded::Listed(set(&[0, 77])) }];
+    let envelope = Envelope { terms: Terms { only: None, except }, ..plain };
+    bench.publish(&envelope).await;
+    bench.drained(Lane::Broadcast).await;
+    let message = envelope.message.id;
+    assert_eq!(bench.tally(message).await.targeted, set(&[3, 4]));
+    let excluded = [Exclusion::Devices, Exclusion::Suppressions, Exclusion::OptOuts].into_iter().zip([0, 1, 2]);
+    let excluded: Vec<_> = excluded.map(|(why, device)| (why, set(&[device]))).collect();
+    let aim = bench.aim(message).await.unwrap();
+    assert_eq!((aim.wanted, aim.excluded), (None, excluded));
+
+    let unicast = bench.send(Lane::Unicast, Audience::One(Ordinal(1))).await;
+    bench.drained(Lane::Unicast).await;
+    assert_eq!(bench.tally(unicast).await.targeted, set(&[]));
+    assert!(bench.store.inbox_after(app, Ordinal(1), Seq::ZERO, 10).await.unwrap().is_empty());
+    let other = bench.send(Lane::Unicast, Audience::One(Ordinal(3))).await;
+    bench.drained(Lane::Unicast).await;
+    assert_eq!((bench.tally(other).await.targeted, bench.aim(other).await), (set(&[3]), None));
+}
+
+#[tokio::test]
+async fn a_device_gets_no_more_of_a_capped_type_than_it_may() {
+    let bench = Bench::start(3).await;
+    let cap = Cap { max: 1, per_s: 30 * 86_400 };
+    shelves::put(&*bench.store, &bench.app, Env::Live, "order", &cap).await.unwrap();
+    let first = bench.send(Lane::Unicast, Audience::One(Ordinal(1))).await;
+    bench.drained(Lane::Unicast).await;
+    let envelope = bench.envelope(Lane::Broadcast, Audience::All { below: 3 });
+    for _ in 0..2 {
+        bench.publish(&envelope).await;
+        bench.drained(Lane::Broadcast).await;
+    }
+    let second = envelope.message.id;
+    assert_eq!(bench.tally(first).await.targeted, set(&[1]));
+    assert_eq!(bench.tally(second).await.targeted, set(&[0, 2]));
+    assert_eq!(bench.aim(second).await.unwrap().excluded, [(Exclusion::FrequencyCap, set(&[1]))]);
+}
+
+#[tokio::test]
+async fn a_message_that_comes_again_keeps_the_note_of_what_was_decided() {
+    let bench = Bench::start(2).await;
+    let plain = bench.envelope(Lane::Multicast, Audience::Devices(set(&[0, 1])));
+    let except = vec![Except { why: Exclusion::Devices, who: Excluded::Listed(set(&[0])) }];
+    let envelope = Envelope { terms: Terms { only: None, except }, ..plain };
+    bench.accept(&envelope).await;
+    bench.publish(&envelope).await;
+    bench.drained(Lane::Multicast).await;
+    let noted = bench.aim(envelope.message.id).await.unwrap();
+    let all = Except { why: Exclusion::Users, who: Excluded::Listed(set(&[0, 1])) };
+    bench.publish(&Envelope { terms: Terms { only: None, except: vec![all] }, ..envelope.clone() }).await;
+    bench.drained(Lane::Multicast).await;
+    assert_eq!(bench.aim(envelope.message.id).await.unwrap(), noted);
+    assert_eq!(bench.tally(envelope.message.id).await.targeted, set(&[1]));
 }
 
 #[tokio::test]

@@ -11,13 +11,13 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use crate::{
     Value,
-    expr::{Comparison, Expr, Leaf, Quantity},
+    expr::{Comparison, Expr, Leaf, Quantity, Saved},
     field::{BuiltIn, Field},
     literal::Literal,
 };
 
 /// Hundredths of a percent in the whole.
-const WHOLE: u64 = 10_000;
+pub(crate) const WHOLE: u64 = 10_000;
 
 /// What is known about one device at one moment.
 #[derive(Clone, Copy, Debug)]
@@ -28,12 +28,19 @@ pub struct Facts<'a> {
     pub now: Timestamp,
 }
 
-/// Whether the expression holds for this device.
+/// Whether the expression holds for this device. Groups and audiences are kept elsewhere: as far as is known here, the
+/// device is in none.
 pub fn holds(expr: &Expr, facts: &Facts<'_>) -> bool {
+    holds_among(expr, facts, &|_| false)
+}
+
+/// The same, where `among` says which groups and audiences the device is in.
+pub fn holds_among(expr: &Expr, facts: &Facts<'_>, among: &dyn Fn(Saved) -> bool) -> bool {
     match expr {
-        Expr::All(parts) => parts.iter().all(|part| holds(part, facts)),
-        Expr::Any(parts) => parts.iter().any(|part| holds(part, facts)),
-        Expr::Not(part) => !holds(part, facts),
+        Expr::All(parts) => parts.iter().all(|part| holds_among(part, facts, among)),
+        Expr::Any(parts) => parts.iter().any(|part| holds_among(part, facts, among)),
+        Expr::Not(part) => !holds_among(part, facts, among),
+        Expr::Leaf(Leaf::Saved(saved)) => among(*saved),
         Expr::Leaf(leaf) => answer(leaf, facts),
     }
 }
@@ -41,6 +48,7 @@ pub fn holds(expr: &Expr, facts: &Facts<'_>) -> bool {
 fn answer(leaf: &Leaf, facts: &Facts<'_>) -> bool {
     let compared = |field, with| facts.value(field)?.compare(&facts.resolve(with));
     match leaf {
+        Leaf::Saved(_) => false,
         Leaf::Compare { field, comparison, with } => {
             compared(field, with).is_some_and(|order| comparison.accepts(order))
         }

@@ -1,6 +1,8 @@
 //! An expression as a tree, and how it is written down. What it means is in [`evaluate`](crate::evaluate).
 
-use std::{fmt, ops};
+use std::{collections::BTreeSet, fmt, ops};
+
+use model::{AudienceId, GroupId};
 
 use crate::{Field, Literal, literal::quoted};
 
@@ -90,6 +92,26 @@ pub enum Leaf {
         /// What tells this sample from others.
         salt: String,
     },
+    /// `group(id)` or `audience(id)`.
+    Saved(Saved),
+}
+
+/// A set of devices that is kept elsewhere, by its id.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Saved {
+    /// The members of a group.
+    Group(GroupId),
+    /// Whom a saved audience means.
+    Audience(AudienceId),
+}
+
+impl fmt::Display for Saved {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Group(id) => write!(f, "group(\"{id}\")"),
+            Self::Audience(id) => write!(f, "audience(\"{id}\")"),
+        }
+    }
 }
 
 /// How two values are compared.
@@ -148,6 +170,26 @@ impl Expr {
             Self::Not(part) => part.depth(),
             Self::Leaf(_) => 0,
         }
+    }
+
+    /// Every question it asks, in order.
+    pub fn leaves(&self) -> Vec<&Leaf> {
+        match self {
+            Self::All(parts) | Self::Any(parts) => parts.iter().flat_map(Self::leaves).collect(),
+            Self::Not(part) => part.leaves(),
+            Self::Leaf(leaf) => vec![leaf],
+        }
+    }
+
+    /// The fields it asks about, each once.
+    pub fn fields(&self) -> BTreeSet<&Field> {
+        self.leaves().into_iter().filter_map(Leaf::field).collect()
+    }
+
+    /// The groups and audiences it names, each once.
+    pub fn saved(&self) -> BTreeSet<Saved> {
+        let saved = |leaf: &Leaf| if let Leaf::Saved(saved) = leaf { Some(*saved) } else { None };
+        self.leaves().into_iter().filter_map(saved).collect()
     }
 
     /// Writes it as an operand: in parentheses unless it is a call.
@@ -216,6 +258,19 @@ impl fmt::Display for Expr {
 }
 
 impl Leaf {
+    /// The field it asks about, if it is about one.
+    pub const fn field(&self) -> Option<&Field> {
+        match self {
+            Self::Compare { field, .. }
+            | Self::In { field, .. }
+            | Self::Between { field, .. }
+            | Self::Has(field)
+            | Self::StartsWith { field, .. }
+            | Self::Contains { field, .. } => Some(field),
+            Self::Tags { .. } | Self::Sample { .. } | Self::Saved(_) => None,
+        }
+    }
+
     /// Whether it is written around an operator, so that a `!` before it would mislead the eye.
     const fn is_infix(&self) -> bool {
         matches!(self, Self::Compare { .. } | Self::In { .. })
@@ -245,6 +300,7 @@ impl fmt::Display for Leaf {
             Self::Sample { hundredths, salt } => {
                 write!(f, "sample({}, {})", f64::from(*hundredths) / 100.0, quoted(salt))
             }
+            Self::Saved(saved) => saved.fmt(f),
         }
     }
 }

@@ -86,7 +86,13 @@ pub enum Kind {
     Version,
     /// A moment.
     Time,
-    /// Any, each device its own: an attribute that nobody has declared.
+    /// A number.
+    Number,
+    /// True or false.
+    Bool,
+    /// Texts.
+    List,
+    /// Any, each device its own: an attribute about which nothing is settled.
     Undeclared,
 }
 
@@ -127,10 +133,14 @@ pub fn is_attribute_name(name: &str) -> bool {
         && name.bytes().all(legal)
 }
 
-/// The name that `word` was probably meant to be, as the end of a sentence; `None` when none is close.
-pub(crate) fn did_you_mean<'a>(word: &str, names: impl IntoIterator<Item = &'a str>) -> Option<String> {
+/// The name that `word` was probably meant to be; `None` when none is close.
+pub(crate) fn closest<'a>(word: &str, names: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let likeness = |name: &str| strsim::jaro_winkler(&word.to_ascii_lowercase(), name);
     let alike = names.into_iter().map(|name| (likeness(name), name)).filter(|(likeness, _)| *likeness >= ALIKE);
-    let closest = alike.max_by(|(a, _), (b, _)| a.total_cmp(b));
-    closest.map(|(_, name)| format!("; did you mean {name}?"))
+    alike.max_by(|(a, _), (b, _)| a.total_cmp(b)).map(|(_, name)| name)
+}
+
+/// The same, as the end of a sentence.
+pub(crate) fn did_you_mean<'a>(word: &str, names: impl IntoIterator<Item = &'a str>) -> Option<String> {
+    closest(word, names).map(|name| format!("; did you mean {name}?"))
 }

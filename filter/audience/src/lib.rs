@@ -1,14 +1,18 @@
 //! Audiences by expression: the language, and what a tier that targets devices needs of the tier that knows them.
 //!
-//! A text parses to an [`Expr`], which prints as text again; [`holds`] says what it means for one device, and [`patch`]
+//! A text or a JSON tree parses to an [`Expr`], which prints as either again; [`holds`] says what it means for one device, and [`patch`]
 //! what may be known about it. No IO here: [`Select`] is a promise that the filter tier keeps, in process or over HTTP.
 
 pub mod evaluate;
 pub mod expr;
 pub mod field;
+pub mod freeze;
 pub mod literal;
 mod parse;
 pub mod patch;
+pub mod schema;
+pub mod tree;
+pub mod unknown;
 pub mod value;
 pub mod version;
 
@@ -16,10 +20,14 @@ use async_trait::async_trait;
 use model::{AppId, Env, Ordinals, Timestamp};
 use thiserror::Error;
 
-pub use evaluate::{Facts, Lots, holds, known};
-pub use expr::{Comparison, Expr, Leaf, Quantity};
+pub use evaluate::{Facts, Lots, holds, holds_among, known};
+pub use expr::{Comparison, Expr, Leaf, Quantity, Saved};
 pub use field::{BuiltIn, Field};
+pub use freeze::{Frozen, freeze};
 pub use literal::{Literal, Span};
+pub use schema::Schema;
+pub use tree::InvalidTree;
+pub use unknown::may_hold_for_unknown;
 pub use value::Value;
 pub use version::Version;
 

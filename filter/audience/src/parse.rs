@@ -17,7 +17,7 @@ mod token;
 use std::str::FromStr;
 
 use crate::{
-    EXPRESSION_MAX_BYTES, Invalid,
+    EXPRESSION_MAX_BYTES, Invalid, Schema,
     expr::{Comparison, DEPTH_MAX, Expr, LEAVES_MAX, Leaf, VALUES_MAX},
     field::{ATTRIBUTE, ATTRIBUTE_NAME_MAX_BYTES, BuiltIn, Field, did_you_mean},
     literal::Literal,
@@ -25,7 +25,7 @@ use crate::{
 use token::{Token, tokens};
 
 /// Most parentheses open at once: some more than the deepest tree needs, and few enough for any stack.
-const PARENTHESES_MAX: usize = 2 * DEPTH_MAX;
+pub(crate) const PARENTHESES_MAX: usize = 2 * DEPTH_MAX;
 
 /// Built-ins that the language has and this filter cannot answer.
 const NOT_YET: [&str; 5] = ["env", "ip_prefix", "last_seen", "online", "transport"];
@@ -33,20 +33,38 @@ const NOT_YET: [&str; 5] = ["env", "ip_prefix", "last_seen", "online", "transpor
 impl FromStr for Expr {
     type Err = Invalid;
 
+    /// Takes every attribute, of any type: [`Expr::parse`] with [`Schema::open`].
     fn from_str(text: &str) -> Result<Self, Invalid> {
+        Self::parse(text, &Schema::open())
+    }
+}
+
+impl Expr {
+    /// Reads an expression about devices whose attributes are these.
+    ///
+    /// # Errors
+    /// The first mistake, with its place.
+    pub fn parse(text: &str, schema: &Schema) -> Result<Self, Invalid> {
         if text.len() > EXPRESSION_MAX_BYTES {
             return Err(too_complex(1, format!("longer than {EXPRESSION_MAX_BYTES} bytes")));
         }
-        let mut parser = Parser { tokens: tokens(text)?, at: 0, leaves: 0, open: 0 };
+        let mut parser = Parser { schema, tokens: tokens(text)?, at: 0, leaves: 0, open: 0 };
         let expr = parser.any()?;
         if *parser.next() != Token::End {
             return Err(parser.expected("`&&`, `||` or the end"));
         }
-        let depth = expr.depth();
-        if depth > DEPTH_MAX {
-            return Err(too_complex(1, format!("`&&` and `||` are nested {depth} deep; at most {DEPTH_MAX}")));
-        }
+        shallow(&expr)?;
         Ok(expr)
+    }
+}
+
+/// Refuses what is nested too deep.
+pub(crate) fn shallow(expr: &Expr) -> Result<(), Invalid> {
+    match expr.depth() {
+        depth if depth > DEPTH_MAX => {
+            Err(too_complex(1, format!("`&&` and `||` are nested {depth} deep; at most {DEPTH_MAX}")))
+        }
+        _ => Ok(()),
     }
 }
 
@@ -58,14 +76,15 @@ fn too_complex(column: usize, reason: impl Into<String>) -> Invalid {
     invalid(column, "filter_too_complex", reason)
 }
 
-struct Parser {
+struct Parser<'a> {
+    schema: &'a Schema,
     tokens: Vec<(usize, Token)>,
     at: usize,
     leaves: usize,
     open: usize,
 }
 
-impl Parser {
+impl Parser<'_> {
     fn any(&mut self) -> Result<Expr, Invalid> {
         let mut expr = self.all()?;
         while self.eat("||") {
@@ -115,7 +134,7 @@ impl Parser {
             self.expect(")")?;
             return Ok(expr);
         }
-        let field = field(column, &word)?;
+        let field = self.known(column, &word)?;
         let sign = Comparison::ALL.into_iter().find(|comparison| self.eat(comparison.as_str()));
         match sign {
             Some(comparison) => self.comparison(field, comparison).map(Expr::from),
@@ -165,7 +184,14 @@ impl Parser {
         let column = self.column();
         let Token::Literal(literal) = self.next().clone() else { return Err(self.expected("a value")) };
         self.at += 1;
-        check::typed(column, field, literal)
+        check::typed(column, field, self.schema.kind(field), literal)
+    }
+
+    /// The field of this name, if devices have one.
+    fn known(&self, column: usize, word: &str) -> Result<Field, Invalid> {
+        let field = field(column, word)?;
+        self.schema.find(column, &field)?;
+        Ok(field)
     }
 
     fn text(&mut self) -> Result<String, Invalid> {

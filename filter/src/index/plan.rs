@@ -229,6 +229,8 @@ impl<'a> Lookup<'a> {
                     Quantity::All => Plan::all(tags),
                 }
             }
+            // Whoever asks looks these up, and joins them with what is answered here.
+            Leaf::Saved(_) => Plan::Nobody,
             Leaf::Sample { hundredths, salt } => {
                 Plan::Sample { names: self.block.names(), salt, below: u64::from(*hundredths) }
             }

@@ -3,5 +3,6 @@
 
 mod bench;
 mod reports;
+mod saved;
 mod select;
 mod snapshot;

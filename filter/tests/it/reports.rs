@@ -1,8 +1,9 @@
 //! What becomes of what devices report.
 
 use broker::Publication;
-use model::Queue;
+use model::{Attribute, AttributeType, Env, Owner, Queue};
 use serde_json::json;
+use store::shelves;
 
 use crate::bench::Bench;
 
@@ -57,6 +58,24 @@ async fn a_bad_report_is_dropped_whole_and_takes_no_neighbour_along() {
     assert_eq!(bench.profile(&one).await, before);
     assert_eq!(bench.selected(r#"platform == "ios""#).await.unwrap(), ["two"]);
     assert!(bench.broker.dead_letters(10).await.unwrap().is_empty());
+    running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_device_must_not_write_of_attributes_stays_as_it_is() {
+    let dir = tempfile::tempdir().unwrap();
+    let bench = Bench::open(dir.path()).await;
+    let device = bench.device("one").await;
+    let declared = Attribute { kind: AttributeType::Number, owner: Some(Owner::Server), declared: true };
+    shelves::put(&*bench.store, &bench.app, Env::Live, "level", &declared).await.unwrap();
+    let running = bench.run();
+    bench.report(&[(&device, json!({"attributes": {"level": 9, "steps": 5, "city": "x"}}))]).await;
+    bench.report(&[(&device, json!({"attributes": {"steps": "many", "city": null}}))]).await;
+    bench.settled().await;
+    let attributes = bench.profile(&device).await.attributes;
+    assert_eq!(attributes, [("steps".to_owned(), "5".to_owned())].into());
+    let known = shelves::find(&*bench.store, &bench.app, Env::Live, "steps").await.unwrap();
+    assert_eq!(known, Some(Attribute { kind: AttributeType::Number, owner: None, declared: false }));
     running.stop().await;
 }
 

@@ -4,7 +4,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Audience, Message, record::Record};
+use crate::{Audience, Message, Terms, record::Record};
 
 /// A message on its way from ingest to a dispatcher.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -13,6 +13,9 @@ pub struct Envelope {
     pub message: Message,
     /// Whom it is for.
     pub audience: Audience,
+    /// What narrows that.
+    #[serde(default, skip_serializing_if = "Terms::are_none")]
+    pub terms: Terms,
 }
 
 impl Record for Envelope {
@@ -24,7 +27,10 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
-    use crate::{Env, GroupId, Lane, MessageId, Ordinal, Priority, Timestamp, TraceParent, record::Unreadable};
+    use crate::{
+        Env, Except, Excluded, Exclusion, GroupId, Lane, MessageId, Ordinal, Priority, Timestamp, TraceParent,
+        record::Unreadable,
+    };
 
     /// One envelope for each kind of audience, all fields set.
     fn samples() -> Vec<(&'static str, Envelope)> {
@@ -53,6 +59,7 @@ mod tests {
                 trace: TraceParent::start(0x4bf9_2f35, 0xf067),
             },
             audience,
+            terms: Terms::default(),
         };
         audiences.map(|(name, lane, audience)| (name, envelope(lane, audience))).to_vec()
     }
@@ -70,6 +77,16 @@ mod tests {
             assert_eq!(hex(&envelope.encode()), hex(&bytes), "the layout changed: raise VERSION and add a golden file");
             assert_eq!(Envelope::decode(&bytes).unwrap(), envelope);
         }
+    }
+
+    #[test]
+    fn terms_travel_along() {
+        let (_, envelope) = samples().remove(4);
+        let who = Excluded::Filter("tag(\"staff\")".into());
+        let except = vec![Except { why: Exclusion::Tags, who }];
+        let terms = Terms { only: Some("platform in [\"ios\"]".into()), except };
+        let envelope = Envelope { terms, ..envelope };
+        assert_eq!(Envelope::decode(&envelope.encode()).unwrap(), envelope);
     }
 
     #[test]

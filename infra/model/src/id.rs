@@ -158,6 +158,14 @@ ulid_id! {
     GroupId, "a group id", "grp_"
 }
 ulid_id! {
+    /// A saved audience: a filter, or a list of devices.
+    AudienceId, "an audience id", "aud_"
+}
+ulid_id! {
+    /// Work that takes longer than a request should, such as an import.
+    JobId, "a job id", "job_"
+}
+ulid_id! {
     /// Something a device sent up.
     UplinkId, "an uplink id", "upl_"
 }

@@ -15,6 +15,7 @@ pub mod nodes;
 pub mod receipts;
 pub mod retention;
 pub mod routes;
+pub mod shelves;
 pub mod timeline;
 pub mod uplinks;
 
@@ -77,6 +78,9 @@ macro_rules! contract_suite {
             routes: a_later_session_gets_a_greater_epoch, a_claim_says_who_was_there_before,
                 a_release_leaves_a_later_session_alone, unknown_devices_have_no_route, epochs_outgrow_kept_cursors,
                 routes_are_told_again, the_connected_are_counted;
+            shelves: a_record_is_what_was_put_last, records_come_in_the_order_of_their_names,
+                a_change_that_came_second_writes_nothing, a_note_is_kept_for_its_time,
+                a_name_that_is_too_long_is_rejected;
             timeline: numbers_grow_by_the_rule, the_same_message_again_changes_nothing,
                 an_append_dispatches_the_message, what_is_over_or_called_back_is_not_appended,
                 the_oldest_fall_off_and_are_counted, pages_follow_each_other, an_audience_never_changes,

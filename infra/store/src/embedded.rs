@@ -17,6 +17,7 @@ mod nodes;
 mod receipts;
 mod retention;
 mod routes;
+mod shelves;
 mod table;
 mod timeline;
 mod uplinks;

@@ -11,6 +11,7 @@ pub mod contract;
 pub mod cursors;
 pub mod devices;
 pub mod embedded;
+pub mod exclusions;
 pub mod groups;
 pub mod inbox;
 pub mod messages;
@@ -18,6 +19,7 @@ pub mod nodes;
 pub mod receipts;
 pub mod redis;
 pub mod routes;
+pub mod shelves;
 pub mod timeline;
 pub mod uplinks;
 
@@ -37,6 +39,7 @@ pub use messages::{Accepted, Cancelled, Entry, Messages, Once};
 pub use nodes::Nodes;
 pub use receipts::Receipts;
 pub use routes::{Claim, Generation, Routes};
+pub use shelves::Shelves;
 pub use timeline::{Timeline, TimelineAppend, TimelineEntry};
 pub use uplinks::Uplinks;
 
@@ -91,6 +94,7 @@ pub trait Store:
     + Nodes
     + Receipts
     + Uplinks
+    + Shelves
     + Retention
 {
 }
@@ -108,6 +112,7 @@ impl<T> Store for T where
         + Nodes
         + Receipts
         + Uplinks
+        + Shelves
         + Retention
 {
 }

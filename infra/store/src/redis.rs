@@ -23,6 +23,7 @@ mod receipts;
 mod retention;
 mod routes;
 mod script;
+mod shelves;
 mod take;
 mod target;
 mod timeline;

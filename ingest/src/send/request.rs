@@ -4,17 +4,18 @@ use std::{collections::BTreeMap, time::Duration};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use bytes::Bytes;
-use model::{DeviceId, GroupId, Priority, UserId};
-use serde_json::value::RawValue;
+use model::{AudienceId, DeviceId, GroupId, Priority, UserId};
 
+use super::terms::Narrowing;
 use crate::{
     fields::Fields,
+    filter::Written,
     once,
     problem::{Code, Problem},
 };
 
 /// Devices or users that one message may name.
-pub(super) const RECIPIENTS_MAX: usize = 1_000;
+pub(crate) const RECIPIENTS_MAX: usize = 1_000;
 /// How long a message is good for when nobody says: a day.
 const TTL_DEFAULT_S: u64 = 86_400;
 /// Longest time a message is good for: ten days.
@@ -41,23 +42,25 @@ const NOT_YET: [&str; 10] = [
     "receipts",
     "attachment_id",
 ];
-const NOT_YET_IN_TO: [&str; 4] = ["audience", "exclude", "platforms", "sample"];
 
 /// Whom a message is for, as its sender says it.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) enum To {
+pub(crate) enum To {
     All,
     /// Each once, in the order given.
     Devices(Vec<DeviceId>),
     Users(Vec<UserId>),
     Group(GroupId),
-    Filter(String),
+    /// A saved one.
+    Audience(AudienceId),
+    Filter(Written),
 }
 
 /// What a send asks for.
 #[derive(Debug)]
 pub(super) struct Request {
     pub(super) to: To,
+    pub(super) narrowing: Narrowing,
     pub(super) kind: String,
     pub(super) payload: Bytes,
     pub(super) content_type: String,
@@ -88,7 +91,7 @@ impl Request {
         let once = fields.text("idempotency_key", once::KEY_RULE, once::is_legal);
         let require_targets = fields.get("require_targets", "true or false").unwrap_or(false);
         fields.not_yet(&NOT_YET);
-        let (Some(to), Some((payload, content_type))) = (to, body) else {
+        let (Some((to, narrowing)), Some((payload, content_type))) = (to, body) else {
             // Both leave their mistake behind, so this is never empty.
             let fields = std::mem::replace(fields, Fields::nothing());
             fields.finish()?;
@@ -96,6 +99,7 @@ impl Request {
         };
         Ok(Self {
             to,
+            narrowing,
             kind: kind.unwrap_or_else(|| "default".to_owned()),
             payload,
             content_type,
@@ -109,40 +113,43 @@ impl Request {
     }
 }
 
-fn is_kind(text: &str) -> bool {
+/// Whether a message may be of this type.
+pub(crate) fn is_kind(text: &str) -> bool {
     let legal = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_' || b == b'-';
     (1..=KIND_MAX).contains(&text.len()) && text.bytes().all(legal)
 }
 
-fn to(fields: &mut Fields<'_>) -> Option<To> {
-    const RULE: &str = "must be \"all\" or exactly one of devices, users, group, filter";
+/// Takes `to`.
+pub(crate) fn to(fields: &mut Fields<'_>) -> Option<(To, Narrowing)> {
+    const RULE: &str = "must be \"all\" or exactly one of devices, users, group, audience, filter";
     let Some(raw) = fields.take("to") else {
         fields.fault("to", "missing", RULE);
         return None;
     };
     if raw.get() == "\"all\"" {
-        return Some(To::All);
+        return Some((To::All, Narrowing::default()));
     }
     if !raw.get().starts_with('{') {
         fields.fault("to", "invalid_format", RULE);
         return None;
     }
     let mut inner = Fields::of(raw, fields.pointer("to"));
-    let named = ["devices", "users", "group", "filter"].iter().filter(|name| inner.has(name)).count();
+    let named = ["devices", "users", "group", "audience", "filter"].iter().filter(|name| inner.has(name)).count();
     if named > 1 {
         inner.fault("", "contradiction", RULE);
     }
-    inner.not_yet(&NOT_YET_IN_TO);
+    let narrowing = Narrowing::take(&mut inner);
     let devices = inner.list("devices", RECIPIENTS_MAX).map(|ids| nonempty(&mut inner, "devices", ids, To::Devices));
     let users = inner.list("users", RECIPIENTS_MAX).map(|ids| nonempty(&mut inner, "users", ids, To::Users));
     let group = inner.parsed("group").map(To::Group);
-    let filter = inner.take("filter").and_then(|raw| filter(&mut inner, raw));
-    let found = devices.flatten().or(users.flatten()).or(group).or(filter);
+    let audience = inner.parsed("audience").map(To::Audience);
+    let filter = Written::take(&mut inner, "filter").map(To::Filter);
+    let found = devices.flatten().or(users.flatten()).or(group).or(audience).or(filter);
     if found.is_none() && inner.is_right() {
         inner.fault("", "missing", RULE);
     }
     fields.absorb(inner);
-    found
+    found.map(|found| (found, narrowing))
 }
 
 /// Each id once; an empty list is more likely a mistake than a wish.
@@ -159,26 +166,6 @@ fn nonempty<T: Ord + Clone>(
     let mut seen = std::collections::BTreeSet::new();
     ids.retain(|id| seen.insert(id.clone()));
     Some(to(ids))
-}
-
-/// The text of an expression, or the tree as compact text: only the filter tier tells them apart.
-fn filter(inner: &mut Fields<'_>, raw: &RawValue) -> Option<To> {
-    let text = match serde_json::from_str(raw.get()) {
-        Ok(serde_json::Value::String(text)) => Some(text),
-        Ok(tree @ serde_json::Value::Object(_)) => Some(tree.to_string()),
-        _ => None,
-    };
-    match text {
-        Some(text) if text.len() <= audience::EXPRESSION_MAX_BYTES => Some(To::Filter(text)),
-        Some(_) => {
-            inner.fault("filter", "filter_too_complex", format!("at most {} bytes", audience::EXPRESSION_MAX_BYTES));
-            None
-        }
-        None => {
-            inner.fault("filter", "invalid_type", "must be an expression or a tree");
-            None
-        }
-    }
 }
 
 /// The body as devices get it, and its type: JSON byte for byte as it was sent, or what the base64 stands for.

@@ -2,20 +2,30 @@
 
 use std::collections::BTreeMap;
 
-use model::{Audience, Env, Lane, Ordinals, Queue, Shard};
+use audience::{Expr, Frozen, Leaf, Saved, freeze, may_hold_for_unknown};
+use model::{Audience, AudienceId, Env, Exclusion, Lane, Means, Ordinals, Queue, SavedAudience, Shard, Terms};
+use store::{exclusions, shelves};
 
 use super::request::To;
-use crate::{api::Api, auth::Caller, problem::Problem, view::Warning};
+use crate::{
+    api::Api,
+    auth::Caller,
+    filter,
+    problem::{Code, Problem},
+    view::Warning,
+};
 
 /// Whom a message is for.
-pub(super) struct Target {
-    pub(super) lane: Lane,
+pub(crate) struct Target {
+    pub(crate) lane: Lane,
     pub(super) queue: Queue,
     /// `None` when nobody is.
     pub(super) audience: Option<Audience>,
+    /// What the sender's filter says.
+    pub(crate) filter: Option<Expr>,
     /// How many devices that is; for a filter, at most.
     pub(super) count: u64,
-    pub(super) warnings: Vec<Warning>,
+    pub(crate) warnings: Vec<Warning>,
 }
 
 impl Target {
@@ -23,8 +33,8 @@ impl Target {
     /// become a warning.
     ///
     /// # Errors
-    /// `invalid_request` for an unknown group or a wrong filter; whatever the store says.
-    pub(super) async fn find(api: &Api, caller: &Caller, to: &To) -> Result<Self, Problem> {
+    /// `invalid_request` for an unknown group or audience or a wrong filter; whatever the store says.
+    pub(crate) async fn find(api: &Api, caller: &Caller, to: &To) -> Result<Self, Problem> {
         let (app, env, store) = (caller.app(), caller.env(), &api.store);
         match to {
             To::Devices(ids) => {
@@ -53,19 +63,41 @@ impl Target {
             To::Group(id) => {
                 let ours = store.group(app, *id).await?.is_some_and(|group| group.env == env);
                 let members = if ours { store.members(app, *id).await? } else { None };
-                let unknown = || Problem::fault("#/to/group", "unknown_group", "there is no such group");
+                let unknown = || filter::unknown("#/to/group", Saved::Group(*id));
                 let count = members.ok_or_else(unknown)?.len();
                 Ok(Self::shared(caller, Lane::Multicast, Audience::Group(*id), count))
             }
-            To::Filter(text) => {
-                if let Some(select) = &api.select {
-                    select.check(app, text).map_err(audience::SelectError::Invalid)?;
-                }
-                let count = store.registered(app, env).await?.len();
-                Ok(Self::shared(caller, Lane::Broadcast, Audience::Filter(text.clone()), count))
+            To::Audience(id) => Self::saved(api, caller, *id).await,
+            To::Filter(written) => {
+                let expr = written.compile(store, app, env).await?;
+                Self::filtered(api, caller, expr).await
             }
             To::All => Self::all(api, caller, env).await,
         }
+    }
+
+    async fn saved(api: &Api, caller: &Caller, id: AudienceId) -> Result<Self, Problem> {
+        let (app, env, store) = (caller.app(), caller.env(), &*api.store);
+        let named = Saved::Audience(id);
+        let found = shelves::find::<SavedAudience>(store, app, env, &id.to_string()).await?;
+        let audience = Audience::Filter(Leaf::Saved(named).to_string());
+        match found.ok_or_else(|| filter::unknown("#/to/audience", named))?.means {
+            Means::List(count) => Ok(Self::shared(caller, Lane::Multicast, audience, count)),
+            Means::Filter(_) => {
+                let count = store.registered(app, env).await?.len();
+                Ok(Self::shared(caller, Lane::Broadcast, audience, count))
+            }
+        }
+    }
+
+    async fn filtered(api: &Api, caller: &Caller, expr: Expr) -> Result<Self, Problem> {
+        let count = api.store.registered(caller.app(), caller.env()).await?.len();
+        let mut target = Self::shared(caller, Lane::Broadcast, Audience::Filter(expr.to_string()), count);
+        if may_hold_for_unknown(&expr) {
+            target.warnings.push(Warning::means_unknown());
+        }
+        target.filter = Some(expr);
+        Ok(target)
     }
 
     /// The count is read first: a device that registers meanwhile is counted at most too much, and gets nothing.
@@ -88,11 +120,50 @@ impl Target {
             Some(_) => (Lane::Multicast, Shard::of_app(app), Some(Audience::Devices(known))),
             None => (if single { Lane::Unicast } else { Lane::Multicast }, Shard::of_app(app), None),
         };
-        Self { lane, queue: Queue::Push(lane, shard), audience, count, warnings }
+        Self { lane, queue: Queue::Push(lane, shard), audience, filter: None, count, warnings }
     }
 
     fn shared(caller: &Caller, lane: Lane, audience: Audience, count: u64) -> Self {
         let queue = Queue::Push(lane, Shard::of_app(caller.app()));
-        Self { lane, queue, audience: (count > 0).then_some(audience), count, warnings: Vec::new() }
+        Self { lane, queue, audience: (count > 0).then_some(audience), filter: None, count, warnings: Vec::new() }
+    }
+
+    /// Who would get a message of this type, were it dispatched now: what the dispatcher would decide, without deciding
+    /// anything.
+    ///
+    /// # Errors
+    /// Whatever the store or the filter tier says.
+    pub(crate) async fn now(
+        &self,
+        api: &Api,
+        caller: &Caller,
+        terms: &Terms,
+        kind: Option<&str>,
+    ) -> Result<Frozen, Problem> {
+        let (app, env, store, now) = (caller.app(), caller.env(), &*api.store, api.clock.now());
+        let Some(audience) = &self.audience else { return Ok(Frozen::default()) };
+        let no_filter = || Problem::new(Code::FilterUnavailable, "this installation has no filter tier");
+        let meant = match audience {
+            Audience::One(device) => std::iter::once(*device).collect(),
+            Audience::Devices(devices) => devices.clone(),
+            Audience::Group(id) => {
+                let mut members = store.members(app, *id).await?.unwrap_or_default();
+                members &= &store.registered(app, env).await?;
+                members
+            }
+            Audience::Filter(text) => api.select.as_ref().ok_or_else(no_filter)?.select(app, env, text, now).await?,
+            Audience::All { below } => store.registered(app, env).await?.below(*below),
+        };
+        let mut frozen = match &api.select {
+            Some(select) => freeze(&**select, (app, env), meant, terms, now).await?,
+            None if terms.are_none() => Frozen::of(meant),
+            None => return Err(no_filter()),
+        };
+        frozen.take_out(Exclusion::Suppressions, &exclusions::suppressed(store, app, env, now).await?);
+        if let Some(kind) = kind {
+            frozen.take_out(Exclusion::OptOuts, &exclusions::opted_out(store, app, env, kind).await?);
+            frozen.take_out(Exclusion::FrequencyCap, &exclusions::capped(store, (app, env), kind, now).await?);
+        }
+        Ok(frozen)
     }
 }

@@ -1,6 +1,7 @@
 //! Ingest over real HTTP, on the embedded back ends in a temporary directory.
 #![expect(clippy::unwrap_used, reason = "a test may end at the first surprise")]
 
+mod audiences;
 mod auth;
 mod connections;
 mod logs;
@@ -8,6 +9,7 @@ mod messages;
 mod nodes;
 mod once;
 mod problems;
+mod profiles;
 mod registry;
 mod sandbox;
 mod sends;

@@ -55,7 +55,7 @@ async fn a_funnel_balances_at_every_step() {
     let delivering = sandbox.get(&path).await;
     assert_eq!(delivering.text("status"), "delivering");
     let stats = json!({"targeted": 4, "acked": 1, "rejected": 0, "expired": 0, "cancelled": 0, "truncated": 0,
-        "pending": 3, "pending_online": 1, "pending_offline": 2, "sent": 2});
+        "pending": 3, "pending_online": 1, "pending_offline": 2, "sent": 2, "excluded": 0, "excluded_by": {}});
     assert_eq!(delivering.body["stats"], stats);
     assert!(delivering.text("started_at") >= delivering.text("created_at"));
     receipt(&sandbox, &id, &[0, 1, 2, 3], &[0, 1, 2, 3]).await;

@@ -1,9 +1,13 @@
 //! The functions of the language.
 
-use super::{Parser, check, field, invalid, token::Token};
+use std::str::FromStr;
+
+use model::id::InvalidId;
+
+use super::{Parser, check, invalid, token::Token};
 use crate::{
     Invalid,
-    expr::{Comparison, Expr, Leaf, Quantity},
+    expr::{Comparison, Expr, Leaf, Quantity, Saved},
     field::{BuiltIn, Field, did_you_mean},
     literal::Literal,
 };
@@ -26,7 +30,7 @@ const FUNCTIONS: [&str; 14] = [
     "user",
 ];
 
-impl Parser {
+impl Parser<'_> {
     /// What stands between the parentheses of the function `name`.
     pub(super) fn call(&mut self, column: usize, name: &str) -> Result<Expr, Invalid> {
         let leaf = match name {
@@ -42,9 +46,8 @@ impl Parser {
             }
             "user" => self.user()?,
             "sample" => self.sample()?,
-            "group" | "audience" => {
-                return Err(invalid(column, "not_supported", format!("{name}(…) cannot be asked for yet")));
-            }
+            "group" => Leaf::Saved(Saved::Group(self.id()?)),
+            "audience" => Leaf::Saved(Saved::Audience(self.id()?)),
             _ => {
                 let reason = format!("{name} is no function{}", did_you_mean(name, FUNCTIONS).unwrap_or_default());
                 return Err(invalid(column, "unknown_function", reason));
@@ -56,7 +59,12 @@ impl Parser {
     fn field(&mut self) -> Result<Field, Invalid> {
         let column = self.column();
         let word = self.word("a field")?;
-        field(column, &word)
+        self.known(column, &word)
+    }
+
+    fn id<T: FromStr<Err = InvalidId>>(&mut self) -> Result<T, Invalid> {
+        let column = self.column();
+        self.text()?.parse().map_err(|error: InvalidId| invalid(column, "invalid_id", error.to_string()))
     }
 
     fn between(&mut self) -> Result<Leaf, Invalid> {
@@ -78,7 +86,7 @@ impl Parser {
     fn starts_with(&mut self) -> Result<Leaf, Invalid> {
         let column = self.column();
         let field = self.field()?;
-        check::text_field(column, &field)?;
+        check::text_field(column, &field, self.schema.kind(&field))?;
         self.expect(",")?;
         Ok(Leaf::StartsWith { field, prefix: self.text()? })
     }
@@ -86,7 +94,7 @@ impl Parser {
     fn contains(&mut self, name: &str) -> Result<Leaf, Invalid> {
         let column = self.column();
         let field = self.field()?;
-        check::list_field(column, &field)?;
+        check::list_field(column, &field, self.schema.kind(&field))?;
         self.expect(",")?;
         let values = if name == "contains" { vec![self.text()?] } else { self.values(Self::text)? };
         Ok(Leaf::Contains { field, quantity: quantity(name, &values), values })

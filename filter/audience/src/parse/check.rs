@@ -26,6 +26,9 @@ fn kind_name(kind: Kind) -> &'static str {
         Kind::Text => "a text, as in \"ios\"",
         Kind::Version => "a version, as in \"2.10.0\"",
         Kind::Time => "a time, as in \"2026-11-21T08:30:00Z\" or -7d",
+        Kind::Number => "a number",
+        Kind::Bool => "true or false",
+        Kind::List => "a list: ask what it contains",
         Kind::Undeclared => "a text, a number, true or false",
     }
 }
@@ -35,18 +38,19 @@ fn mismatch(column: usize, reason: String) -> Invalid {
 }
 
 /// The literal as `field` understands it.
-pub(super) fn typed(column: usize, field: &Field, literal: Literal) -> Result<Literal, Invalid> {
-    let understood = match (field.kind(), literal) {
+pub(super) fn typed(column: usize, field: &Field, kind: Kind, literal: Literal) -> Result<Literal, Invalid> {
+    let understood = match (kind, literal) {
         (Kind::Version, Literal::Text(text)) => text.parse().map(Literal::Version).map_err(|_| format!("{text:?}")),
         (Kind::Time, Literal::Text(text)) => {
             text.parse::<Timestamp>().map(Literal::Time).map_err(|_| format!("{text:?}"))
         }
         (Kind::Time, span @ Literal::Relative(_)) => Ok(span),
         (Kind::Text | Kind::Undeclared, text @ Literal::Text(_)) => Ok(text),
-        (Kind::Undeclared, literal @ (Literal::Number(_) | Literal::Bool(_))) => Ok(literal),
+        (Kind::Number | Kind::Undeclared, number @ Literal::Number(_)) => Ok(number),
+        (Kind::Bool | Kind::Undeclared, bool @ Literal::Bool(_)) => Ok(bool),
         (_, literal) => Err(literal.to_string()),
     };
-    understood.map_err(|found| mismatch(column, format!("{field} is {}; {found} is not", kind_name(field.kind()))))
+    understood.map_err(|found| mismatch(column, format!("{field} is {}; {found} is not", kind_name(kind))))
 }
 
 /// Refuses values that have no order and no ranges.
@@ -78,17 +82,17 @@ pub(super) fn range(column: usize, literal: &Literal) -> Result<(), Invalid> {
 }
 
 /// Refuses fields that are never text.
-pub(super) fn text_field(column: usize, field: &Field) -> Result<(), Invalid> {
-    match field.kind() {
+pub(super) fn text_field(column: usize, field: &Field, kind: Kind) -> Result<(), Invalid> {
+    match kind {
         Kind::Text | Kind::Undeclared => Ok(()),
         kind => Err(mismatch(column, format!("starts_with looks at texts; {field} is {}", kind_name(kind)))),
     }
 }
 
 /// Refuses fields that are never lists.
-pub(super) fn list_field(column: usize, field: &Field) -> Result<(), Invalid> {
-    match field.kind() {
-        Kind::Undeclared => Ok(()),
+pub(super) fn list_field(column: usize, field: &Field, kind: Kind) -> Result<(), Invalid> {
+    match kind {
+        Kind::List | Kind::Undeclared => Ok(()),
         kind => Err(mismatch(column, format!("contains looks into lists; {field} is {}", kind_name(kind)))),
     }
 }

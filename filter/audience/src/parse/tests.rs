@@ -1,6 +1,6 @@
 //! What is read, as what, and what is refused, where and why.
 
-use crate::{EXPRESSION_MAX_BYTES, Expr, Invalid};
+use crate::{EXPRESSION_MAX_BYTES, Expr, Invalid, Schema, field::Kind};
 
 fn refused(text: &str) -> Invalid {
     text.parse::<Expr>().expect_err(text)
@@ -28,6 +28,7 @@ fn what_is_written_plainly_is_printed_as_it_was_written() {
         r#"sample(12.5, "exp-1")"#,
         r#"attr.note == "a \"quote\", a \\, a\nline\tand it's over""#,
         r#"user_id in ["u-1", "u-2"]"#,
+        r#"group("grp_01JD7Q2Z4M8V6T3K5N9R0WXYEC") && !audience("aud_01JD7Q2Z4M8V6T3K5N9R0WXYEC")"#,
     ];
     for text in texts {
         assert_eq!(text.parse::<Expr>().unwrap().to_string(), text);
@@ -102,8 +103,8 @@ fn unknown_names_come_with_the_known_ones() {
         ("hasnt(lang)", 1, "unknown_function", "hasnt is no function; did you mean has?"),
         (r#"regex(lang, "z")"#, 1, "unknown_function", "regex is no function"),
         ("last_seen > -7d", 1, "not_supported", "last_seen cannot be asked for yet"),
-        (r#"group("grp_1")"#, 1, "not_supported", "group(…) cannot be asked for yet"),
-        (r#"!audience("aud_1")"#, 2, "not_supported", "audience(…) cannot be asked for yet"),
+        (r#"group("grp_1")"#, 7, "invalid_id", "a group id must be `grp_` and 26 characters of a ULID"),
+        (r#"!audience("x")"#, 11, "invalid_id", "an audience id must be `aud_` and 26 characters of a ULID"),
     ];
     for (text, column, code, reason) in mistakes {
         assert_eq!(refused(text), Invalid { column, reason: reason.into(), code }, "{text}");
@@ -161,4 +162,35 @@ fn what_costs_too_much_is_refused_before_it_costs() {
         assert_eq!(result.unwrap_err().code, "filter_too_complex");
     }
     assert_eq!(leaves(201).unwrap_err().column, 200 * 10 + 1);
+}
+
+#[test]
+fn what_is_declared_is_all_there_is_and_has_one_type() {
+    let declared = [("level", Kind::Number), ("city", Kind::Text), ("paid", Kind::Bool), ("langs", Kind::List)];
+    let schema = Schema::of(declared.map(|(name, kind)| (name.to_owned(), kind)));
+    let right = r#"attr.level >= 5 && starts_with(attr.city, "x") && attr.paid == true && contains(attr.langs, "zh")"#;
+    assert_eq!(Expr::parse(right, &schema), right.parse::<Expr>());
+    let mistakes = [
+        (
+            r#"tag("a") && attr.levle > 5"#,
+            13,
+            "unknown_attribute",
+            "attr.levle is not declared; did you mean attr.level?",
+        ),
+        ("has(attr.x)", 5, "unknown_attribute", "attr.x is not declared"),
+        (r#"attr.level > "5""#, 14, "type_mismatch", r#"attr.level is a number; "5" is not"#),
+        ("attr.city == 5", 14, "type_mismatch", r#"attr.city is a text, as in "ios"; 5 is not"#),
+        ("attr.langs == 'zh'", 15, "type_mismatch", r#"attr.langs is a list: ask what it contains; "zh" is not"#),
+        (
+            "contains(attr.city, 'x')",
+            10,
+            "type_mismatch",
+            r#"contains looks into lists; attr.city is a text, as in "ios""#,
+        ),
+        ("starts_with(attr.level, 'x')", 13, "type_mismatch", "starts_with looks at texts; attr.level is a number"),
+    ];
+    for (text, column, code, reason) in mistakes {
+        let invalid = Expr::parse(text, &schema).expect_err(text);
+        assert_eq!(invalid, Invalid { column, reason: reason.into(), code }, "{text}");
+    }
 }

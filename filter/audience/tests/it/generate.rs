@@ -1,7 +1,7 @@
 //! Expressions and devices, at random but from few values, so that they often meet.
 
-use audience::{BuiltIn, Comparison, Expr, Field, Leaf, Literal, Quantity};
-use model::{Device, Env, Ordinal, Profile, Timestamp};
+use audience::{BuiltIn, Comparison, Expr, Field, Leaf, Literal, Quantity, Saved};
+use model::{AudienceId, Device, Env, GroupId, Ordinal, Profile, Timestamp};
 use proptest::{collection, prelude::*, sample::select};
 
 /// The moment at which everything is evaluated.
@@ -89,6 +89,10 @@ pub(crate) fn leaf() -> impl Strategy<Value = Leaf> {
             .prop_map(|(field, q, values)| Leaf::Contains { field, quantity: quantity(q, &values), values }),
         2 => (any_or_all(), words()).prop_map(|(q, tags)| Leaf::Tags { quantity: quantity(q, &tags), tags }),
         1 => (1_u16..=10_000, select(&WORDS[..])).prop_map(|(hundredths, salt)| Leaf::Sample { hundredths, salt: salt.to_owned() }),
+        1 => (any::<bool>(), any::<u128>()).prop_map(|(group, random)| Leaf::Saved(match group {
+            true => Saved::Group(GroupId::new(NOW, random)),
+            false => Saved::Audience(AudienceId::new(NOW, random)),
+        })),
     ]
 }
 

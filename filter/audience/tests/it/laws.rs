@@ -1,6 +1,7 @@
 //! What is true of every expression.
 
-use audience::{Expr, Facts, Leaf, expr::DEPTH_MAX, holds};
+use audience::{Expr, Facts, Leaf, Schema, expr::DEPTH_MAX, holds, may_hold_for_unknown};
+use model::{Device, Env, Ordinal, Profile};
 use proptest::prelude::*;
 
 use crate::generate::{NOW, device, expr, opposites};
@@ -11,6 +12,28 @@ proptest! {
         prop_assume!(expr.depth() <= DEPTH_MAX);
         let text = expr.to_string();
         prop_assert_eq!(text.parse::<Expr>().map_err(|invalid| format!("{invalid} in {text}")), Ok(expr));
+    }
+
+    #[test]
+    fn the_tree_of_an_expression_is_read_as_the_same_expression(expr in expr()) {
+        prop_assume!(expr.depth() <= DEPTH_MAX);
+        let tree = expr.to_tree();
+        let read = Expr::from_tree(&tree, &Schema::open()).map_err(|invalid| format!("{invalid} in {tree}"));
+        prop_assert_eq!(read, Ok(expr));
+    }
+
+    #[test]
+    fn what_may_not_hold_for_the_unknown_does_not(expr in expr(), number in 0_u32..100) {
+        let device = Device {
+            id: format!("dev-{number}").parse().unwrap(),
+            ordinal: Ordinal(number),
+            env: Env::Live,
+            generation: 0,
+            first_seen: NOW,
+            profile: Profile::default(),
+        };
+        let held = holds(&expr, &Facts { device: &device, now: NOW });
+        prop_assert!(may_hold_for_unknown(&expr) || !held);
     }
 
     #[test]

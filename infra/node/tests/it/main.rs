@@ -6,5 +6,6 @@ mod cluster;
 mod command_line;
 mod kill_nine;
 mod logs;
+mod marketing;
 mod sandbox;
 mod watchdog;

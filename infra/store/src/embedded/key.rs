@@ -19,6 +19,7 @@ use super::{
     devices::{Count as CountRecord, Named},
     inbox::Pending,
     messages::{Kept as KeptMessage, Promise},
+    shelves::{Edition, Kept as KeptRecord},
     table::{Nothing, Set},
     timeline::Listed,
     uplinks::At,
@@ -145,6 +146,11 @@ tables! {
     /// Its members.
     21 Registry Members { app: AppId, group: GroupId } -> Set;
 
+    /// A record that is kept by name.
+    22 Registry Shelved { app: AppId, env: Env, shelf: u8, name: Text } -> KeptRecord;
+    /// How often a shelf was changed.
+    23 Registry ShelfEdition { app: AppId, env: Env, shelf: u8 } -> Edition;
+
     /// What is kept of a message besides its body, from accept to the end of [`KEPT`](crate::messages::KEPT).
     30 Messages Entry { app: AppId, message: MessageId } -> KeptMessage;
     /// The message itself, from append to expiry: it outlives every entry of a stream that names it.
@@ -155,6 +161,9 @@ tables! {
     33 Messages Tally { app: AppId, message: MessageId } -> TallyRecord;
     /// An idempotency key.
     34 Messages Once { app: AppId, key: Text } -> Promise;
+
+    /// A record that nobody lists, and that goes after its time.
+    35 Messages Note { app: AppId, env: Env, shelf: u8, name: Text } -> KeptRecord;
 
     /// The stream of one device, whole: it is short, so one read and one write do for every change.
     40 Streams Inbox { app: AppId, device: Ordinal } -> Pending;
@@ -182,6 +191,8 @@ tables! {
     62 Due OnceDue { at: Timestamp, app: AppId, key: Text } -> Nothing;
     /// An uplink whose keeping time is over.
     63 Due UplinkDue { at: Timestamp, app: AppId, env: Env, seq: Seq } -> Nothing;
+    /// A note whose time is over.
+    64 Due NoteDue { at: Timestamp, app: AppId, env: Env, shelf: u8, name: Text } -> Nothing;
 }
 
 macro_rules! due {
@@ -194,7 +205,7 @@ macro_rules! due {
     };
 }
 
-due!(ExpiryDue, EntryDue, OnceDue, UplinkDue);
+due!(ExpiryDue, EntryDue, OnceDue, UplinkDue, NoteDue);
 
 /// A text that callers choose, short enough for a key.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -207,6 +218,11 @@ impl Text {
             Ok(_) => Ok(Self(text.to_owned())),
             Err(_) => Err(Error::Rejected(format!("{what} takes at most {} bytes", u8::MAX))),
         }
+    }
+
+    /// The text.
+    pub(super) fn into_string(self) -> String {
+        self.0
     }
 }
 
@@ -279,6 +295,7 @@ macro_rules! fixed {
 }
 
 fixed! {
+    u8: 1, |n| [*n], |[byte]| Some(byte);
     u16: 2, |n| n.to_be_bytes(), |bytes| Some(u16::from_be_bytes(bytes));
     Ordinal: 4, |n| n.0.to_be_bytes(), |bytes| Some(Self(u32::from_be_bytes(bytes)));
     Seq: 8, |n| n.0.to_be_bytes(), |bytes| Some(Self(u64::from_be_bytes(bytes)));

@@ -6,7 +6,7 @@ use model::Timestamp;
 use super::{
     Embedded,
     key::{self, Due},
-    messages,
+    messages, shelves,
     table::{Draft, Read as _, Span},
     uplinks,
 };
@@ -22,7 +22,8 @@ impl Retention for Embedded {
         let entries = self.sweep::<key::EntryDue>(now, |draft, due| messages::forget(draft, &due.app, due.message));
         let onces = self.sweep::<key::OnceDue>(now, forget_once);
         let uplinks = self.sweep::<key::UplinkDue>(now, uplinks::forget);
-        Ok(expired.await? + entries.await? + onces.await? + uplinks.await?)
+        let notes = self.sweep::<key::NoteDue>(now, shelves::forget);
+        Ok(expired.await? + entries.await? + onces.await? + uplinks.await? + notes.await?)
     }
 }
 

@@ -38,6 +38,8 @@
 //! | `S<env>`, `Q<env>` | string, sorted set | the last number of an uplink; uplinks: number → id |
 //! | `q<env><type>` | sorted set | the uplinks of one type |
 //! | `U<env><id:16>` | string | an uplink |
+//! | `k<env><shelf:1><name>` | string | a record of a shelf, or a note, which expires |
+//! | `a<env><shelf:1>`, `v<env><shelf:1>` | sorted set, string | names of a shelf's records; its edition |
 //! | `X`, `Y`, `Z` | sorted set | what is due and when: messages that expire, idempotency keys, uplinks |
 //!
 //! # Tag `<app>/<shard>`: routes, in the volatile instance; an app's devices spread over 16 slots
@@ -54,7 +56,7 @@
 //! | `nodes` | hash | a node's name → its boot, when it was seen, its record |
 //! | `duties` | hash | a duty → the end of its lease, its holder |
 
-use model::{AppId, DeviceId, Env, GroupId, MessageId, Ordinal, UplinkId, UserId};
+use model::{AppId, DeviceId, Env, GroupId, MessageId, Ordinal, UplinkId, UserId, shelved::Shelf};
 
 /// Devices that share a hash of records or positions: so few that it stays one short list in memory, so many that
 /// the key costs next to nothing.
@@ -171,6 +173,9 @@ impl AppKeys {
         uplinks "Q" (env: Env => letter(env).as_bytes());
         uplinks_of_type "q" (env: Env => letter(env).as_bytes(), kind: &str => kind.as_bytes());
         uplink "U" (env: Env => letter(env).as_bytes(), id: UplinkId => &id.to_bytes());
+        record "k" (env: Env => letter(env).as_bytes(), shelf: Shelf => &[shelf as u8], name: &str => name.as_bytes());
+        record_names "a" (env: Env => letter(env).as_bytes(), shelf: Shelf => &[shelf as u8]);
+        edition "v" (env: Env => letter(env).as_bytes(), shelf: Shelf => &[shelf as u8]);
         due_expiry "X" ();
         due_once "Y" ();
         due_uplink "Z" ();

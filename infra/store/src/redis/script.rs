@@ -52,11 +52,13 @@ scripts! {
     KeepUplinks "keep_uplinks";
     PutGroup "put_group";
     PutKey "put_key";
+    PutRecord "put_record";
     Register "register" "device";
     Release "release";
     Remove "remove" "device";
     RemoveGroup "remove_group";
     RemoveKey "remove_key";
+    RemoveRecord "remove_record";
     Restore "restore";
     Revoke "revoke" "device";
     SaveCursors "save_cursors";

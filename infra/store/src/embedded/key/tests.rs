@@ -61,6 +61,8 @@ proptest! {
         survives(&Timeline { app: app(), seq })?;
         survives(&UplinkById { app: app(), env, id: UplinkId::from_bytes(message.to_bytes()) })?;
         survives(&UplinkOfType { app: app(), env, kind: text.clone(), seq })?;
+        survives(&Shelved { app: app(), env, shelf: 7, name: text.clone() })?;
+        survives(&Note { app: app(), env, shelf: 7, name: text.clone() })?;
         survives(&ExpiryDue { at, app: app(), message })?;
         survives(&OnceDue { at, app: app(), key: text })?;
     }

@@ -1,0 +1,164 @@
+//! The attributes of an app: declared by its backend, or known since their first value. Each has one type, and one owner
+//! at most.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use axum::{
+    Json,
+    extract::{Path, State},
+    response::IntoResponse,
+};
+use model::{AppId, Attribute, AttributeType, Env, Owner, Profile, Scope};
+use serde::Serialize;
+use serde_json::Value;
+use store::{SharedStore, shelves};
+
+use crate::{
+    api::Api,
+    fields::Fields,
+    gate::{Answer, Call},
+    problem::{Code, Fault, Problem},
+};
+
+/// Attributes that an environment of an app may have: every expression is checked against all of them.
+const ATTRIBUTES_MAX: usize = 1_000;
+
+#[derive(Serialize)]
+struct AttributeView<'a> {
+    name: &'a str,
+    r#type: &'static str,
+    owner: Option<Owner>,
+    declared: bool,
+}
+
+impl<'a> AttributeView<'a> {
+    fn new(name: &'a str, attribute: &Attribute) -> Self {
+        let Attribute { kind, owner, declared } = *attribute;
+        Self { name, r#type: kind.as_str(), owner, declared }
+    }
+}
+
+/// Every attribute, by name.
+///
+/// # Errors
+/// Whatever the store says.
+pub(crate) async fn all(store: &SharedStore, app: &AppId, env: Env) -> Result<BTreeMap<String, Attribute>, Problem> {
+    Ok(shelves::list(&**store, (app, env), None, ATTRIBUTES_MAX).await?.into_iter().collect())
+}
+
+/// `GET /v1/attributes`.
+pub(crate) async fn list(State(api): State<Arc<Api>>, call: Call) -> Answer {
+    call.caller.require(Scope::Devices)?;
+    call.query()?.finish()?;
+    let all = all(&api.store, call.caller.app(), call.caller.env()).await?;
+    let views: Vec<_> = all.iter().map(|(name, attribute)| AttributeView::new(name, attribute)).collect();
+    Ok(Json(serde_json::json!({ "data": views, "next_cursor": null })).into_response())
+}
+
+/// `GET /v1/attributes/{name}`.
+pub(crate) async fn get(State(api): State<Arc<Api>>, Path(name): Path<String>, call: Call) -> Answer {
+    call.caller.require(Scope::Devices)?;
+    call.query()?.finish()?;
+    let found = shelves::find(&*api.store, call.caller.app(), call.caller.env(), &name).await;
+    let attribute = found?.ok_or_else(|| Problem::not_found("attribute"))?;
+    Ok(Json(AttributeView::new(&name, &attribute)).into_response())
+}
+
+/// `PUT /v1/attributes/{name}`: declares type and owner. The type of an attribute that has values never changes.
+pub(crate) async fn declare(State(api): State<Arc<Api>>, Path(name): Path<String>, call: Call) -> Answer {
+    call.caller.require(Scope::Devices)?;
+    call.query()?.finish()?;
+    let mut fields = Fields::read(&call.body)?;
+    if !audience::field::is_attribute_name(&name) {
+        fields.fault("", "invalid_format", "a name must be [a-z][a-z0-9_]{0,31}");
+    }
+    let kind: Option<AttributeType> = fields.get("type", "`string`, `number`, `bool` or `string_list`");
+    let owner: Option<Owner> = fields.get("owner", "`server` or `device`");
+    if kind.is_none() && fields.is_right() {
+        fields.fault("type", "missing", "say `string`, `number`, `bool` or `string_list`");
+    }
+    fields.finish()?;
+    let kind = kind.ok_or_else(|| Problem::fault("#/type", "missing", "an attribute has a type"))?;
+    let (app, env) = (call.caller.app(), call.caller.env());
+    let known = all(&api.store, app, env).await?;
+    if let Some(before) = known.get(&name).filter(|before| before.kind != kind) {
+        return Err(conflict(&name, before.kind, kind));
+    }
+    if known.len() >= ATTRIBUTES_MAX && !known.contains_key(&name) {
+        return Err(Problem::fault("#", "too_many", format!("an app has at most {ATTRIBUTES_MAX} attributes")));
+    }
+    let attribute = Attribute { kind, owner, declared: true };
+    shelves::put(&*api.store, app, env, &name, &attribute).await?;
+    Ok(Json(AttributeView::new(&name, &attribute)).into_response())
+}
+
+fn conflict(name: &str, is: AttributeType, given: AttributeType) -> Problem {
+    let detail = format!("attr.{name} is a {}, not a {}: the type of an attribute stays", is.as_str(), given.as_str());
+    Problem::new(Code::TypeConflict, detail)
+}
+
+/// The attributes of an environment of an app as they were when it was read, and those that came since.
+pub(crate) struct Catalogue<'a> {
+    store: &'a SharedStore,
+    app: &'a AppId,
+    env: Env,
+    known: BTreeMap<String, Attribute>,
+}
+
+impl<'a> Catalogue<'a> {
+    /// Reads it.
+    ///
+    /// # Errors
+    /// Whatever the store says.
+    pub(crate) async fn read(store: &'a SharedStore, app: &'a AppId, env: Env) -> Result<Self, Problem> {
+        Ok(Self { store, app, env, known: all(store, app, env).await? })
+    }
+
+    /// Checks what a backend writes into a profile, and takes note of attributes that are new.
+    ///
+    /// # Errors
+    /// `type_conflict` for a value of another type, `invalid_request` for an attribute that is the device's own;
+    /// whatever the store says.
+    pub(crate) async fn admit(&mut self, profile: &Profile, before: Option<&Profile>) -> Result<(), Problem> {
+        let changed = |name: &str, json: &String| before.is_none_or(|before| before.attributes.get(name) != Some(json));
+        let mut faults = Vec::new();
+        let mut fault = |name: &str, code, detail| {
+            faults.push(Fault { pointer: format!("#/attributes/{name}"), code, detail });
+        };
+        for (name, json) in profile.attributes.iter().filter(|(name, json)| changed(name, json)) {
+            let Some(kind) = serde_json::from_str(json).ok().as_ref().and_then(kind) else { continue };
+            match self.known.get(name) {
+                Some(attribute) if attribute.kind != kind => return Err(conflict(name, attribute.kind, kind)),
+                Some(Attribute { owner: Some(Owner::Device), .. }) => {
+                    fault(name, "owner_conflict", format!("attr.{name} is written by devices only"));
+                }
+                Some(_) => {}
+                None if self.known.len() >= ATTRIBUTES_MAX => {
+                    fault(name, "too_many", format!("an app has at most {ATTRIBUTES_MAX} attributes"));
+                }
+                None => self.note(name, kind).await?,
+            }
+        }
+        if faults.is_empty() { Ok(()) } else { Err(Problem::invalid(faults)) }
+    }
+
+    /// An attribute has its first value; somebody else may have given it one at the same time.
+    async fn note(&mut self, name: &str, kind: AttributeType) -> Result<(), Problem> {
+        let first = Attribute { kind, owner: None, declared: false };
+        let put = |there: Option<Attribute>| if there.is_some() { None } else { Some(first) };
+        let is = shelves::change(&**self.store, (self.app, self.env), name, put).await?.unwrap_or(first);
+        self.known.insert(name.to_owned(), is);
+        if is.kind == kind { Ok(()) } else { Err(conflict(name, is.kind, kind)) }
+    }
+}
+
+/// The type of a value; none of what no attribute can be.
+fn kind(json: &Value) -> Option<AttributeType> {
+    match json {
+        Value::String(_) => Some(AttributeType::String),
+        Value::Number(_) => Some(AttributeType::Number),
+        Value::Bool(_) => Some(AttributeType::Bool),
+        Value::Array(_) => Some(AttributeType::StringList),
+        Value::Null | Value::Object(_) => None,
+    }
+}

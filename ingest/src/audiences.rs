@@ -1,0 +1,264 @@
+//! Saved audiences: filters by name, and lists of devices that are uploaded.
+
+use std::sync::Arc;
+
+use audience::{Expr, Saved};
+use axum::{
+    Json,
+    extract::{Path, State},
+    http::{HeaderValue, StatusCode, header},
+    response::IntoResponse,
+};
+use model::{AudienceId, DeviceId, Means, Members, Ordinals, SavedAudience, Scope, UserId};
+use serde::Serialize;
+use serde_json::Value;
+use store::{PAGE_MAX, shelves};
+
+use crate::{
+    api::Api,
+    fields::Fields,
+    filter::Written,
+    gate::{Answer, Call},
+    problem::{Code, Problem},
+    query,
+    upload::Upload,
+    view,
+};
+
+/// Longest name, in bytes.
+const NAME_MAX_BYTES: usize = 128;
+/// Saved audiences of an environment of an app.
+const AUDIENCES_MAX: usize = 1_000;
+
+#[derive(Serialize)]
+struct AudienceView {
+    id: AudienceId,
+    name: String,
+    kind: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    filter_text: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    filter_json: Option<Value>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    members: Option<u64>,
+    created_at: String,
+    updated_at: String,
+}
+
+impl From<SavedAudience> for AudienceView {
+    fn from(audience: SavedAudience) -> Self {
+        let SavedAudience { id, name, means, created_at, updated_at } = audience;
+        let (kind, filter_text, members) = match means {
+            Means::Filter(text) => ("filter", Some(text), None),
+            Means::List(count) => ("list", None, Some(count)),
+        };
+        let filter_json = filter_text.as_ref().and_then(|text| text.parse::<Expr>().ok()).map(|expr| expr.to_tree());
+        let (created_at, updated_at) = (view::time(created_at), view::time(updated_at));
+        Self { id, name, kind, filter_text, filter_json, members, created_at, updated_at }
+    }
+}
+
+async fn find(api: &Api, call: &Call, id: &str) -> Result<SavedAudience, Problem> {
+    let found = shelves::find(&*api.store, call.caller.app(), call.caller.env(), id).await?;
+    found.ok_or_else(|| Problem::not_found("audience"))
+}
+
+async fn put(api: &Api, call: &Call, audience: &SavedAudience) -> Result<(), Problem> {
+    let name = audience.id.to_string();
+    Ok(shelves::put(&*api.store, call.caller.app(), call.caller.env(), &name, audience).await?)
+}
+
+fn name(fields: &mut Fields<'_>) -> Option<String> {
+    let fits = |text: &str| (1..=NAME_MAX_BYTES).contains(&text.len());
+    fields.text("name", &format!("must be 1..{NAME_MAX_BYTES} bytes"), fits)
+}
+
+/// What a filter means in one form, if it does not name the audience that it is to be the meaning of.
+async fn compile(api: &Api, call: &Call, written: &Written, own: Option<AudienceId>) -> Result<Means, Problem> {
+    let expr = written.compile(&api.store, call.caller.app(), call.caller.env()).await?;
+    if own.is_some_and(|own| expr.saved().contains(&Saved::Audience(own))) {
+        return Err(Problem::fault("#/filter", "contradiction", "an audience cannot be a part of itself"));
+    }
+    Ok(Means::Filter(expr.to_string()))
+}
+
+/// `POST /v1/audiences`.
+pub(crate) async fn create(State(api): State<Arc<Api>>, call: Call) -> Answer {
+    call.caller.require(Scope::Audiences)?;
+    call.query()?.finish()?;
+    let mut fields = Fields::read(&call.body)?;
+    if !fields.has("name") {
+        fields.fault("name", "missing", "give it a name");
+    }
+    let name = name(&mut fields).unwrap_or_default();
+    let kind = fields.text("kind", "`filter` or `list`", |kind| kind == "filter" || kind == "list");
+    let filter = Written::take(&mut fields, "filter");
+    let is_list = kind.as_deref() == Some("list");
+    match (is_list, &filter) {
+        (true, Some(_)) => fields.fault("filter", "contradiction", "a list has members, not a filter"),
+        (false, None) if fields.is_right() => fields.fault("filter", "missing", "say whom it means"),
+        _ => {}
+    }
+    fields.finish()?;
+    let existing =
+        shelves::list::<SavedAudience>(&*api.store, (call.caller.app(), call.caller.env()), None, AUDIENCES_MAX);
+    if existing.await?.len() >= AUDIENCES_MAX {
+        return Err(Problem::fault("#", "too_many", format!("an app has at most {AUDIENCES_MAX} audiences")));
+    }
+    let means = match &filter {
+        Some(written) => compile(&api, &call, written, None).await?,
+        None => Means::List(0),
+    };
+    let now = api.clock.now();
+    let id = AudienceId::new(now, rand::random());
+    let audience = SavedAudience { id, name, means, created_at: now, updated_at: now };
+    put(&api, &call, &audience).await?;
+    let location = HeaderValue::try_from(format!("/v1/audiences/{id}"));
+    let location = location.map_err(|error| Problem::new(Code::Internal, error.to_string()))?;
+    Ok((StatusCode::CREATED, [(header::LOCATION, location)], Json(AudienceView::from(audience))).into_response())
+}
+
+/// `GET /v1/audiences`, oldest first.
+pub(crate) async fn list(State(api): State<Arc<Api>>, call: Call) -> Answer {
+    call.caller.require(Scope::Audiences)?;
+    let mut query = call.query()?;
+    let (limit, after) = (query.limit(), query.cursor::<String>());
+    query.finish()?;
+    let of = (call.caller.app(), call.caller.env());
+    let page = shelves::list::<SavedAudience>(&*api.store, of, after.as_deref(), limit).await?;
+    let last = page.last().filter(|_| page.len() == limit).map(|(name, _)| name.clone());
+    let views: Vec<_> = page.into_iter().map(|(_, audience)| AudienceView::from(audience)).collect();
+    query::page(&call.uri, &views, last)
+}
+
+/// `GET /v1/audiences/{id}`.
+pub(crate) async fn get(State(api): State<Arc<Api>>, Path(id): Path<String>, call: Call) -> Answer {
+    call.caller.require(Scope::Audiences)?;
+    call.query()?.finish()?;
+    Ok(Json(AudienceView::from(find(&api, &call, &id).await?)).into_response())
+}
+
+/// `PATCH /v1/audiences/{id}`: another name, another filter.
+pub(crate) async fn change(State(api): State<Arc<Api>>, Path(id): Path<String>, call: Call) -> Answer {
+    call.caller.require(Scope::Audiences)?;
+    call.query()?.finish()?;
+    let audience = find(&api, &call, &id).await?;
+    let mut fields = Fields::read(&call.body)?;
+    let (name, filter) = (name(&mut fields), Written::take(&mut fields, "filter"));
+    if filter.is_some() && matches!(audience.means, Means::List(_)) {
+        fields.fault("filter", "contradiction", "a list has members, not a filter");
+    }
+    fields.finish()?;
+    let means = match &filter {
+        Some(written) => compile(&api, &call, written, Some(audience.id)).await?,
+        None => audience.means,
+    };
+    let name = name.unwrap_or(audience.name);
+    let audience = SavedAudience { name, means, updated_at: api.clock.now(), ..audience };
+    put(&api, &call, &audience).await?;
+    Ok(Json(AudienceView::from(audience)).into_response())
+}
+
+/// `DELETE /v1/audiences/{id}`. What was sent to it and is not dispatched yet fails.
+pub(crate) async fn remove(State(api): State<Arc<Api>>, Path(id): Path<String>, call: Call) -> Answer {
+    call.caller.require(Scope::Audiences)?;
+    call.query()?.finish()?;
+    find(&api, &call, &id).await?;
+    let (app, env) = (call.caller.app(), call.caller.env());
+    shelves::remove::<SavedAudience>(&*api.store, app, env, &id).await?;
+    shelves::remove::<Members>(&*api.store, app, env, &id).await?;
+    Ok(StatusCode::NO_CONTENT.into_response())
+}
+
+/// What names a device in an uploaded list.
+enum Named {
+    Device(DeviceId),
+    User(UserId),
+}
+
+impl Named {
+    /// A line of CSV (its first column is the id of a device, or as its head says) or of NDJSON.
+    fn read(line: &str, users: bool) -> Option<Self> {
+        let id = |text: &str, user: bool| match user {
+            true => text.parse().ok().map(Self::User),
+            false => text.parse().ok().map(Self::Device),
+        };
+        match serde_json::from_str::<Value>(line) {
+            Ok(Value::String(text)) => id(&text, users),
+            Ok(Value::Object(row)) => match (row.get("device_id"), row.get("user_id")) {
+                (Some(Value::String(text)), None) => id(text, false),
+                (None, Some(Value::String(text))) => id(text, true),
+                _ => None,
+            },
+            _ => id(line.split(',').next().unwrap_or_default().trim().trim_matches('"'), users),
+        }
+    }
+}
+
+/// `PUT /v1/audiences/{id}/members`: replaces a list by the ids in the body, one a line. Nothing changes until all of
+/// it was read.
+pub(crate) async fn upload(State(api): State<Arc<Api>>, Path(id): Path<String>, upload: Upload) -> Answer {
+    #[derive(Serialize)]
+    struct Uploaded {
+        members: u64,
+        rows: u64,
+        unknown: u64,
+    }
+    let Upload { call, mut lines } = upload;
+    call.caller.require(Scope::Audiences)?;
+    call.query()?.finish()?;
+    let audience = find(&api, &call, &id).await?;
+    if matches!(audience.means, Means::Filter(_)) {
+        return Err(Problem::fault("#", "contradiction", "this audience is a filter: it has no members of its own"));
+    }
+    let (mut members, mut rows, mut unknown, mut users) = (Ordinals::new(), 0, 0, false);
+    loop {
+        let page = lines.page(PAGE_MAX).await?;
+        if page.is_empty() {
+            break;
+        }
+        let mut named = Vec::with_capacity(page.len());
+        for (number, line) in page {
+            let head = line.split(',').next().unwrap_or_default().trim().trim_matches('"');
+            if number == 1 && (head == "device_id" || head == "user_id") {
+                users = head == "user_id";
+                continue;
+            }
+            rows += 1;
+            match Named::read(&line, users) {
+                Some(id) => named.push(id),
+                None => unknown += 1,
+            }
+        }
+        unknown += add(&api, &call, named, &mut members).await?;
+    }
+    let count = members.len();
+    let (app, env, now) = (call.caller.app(), call.caller.env(), api.clock.now());
+    shelves::put(&*api.store, app, env, &id, &Members(members.compact())).await?;
+    put(&api, &call, &SavedAudience { means: Means::List(count), updated_at: now, ..audience }).await?;
+    Ok(Json(Uploaded { members: count, rows, unknown }).into_response())
+}
+
+/// Adds the devices of these names; returns how many names nobody has.
+async fn add(api: &Api, call: &Call, named: Vec<Named>, members: &mut Ordinals) -> Result<u64, Problem> {
+    let (app, env) = (call.caller.app(), call.caller.env());
+    let (mut devices, mut users) = (Vec::new(), Vec::new());
+    for id in named {
+        match id {
+            Named::Device(id) => devices.push(id),
+            Named::User(id) => users.push(id),
+        }
+    }
+    let mut unknown = 0;
+    for device in api.store.devices(app, &devices).await? {
+        match device.filter(|device| device.env == env) {
+            Some(device) => _ = members.insert(device.ordinal),
+            None => unknown += 1,
+        }
+    }
+    for of_user in api.store.devices_of(app, env, &users).await? {
+        unknown += u64::from(of_user.is_empty());
+        *members |= &of_user;
+    }
+    Ok(unknown)
+}

@@ -1,0 +1,187 @@
+//! Devices by the million: one JSON object a line, registered page by page as they come.
+//!
+//! The job is what its upload has come to: rows count once they are durable, and an upload that broke off is simply
+//! sent again, since registering again changes nothing.
+
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+use axum::{
+    Json,
+    extract::{Path, State},
+    http::{HeaderValue, StatusCode, header},
+    response::IntoResponse,
+};
+use model::{Device, DeviceId, Job, JobId, JobState, Profile, Scope, Timestamp};
+use serde::Serialize;
+use serde_json::value::RawValue;
+use store::{PAGE_MAX, Registration, shelves};
+
+use crate::{
+    api::Api,
+    attributes::Catalogue,
+    devices,
+    fields::Fields,
+    gate::{Answer, Call},
+    problem::{Code, Problem},
+    upload::Upload,
+    view,
+};
+
+/// How long a job can be asked for after it was last heard of: a week.
+const KEPT: Duration = Duration::from_hours(7 * 24);
+/// A job that runs is heard of more often than this: longer than a page may take to come and to be kept.
+const SILENT_MAX: Duration = Duration::from_secs(60);
+/// Mistakes that a job names.
+const FAULTS_MAX: usize = 100;
+
+#[derive(Serialize)]
+struct JobView {
+    id: JobId,
+    state: JobState,
+    rows: u64,
+    created: u64,
+    updated: u64,
+    failed: u64,
+    faults: Vec<FaultView>,
+    created_at: String,
+    updated_at: String,
+}
+
+#[derive(Serialize)]
+struct FaultView {
+    row: u64,
+    detail: String,
+}
+
+impl JobView {
+    /// A job of which nothing is heard any more ended with the process that ran it.
+    fn new(job: &Job, now: Timestamp) -> Self {
+        let silent = job.state == JobState::Running && now.since(job.updated_at) > SILENT_MAX;
+        Self {
+            id: job.id,
+            state: if silent { JobState::Interrupted } else { job.state },
+            rows: job.rows,
+            created: job.created,
+            updated: job.updated,
+            failed: job.failed,
+            faults: job.faults.iter().map(|(row, detail)| FaultView { row: *row, detail: detail.clone() }).collect(),
+            created_at: view::time(job.created_at),
+            updated_at: view::time(job.updated_at),
+        }
+    }
+}
+
+/// `GET /v1/jobs/{id}`.
+pub(crate) async fn job(State(api): State<Arc<Api>>, Path(id): Path<String>, call: Call) -> Answer {
+    call.caller.require(Scope::Devices)?;
+    call.query()?.finish()?;
+    let found = shelves::find::<Job>(&*api.store, call.caller.app(), call.caller.env(), &id).await?;
+    let job = found.ok_or_else(|| Problem::not_found("job"))?;
+    Ok(Json(JobView::new(&job, api.clock.now())).into_response())
+}
+
+/// `POST /v1/devices/import`: registers a device a line, `{"device_id":…}` with the fields of a `PUT`. Who gives the job
+/// an id of its own (`?job=job_…`) can watch it meanwhile.
+pub(crate) async fn devices(State(api): State<Arc<Api>>, upload: Upload) -> Answer {
+    let Upload { call, mut lines } = upload;
+    call.caller.require(Scope::Devices)?;
+    let mut query = call.query()?;
+    let given = query.parsed::<JobId>("job");
+    query.finish()?;
+    let now = api.clock.now();
+    let mut job = Job {
+        id: given.unwrap_or_else(|| JobId::new(now, rand::random())),
+        state: JobState::Running,
+        rows: 0,
+        created: 0,
+        updated: 0,
+        failed: 0,
+        faults: Vec::new(),
+        created_at: now,
+        updated_at: now,
+    };
+    note(&api, &call, &mut job).await?;
+    let outcome = loop {
+        let page = match lines.page(PAGE_MAX).await {
+            Ok(page) if page.is_empty() => break Ok(()),
+            Ok(page) => page,
+            Err(broken) => break Err(broken),
+        };
+        if let Err(problem) = register(&api, &call, page, &mut job).await {
+            break Err(problem);
+        }
+        note(&api, &call, &mut job).await?;
+    };
+    job.state = if outcome.is_ok() { JobState::Completed } else { JobState::Interrupted };
+    note(&api, &call, &mut job).await?;
+    outcome?;
+    let location = HeaderValue::try_from(format!("/v1/jobs/{}", job.id));
+    let location = location.map_err(|error| Problem::new(Code::Internal, error.to_string()))?;
+    Ok((StatusCode::ACCEPTED, [(header::LOCATION, location)], Json(JobView::new(&job, api.clock.now())))
+        .into_response())
+}
+
+async fn note(api: &Api, call: &Call, job: &mut Job) -> Result<(), Problem> {
+    job.updated_at = api.clock.now();
+    let (of, until) = ((call.caller.app(), call.caller.env()), job.updated_at + KEPT);
+    Ok(shelves::note(&*api.store, of, &job.id.to_string(), job, until).await?)
+}
+
+/// One line as a device.
+fn read(line: &str) -> Result<(DeviceId, Profile), Problem> {
+    let raw: &RawValue =
+        serde_json::from_str(line).map_err(|error| Problem::fault("#", "malformed_json", error.to_string()))?;
+    let mut fields = Fields::of(raw, "#");
+    let id: Option<DeviceId> = fields.parsed("device_id");
+    if id.is_none() && fields.is_right() {
+        fields.fault("device_id", "missing", "say which device");
+    }
+    let profile = devices::profile(&mut fields);
+    fields.finish()?;
+    id.map(|id| (id, profile)).ok_or_else(|| Problem::fault("#/device_id", "missing", "say which device"))
+}
+
+/// Registers a page; rows that cannot be taken are counted, the others are kept.
+async fn register(api: &Api, call: &Call, page: Vec<(u64, String)>, job: &mut Job) -> Result<(), Problem> {
+    let (app, env) = (call.caller.app(), call.caller.env());
+    let mut catalogue = Catalogue::read(&api.store, app, env).await?;
+    job.rows += page.len() as u64;
+    let mut rows = Vec::with_capacity(page.len());
+    for (number, line) in page {
+        match read(&line) {
+            Ok((id, profile)) => rows.push((number, id, profile)),
+            Err(problem) => fail(job, number, problem.in_short()),
+        }
+    }
+    let ids: Vec<DeviceId> = rows.iter().map(|(_, id, _)| id.clone()).collect();
+    let found = api.store.devices(app, &ids).await?.into_iter().flatten();
+    let there: HashMap<DeviceId, Device> = found.map(|device| (device.id.clone(), device)).collect();
+    let mut registrations = Vec::with_capacity(rows.len());
+    for (number, id, profile) in rows {
+        let before = there.get(&id);
+        if before.is_some_and(|device| device.env != env) {
+            fail(job, number, "#/device_id: registered in the other environment".to_owned());
+            continue;
+        }
+        match catalogue.admit(&profile, before.map(|device| &device.profile)).await {
+            Ok(()) => registrations.push(Registration { id, env, profile: Some(profile) }),
+            Err(problem) if problem.status().is_server_error() => return Err(problem),
+            Err(problem) => fail(job, number, problem.in_short()),
+        }
+    }
+    if registrations.is_empty() {
+        return Ok(());
+    }
+    let registered = api.store.register(app, registrations, api.clock.now()).await?;
+    let created = registered.iter().filter(|(_, new)| *new).count() as u64;
+    job.created += created;
+    job.updated += registered.len() as u64 - created;
+    Ok(())
+}
+
+fn fail(job: &mut Job, row: u64, detail: String) {
+    job.failed += 1;
+    if job.faults.len() < FAULTS_MAX {
+        job.faults.push((row, detail));
+    }
+}

@@ -1,0 +1,115 @@
+//! Bodies that are read line by line as they come, however many: lists of ids, devices by the million. What was read
+//! is worked off before more is read, so a slow store slows its sender down.
+
+use std::time::Duration;
+
+use axum::{
+    body::Body,
+    extract::{FromRequest, Request},
+};
+use http_body_util::BodyExt as _;
+
+use crate::{
+    gate::Call,
+    listen::Pace,
+    problem::{Code, Problem},
+};
+
+/// Longest line, in bytes: a device with every attribute and tag at its usual length.
+const LINE_MAX_BYTES: usize = 64 * 1024;
+/// Most lines of one upload.
+const LINES_MAX: u64 = 10_000_000;
+/// More must come within this time.
+const MORE_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// A request whose body is yet to be read.
+pub(crate) struct Upload {
+    /// Who asks.
+    pub(crate) call: Call,
+    /// What comes.
+    pub(crate) lines: Lines,
+}
+
+impl<S: Sync> FromRequest<S> for Upload {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, _: &S) -> Result<Self, Problem> {
+        let (mut parts, body) = request.into_parts();
+        let no_gate = || Problem::new(Code::Internal, "this route has no gate");
+        let call = parts.extensions.remove().ok_or_else(no_gate)?;
+        let pace = parts.extensions.remove();
+        Ok(Self { call, lines: Lines { body, pace, rest: Vec::new(), ended: false, read: 0 } })
+    }
+}
+
+/// The lines of a body.
+pub(crate) struct Lines {
+    body: Body,
+    pace: Option<Pace>,
+    rest: Vec<u8>,
+    ended: bool,
+    read: u64,
+}
+
+impl Lines {
+    /// The next lines with their numbers from 1, `max` of them unless these are the last; none when all were read.
+    /// Empty lines are passed over.
+    ///
+    /// # Errors
+    /// When the body breaks off, or is no text in lines of sensible length.
+    pub(crate) async fn page(&mut self, max: usize) -> Result<Vec<(u64, String)>, Problem> {
+        let mut page = Vec::with_capacity(max);
+        loop {
+            self.split(&mut page, max)?;
+            if page.len() >= max || self.ended {
+                return Ok(page);
+            }
+            self.more().await?;
+        }
+    }
+
+    fn split(&mut self, page: &mut Vec<(u64, String)>, max: usize) -> Result<(), Problem> {
+        let mut from = 0;
+        while page.len() < max {
+            let line = match self.rest[from..].iter().position(|byte| *byte == b'\n') {
+                Some(length) => &self.rest[from..from + length],
+                None if self.ended && from < self.rest.len() => &self.rest[from..],
+                None => break,
+            };
+            from = (from + line.len() + 1).min(self.rest.len());
+            self.read += 1;
+            let text = str::from_utf8(line).map_err(|_| at(self.read, "not UTF-8"))?.trim();
+            if !text.is_empty() {
+                page.push((self.read, text.to_owned()));
+            }
+        }
+        self.rest.drain(..from);
+        if self.rest.len() > LINE_MAX_BYTES && !self.rest.contains(&b'\n') {
+            return Err(at(self.read + 1, &format!("longer than {LINE_MAX_BYTES} bytes")));
+        }
+        if self.read > LINES_MAX {
+            return Err(Problem::new(Code::PayloadTooLarge, format!("more than {LINES_MAX} lines: divide the upload")));
+        }
+        Ok(())
+    }
+
+    async fn more(&mut self) -> Result<(), Problem> {
+        let Ok(frame) = tokio::time::timeout(MORE_TIMEOUT, self.body.frame()).await else {
+            let detail = format!("nothing came for {} s", MORE_TIMEOUT.as_secs());
+            return Err(Problem::new(Code::RequestTimeout, detail));
+        };
+        if let Some(pace) = &self.pace {
+            pace.go_on();
+        }
+        match frame {
+            None => self.ended = true,
+            Some(Ok(frame)) => self.rest.extend(frame.into_data().into_iter().flatten()),
+            Some(Err(_)) => return Err(Problem::new(Code::MalformedJson, "the body broke off")),
+        }
+        Ok(())
+    }
+}
+
+fn at(line: u64, what: &str) -> Problem {
+    Problem::fault(format!("#{line}"), "invalid_format", format!("line {line} is {what}"))
+}
