@@ -28,6 +28,9 @@ const ROUNDS: usize = 21;
 /// How long updates and questions run beside each other.
 const BESIDE: Duration = Duration::from_secs(10);
 
+/// Between two questions while there are updates.
+const ASKED_EVERY: Duration = Duration::from_millis(20);
+
 /// Updates a second that the index must take while it answers.
 const UPDATES_PER_S: u32 = 50_000;
 
@@ -101,7 +104,7 @@ fn ask(index: &Index, question: Question) -> anyhow::Result<(u64, Latency, Laten
     Ok((count, selecting, counting))
 }
 
-/// Three attributes of devices change all over the index while questions are asked, one after the other.
+/// Three attributes of devices change all over the index while questions are asked.
 fn update(index: &Index, devices: u32) -> anyhow::Result<()> {
     let questions: Vec<Expr> =
         [THREE, WIDE].iter().map(|question| question.filter.parse()).collect::<Result<_, _>>()?;
@@ -123,6 +126,7 @@ fn update(index: &Index, devices: u32) -> anyhow::Result<()> {
             let begun = Instant::now();
             index.count(Env::Live, question, NOW);
             answered.record(begun.elapsed());
+            thread::sleep(ASKED_EVERY.saturating_sub(begun.elapsed()));
         }
         updating.join().ok()
     });
