@@ -78,12 +78,12 @@ fn measure(devices: u32) -> anyhow::Result<()> {
     let took = begun.elapsed().as_secs_f64();
     println!("filter     {devices} devices, generated and indexed in {took:.0} s");
     println!("  memory     {}; the index says {}", gib(memory()? - before), gib(index.bytes() as f64));
-    println!("  {:<34}{:>10}{:>12}{:>12}{:>12}", "", "devices", "select p50", "select p99", "count p50");
+    println!("  {:<42}{:>10}{:>12}{:>12}{:>12}", "", "devices", "select p50", "select p99", "count p50");
     for question in QUESTIONS {
         let (count, selecting, counting) = ask(&index, question)?;
         let (p50, p99, counted) =
             (ms(selecting.quantile(0.5)), ms(selecting.quantile(0.99)), ms(counting.quantile(0.5)));
-        println!("  {:<34}{count:>10}{p50:>12}{p99:>12}{counted:>12}", question.name);
+        println!("  {:<42}{count:>10}{p50:>12}{p99:>12}{counted:>12}", question.name);
     }
     update(&index, devices)?;
     restart(index)
@@ -183,7 +183,7 @@ fn restart(index: Index) -> anyhow::Result<()> {
 
 fn compare(index: &Index, devices: u32, sqlite: &[sqlite::Asked]) -> anyhow::Result<()> {
     println!("SQLite     {devices} devices in memory, each column with an index, beside an index of as many");
-    println!("  {:<34}{:>10}{:>12}{:>12}{:>8}", "", "devices", "sqlite", "fanfare", "ratio");
+    println!("  {:<42}{:>10}{:>12}{:>12}{:>8}", "", "devices", "sqlite", "fanfare", "ratio");
     for (question, asked) in QUESTIONS.into_iter().zip(sqlite) {
         let (count, selecting, counting) = ask(index, question)?;
         anyhow::ensure!(count == asked.count, "{}: {count} here, {} there", question.name, asked.count);
@@ -191,7 +191,7 @@ fn compare(index: &Index, devices: u32, sqlite: &[sqlite::Asked]) -> anyhow::Res
             let ours = ours.quantile(0.5);
             let ratio = theirs.as_secs_f64() / ours.as_secs_f64();
             println!(
-                "  {:<34}{count:>10}{:>12}{:>12}{ratio:>8.0}",
+                "  {:<42}{count:>10}{:>12}{:>12}{ratio:>8.0}",
                 format!("{what}: {}", question.name),
                 ms(theirs),
                 ms(ours)
