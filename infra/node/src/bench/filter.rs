@@ -28,6 +28,9 @@ const ROUNDS: usize = 21;
 /// How long updates and questions run beside each other.
 const BESIDE: Duration = Duration::from_secs(10);
 
+/// Between two questions while there are updates.
+const ASKED_EVERY: Duration = Duration::from_millis(20);
+
 /// Updates a second that the index must take while it answers.
 const UPDATES_PER_S: u32 = 50_000;
 
@@ -75,12 +78,12 @@ fn measure(devices: u32) -> anyhow::Result<()> {
     let took = begun.elapsed().as_secs_f64();
     println!("filter     {devices} devices, generated and indexed in {took:.0} s");
     println!("  memory     {}; the index says {}", gib(memory()? - before), gib(index.bytes() as f64));
-    println!("  {:<34}{:>10}{:>12}{:>12}{:>12}", "", "devices", "select p50", "select p99", "count p50");
+    println!("  {:<42}{:>10}{:>12}{:>12}{:>12}", "", "devices", "select p50", "select p99", "count p50");
     for question in QUESTIONS {
         let (count, selecting, counting) = ask(&index, question)?;
         let (p50, p99, counted) =
             (ms(selecting.quantile(0.5)), ms(selecting.quantile(0.99)), ms(counting.quantile(0.5)));
-        println!("  {:<34}{count:>10}{p50:>12}{p99:>12}{counted:>12}", question.name);
+        println!("  {:<42}{count:>10}{p50:>12}{p99:>12}{counted:>12}", question.name);
     }
     update(&index, devices)?;
     restart(index)
@@ -101,7 +104,7 @@ fn ask(index: &Index, question: Question) -> anyhow::Result<(u64, Latency, Laten
     Ok((count, selecting, counting))
 }
 
-/// Three attributes of devices change all over the index while questions are asked, one after the other.
+/// Three attributes of devices change all over the index while questions are asked.
 fn update(index: &Index, devices: u32) -> anyhow::Result<()> {
     let questions: Vec<Expr> =
         [THREE, WIDE].iter().map(|question| question.filter.parse()).collect::<Result<_, _>>()?;
@@ -123,6 +126,7 @@ fn update(index: &Index, devices: u32) -> anyhow::Result<()> {
             let begun = Instant::now();
             index.count(Env::Live, question, NOW);
             answered.record(begun.elapsed());
+            thread::sleep(ASKED_EVERY.saturating_sub(begun.elapsed()));
         }
         updating.join().ok()
     });
@@ -179,7 +183,7 @@ fn restart(index: Index) -> anyhow::Result<()> {
 
 fn compare(index: &Index, devices: u32, sqlite: &[sqlite::Asked]) -> anyhow::Result<()> {
     println!("SQLite     {devices} devices in memory, each column with an index, beside an index of as many");
-    println!("  {:<34}{:>10}{:>12}{:>12}{:>8}", "", "devices", "sqlite", "fanfare", "ratio");
+    println!("  {:<42}{:>10}{:>12}{:>12}{:>8}", "", "devices", "sqlite", "fanfare", "ratio");
     for (question, asked) in QUESTIONS.into_iter().zip(sqlite) {
         let (count, selecting, counting) = ask(index, question)?;
         anyhow::ensure!(count == asked.count, "{}: {count} here, {} there", question.name, asked.count);
@@ -187,7 +191,7 @@ fn compare(index: &Index, devices: u32, sqlite: &[sqlite::Asked]) -> anyhow::Res
             let ours = ours.quantile(0.5);
             let ratio = theirs.as_secs_f64() / ours.as_secs_f64();
             println!(
-                "  {:<34}{count:>10}{:>12}{:>12}{ratio:>8.0}",
+                "  {:<42}{count:>10}{:>12}{:>12}{ratio:>8.0}",
                 format!("{what}: {}", question.name),
                 ms(theirs),
                 ms(ours)
