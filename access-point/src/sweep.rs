@@ -1,7 +1,7 @@
 //! Compares, every half minute, how far sessions are with the heads of their streams, and what is kept of timelines
 //! with the store. So a bell that was lost, or rung at a stale route, costs time and never a message.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use model::{AppId, Ordinal, Stream};
 use tokio::time;
@@ -15,14 +15,20 @@ const HEADS_MAX: usize = 500;
 /// Part of the period by which it varies, so that access points do not sweep in step.
 const JITTER: f64 = 0.1;
 
+/// The period after a sweep that failed: what it would have found has been late for long enough.
+const RETRY: Duration = Duration::from_secs(2);
+
 /// Sweeps for ever.
 pub(crate) async fn run(site: Arc<Site>) {
+    let mut period = site.config.sweep;
     loop {
-        time::sleep(site.config.sweep.mul_f64(rand::random_range(1.0 - JITTER..1.0 + JITTER))).await;
+        time::sleep(period.mul_f64(rand::random_range(1.0 - JITTER..1.0 + JITTER))).await;
+        period = site.config.sweep;
         for app in site.registry.apps() {
             if let Err(error) = sweep(&site, &app).await {
                 site.metrics.store_failures.inc();
-                warn!(%app, %error, "cannot sweep; the next one will");
+                warn!(%app, %error, "cannot sweep; trying again soon");
+                period = period.min(RETRY);
             }
         }
     }

@@ -208,7 +208,8 @@ impl Timeline {
     pub(crate) async fn cancel(&self, message: MessageId) {
         let _reading = self.reading.lock().await;
         let known = self.kept.lock().entries.iter().find(|entry| entry.message.id == message).cloned();
-        let Some(known) = known else { return };
+        // The same is told in every lane, and more than once.
+        let Some(known) = known.filter(|known| known.left.get().is_none()) else { return };
         let read = self.store.timeline_after(&self.app, Seq(known.seq.0 - 1), 1).await.unwrap_or_default();
         let found = read.into_iter().find(|entry| entry.cancelled && entry.seq == known.seq);
         known.cancel(found.map(|entry| entry.audience));

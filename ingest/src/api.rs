@@ -40,6 +40,8 @@ pub(crate) struct Api {
     pub(crate) nodes: Nodes,
     pub(crate) running: Running,
     pub(crate) places: Semaphore,
+    /// Turns of cancels that are announced again.
+    pub(crate) echoes: Arc<Semaphore>,
     pub(crate) metrics: Arc<Metrics>,
 }
 

@@ -110,6 +110,7 @@ impl Ingest {
     pub fn new(config: Config, deps: Deps, registry: &mut Registry) -> Self {
         let api = Api {
             places: Semaphore::new(config.requests_max),
+            echoes: Arc::new(Semaphore::new(cancel::ECHOES_MAX)),
             config,
             broker: deps.broker,
             store: deps.store,
