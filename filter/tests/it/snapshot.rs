@@ -63,16 +63,14 @@ async fn a_damaged_snapshot_is_left_for_the_registry() {
     snapshot::write(&snapshots, &bench.app, &of_another(&device), head).unwrap();
     let whole = fs::read(&place).unwrap();
     drop(bench);
-    let damages: [&dyn Fn(&mut Vec<u8>); 5] = [
-        &|bytes| bytes[15] += 1,
-        &|bytes| bytes.truncate(whole.len() / 2),
-        &|bytes| bytes.clear(),
-        &|bytes| bytes[whole.len() / 2] ^= 1,
-        &|bytes| bytes[17] = 0xff,
-    ];
-    for damage in damages {
+    let with = |at: usize, byte: u8| {
         let mut bytes = whole.clone();
-        damage(&mut bytes);
+        bytes[at] = byte;
+        bytes
+    };
+    let middle = whole.len() / 2;
+    let damaged = [with(15, 99), whole[..middle].to_vec(), Vec::new(), with(middle, whole[middle] ^ 1), with(17, 0xff)];
+    for bytes in damaged {
         fs::write(&place, bytes).unwrap();
         let bench = Bench::open(dir.path()).await;
         assert!(snapshot::read(&snapshots, &bench.app).is_err());

@@ -77,13 +77,13 @@ impl Dice {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mixed = (self.0 ^ self.0 >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         let mixed = (mixed ^ mixed >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (u128::from(mixed ^ mixed >> 31) * u128::from(sides) >> u64::BITS) as u64
+        ((u128::from(mixed ^ mixed >> 31) * u128::from(sides)) >> u64::BITS) as u64
     }
 
     /// A number below `sides`, small ones more often: a quarter of all are below a sixteenth.
     fn lean(&mut self, sides: u64) -> u64 {
         let first = self.roll(1 << 20);
-        (u128::from(first * first) * u128::from(sides) >> 40) as u64
+        ((u128::from(first * first) * u128::from(sides)) >> 40) as u64
     }
 }
 
