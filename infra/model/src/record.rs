@@ -23,10 +23,16 @@ pub trait Record: Serialize + DeserializeOwned {
     /// The version this build writes. Readers take this one and the one before.
     const VERSION: u8;
 
+    /// The version that this value is written in: an earlier one when that says all of it, so that whoever knows only
+    /// that one can read it.
+    fn version(&self) -> u8 {
+        Self::VERSION
+    }
+
     /// The bytes, version first.
     fn encode(&self) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(USUAL_BYTES);
-        bytes.push(Self::VERSION);
+        bytes.push(self.version());
         #[expect(clippy::expect_used, reason = "our types are maps of plain values, and a Vec takes any bytes")]
         rmp_serde::encode::write_named(&mut bytes, self).expect("plain values always encode");
         bytes
