@@ -2,6 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use access_point::Config;
 use model::{Bell, Carried, Lane, Ordinal, Placed, Seq, Timestamp};
 use store::InboxAppend;
 
@@ -54,7 +55,8 @@ async fn what_is_not_next_or_not_fresh_is_only_a_doorbell() {
 
 #[tokio::test]
 async fn a_doorbell_makes_the_session_look_also_when_what_it_carries_is_of_no_use() {
-    let bench = Bench::start(config()).await;
+    let without_sweeps = Config { sweep: Duration::from_secs(3_600), ..config() };
+    let bench = Bench::start(without_sweeps).await;
     let (device, mut client, _) = caught_up(&bench).await;
     let append =
         InboxAppend { message: Arc::new(bench.message(Lane::Unicast, 2)), devices: [device].into_iter().collect() };
