@@ -6,7 +6,7 @@ use audience::{Expr, Saved};
 use axum::{
     Json,
     extract::{Path, State},
-    http::{HeaderValue, StatusCode, header},
+    http::StatusCode,
     response::IntoResponse,
 };
 use model::{AudienceId, DeviceId, Means, Members, Ordinals, SavedAudience, Scope, UserId};
@@ -18,15 +18,13 @@ use crate::{
     api::Api,
     fields::Fields,
     filter::Written,
-    gate::{Answer, Call},
-    problem::{Code, Problem},
+    gate::{self, Answer, Call},
+    problem::Problem,
     query,
     upload::Upload,
     view,
 };
 
-/// Longest name, in bytes.
-const NAME_MAX_BYTES: usize = 128;
 /// Saved audiences of an environment of an app.
 const AUDIENCES_MAX: usize = 1_000;
 
@@ -68,11 +66,6 @@ async fn put(api: &Api, call: &Call, audience: &SavedAudience) -> Result<(), Pro
     Ok(shelves::put(&*api.store, call.caller.app(), call.caller.env(), &name, audience).await?)
 }
 
-fn name(fields: &mut Fields<'_>) -> Option<String> {
-    let fits = |text: &str| (1..=NAME_MAX_BYTES).contains(&text.len());
-    fields.text("name", &format!("must be 1..{NAME_MAX_BYTES} bytes"), fits)
-}
-
 /// What a filter means in one form, if it does not name the audience that it is to be the meaning of.
 async fn compile(api: &Api, call: &Call, written: &Written, own: Option<AudienceId>) -> Result<Means, Problem> {
     let expr = written.compile(&api.store, call.caller.app(), call.caller.env()).await?;
@@ -87,10 +80,7 @@ pub(crate) async fn create(State(api): State<Arc<Api>>, call: Call) -> Answer {
     call.caller.require(Scope::Audiences)?;
     call.query()?.finish()?;
     let mut fields = Fields::read(&call.body)?;
-    if !fields.has("name") {
-        fields.fault("name", "missing", "give it a name");
-    }
-    let name = name(&mut fields).unwrap_or_default();
+    let name = fields.name();
     let kind = fields.text("kind", "`filter` or `list`", |kind| kind == "filter" || kind == "list");
     let filter = Written::take(&mut fields, "filter");
     let is_list = kind.as_deref() == Some("list");
@@ -113,21 +103,14 @@ pub(crate) async fn create(State(api): State<Arc<Api>>, call: Call) -> Answer {
     let id = AudienceId::new(now, rand::random());
     let audience = SavedAudience { id, name, means, created_at: now, updated_at: now };
     put(&api, &call, &audience).await?;
-    let location = HeaderValue::try_from(format!("/v1/audiences/{id}"));
-    let location = location.map_err(|error| Problem::new(Code::Internal, error.to_string()))?;
-    Ok((StatusCode::CREATED, [(header::LOCATION, location)], Json(AudienceView::from(audience))).into_response())
+    gate::located(StatusCode::CREATED, format!("/v1/audiences/{id}"), AudienceView::from(audience))
 }
 
 /// `GET /v1/audiences`, oldest first.
 pub(crate) async fn list(State(api): State<Arc<Api>>, call: Call) -> Answer {
     call.caller.require(Scope::Audiences)?;
-    let mut query = call.query()?;
-    let (limit, after) = (query.limit(), query.cursor::<String>());
-    query.finish()?;
-    let of = (call.caller.app(), call.caller.env());
-    let page = shelves::list::<SavedAudience>(&*api.store, of, after.as_deref(), limit).await?;
-    let last = page.last().filter(|_| page.len() == limit).map(|(name, _)| name.clone());
-    let views: Vec<_> = page.into_iter().map(|(_, audience)| AudienceView::from(audience)).collect();
+    let (page, last) = query::shelf::<SavedAudience>(&api, &call).await?;
+    let views: Vec<_> = page.into_iter().map(AudienceView::from).collect();
     query::page(&call.uri, &views, last)
 }
 
@@ -144,7 +127,7 @@ pub(crate) async fn change(State(api): State<Arc<Api>>, Path(id): Path<String>, 
     call.query()?.finish()?;
     let audience = find(&api, &call, &id).await?;
     let mut fields = Fields::read(&call.body)?;
-    let (name, filter) = (name(&mut fields), Written::take(&mut fields, "filter"));
+    let (name, filter) = (fields.new_name(), Written::take(&mut fields, "filter"));
     if filter.is_some() && matches!(audience.means, Means::List(_)) {
         fields.fault("filter", "contradiction", "a list has members, not a filter");
     }

@@ -13,6 +13,9 @@ use crate::problem::{Code, FAULTS_MAX, Fault, Problem};
 /// Characters of an unknown field's name that are repeated to its sender.
 const NAME_ECHO_CHARS: usize = 64;
 
+/// Longest name that people give something, in bytes.
+const NAME_MAX_BYTES: usize = 128;
+
 /// The fields of one JSON object, and the mistakes found so far. A field is known once it was taken.
 pub(crate) struct Fields<'a> {
     members: Vec<(String, &'a RawValue)>,
@@ -130,6 +133,20 @@ impl<'a> Fields<'a> {
         }
         self.fault(name, "out_of_range", format!("{min}..{max}"));
         None
+    }
+
+    /// The `name` that people give something, which must be there.
+    pub(crate) fn name(&mut self) -> String {
+        if !self.has("name") {
+            self.fault("name", "missing", "give it a name");
+        }
+        self.new_name().unwrap_or_default()
+    }
+
+    /// The `name`, where it may stay as it is.
+    pub(crate) fn new_name(&mut self) -> Option<String> {
+        let fits = |text: &str| (1..=NAME_MAX_BYTES).contains(&text.len());
+        self.text("name", &format!("must be 1..{NAME_MAX_BYTES} bytes"), fits)
     }
 
     /// The field as a text that satisfies `legal`, else a mistake that says `rule`.

@@ -3,15 +3,17 @@
 use std::{sync::Arc, time::Duration};
 
 use axum::{
+    Json,
     body::{Body, HttpBody as _},
     extract::{FromRequestParts, MatchedPath, Request, State},
-    http::{HeaderMap, HeaderValue, Uri, header, request::Parts},
+    http::{HeaderMap, HeaderValue, StatusCode, Uri, header, request::Parts},
     middleware::Next,
     response::{IntoResponse, Response},
 };
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use model::{AppId, MessageId, TraceParent, id::RequestId};
+use serde::Serialize;
 use tokio::{sync::SemaphorePermit, time::Instant};
 
 use crate::{
@@ -37,6 +39,15 @@ const REQUEST_ID_MAX: usize = 128;
 
 /// What a handler answers.
 pub(crate) type Answer = Result<Response, Problem>;
+
+/// Answers with what lies at `place` from now on.
+///
+/// # Errors
+/// When the place cannot be written down.
+pub(crate) fn located(status: StatusCode, place: String, view: impl Serialize) -> Answer {
+    let place = HeaderValue::try_from(place).map_err(|error| Problem::new(Code::Internal, error.to_string()))?;
+    Ok((status, [(header::LOCATION, place)], Json(view)).into_response())
+}
 
 /// What names a request in answers and logs.
 #[derive(Clone)]

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::{
     Json,
     extract::{Path, State},
-    http::{HeaderValue, StatusCode, header},
+    http::StatusCode,
     response::IntoResponse,
 };
 use model::{DeviceId, Group, GroupId, Ordinal, Ordinals, Scope};
@@ -14,14 +14,12 @@ use serde::Serialize;
 use crate::{
     api::Api,
     fields::Fields,
-    gate::{Answer, Call},
-    problem::{Code, Problem},
+    gate::{self, Answer, Call},
+    problem::Problem,
     query,
     view::{GroupView, Warning},
 };
 
-/// Longest name, in bytes.
-const NAME_MAX_BYTES: usize = 128;
 /// Members that may be added or removed at once.
 const CHANGE_MAX: usize = 5_000;
 
@@ -32,21 +30,12 @@ async fn find(api: &Api, call: &Call, id: &str) -> Result<Group, Problem> {
     found.filter(|group| group.env == call.caller.env()).ok_or_else(missing)
 }
 
-fn name(fields: &mut Fields<'_>) -> String {
-    if !fields.has("name") {
-        fields.fault("name", "missing", "give it a name");
-    }
-    let rule = format!("must be 1..{NAME_MAX_BYTES} bytes");
-    let fits = |text: &str| (1..=NAME_MAX_BYTES).contains(&text.len());
-    fields.text("name", &rule, fits).unwrap_or_default()
-}
-
 /// `POST /v1/groups`.
 pub(crate) async fn create(State(api): State<Arc<Api>>, call: Call) -> Answer {
     call.caller.require(Scope::Audiences)?;
     call.query()?.finish()?;
     let mut fields = Fields::read(&call.body)?;
-    let name = name(&mut fields);
+    let name = fields.name();
     if let Some(raw) = fields.take("source") {
         let mut source = Fields::of(raw, "#/source");
         source.text("type", "only `static` groups are supported yet", |kind| kind == "static");
@@ -57,9 +46,7 @@ pub(crate) async fn create(State(api): State<Arc<Api>>, call: Call) -> Answer {
     let now = api.clock.now();
     let group = Group { id: GroupId::new(now, rand::random()), name, env: call.caller.env(), created_at: now };
     api.store.put_group(call.caller.app(), group.clone()).await?;
-    let location = HeaderValue::try_from(format!("/v1/groups/{}", group.id));
-    let location = location.map_err(|error| Problem::new(Code::Internal, error.to_string()))?;
-    Ok((StatusCode::CREATED, [(header::LOCATION, location)], Json(GroupView::from(group))).into_response())
+    gate::located(StatusCode::CREATED, format!("/v1/groups/{}", group.id), GroupView::from(group))
 }
 
 /// `GET /v1/groups`, oldest first. A page may be short where the other environment's groups lie between.
@@ -88,7 +75,7 @@ pub(crate) async fn rename(State(api): State<Arc<Api>>, Path(id): Path<String>, 
     call.query()?.finish()?;
     let group = find(&api, &call, &id).await?;
     let mut fields = Fields::read(&call.body)?;
-    let name = name(&mut fields);
+    let name = fields.name();
     fields.finish()?;
     let renamed = Group { name, ..group };
     api.store.put_group(call.caller.app(), renamed.clone()).await?;

@@ -8,7 +8,7 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 use axum::{
     Json,
     extract::{Path, State},
-    http::{HeaderValue, StatusCode, header},
+    http::StatusCode,
     response::IntoResponse,
 };
 use model::{Device, DeviceId, Job, JobId, JobState, Profile, Scope, Timestamp};
@@ -21,8 +21,8 @@ use crate::{
     attributes::Catalogue,
     devices,
     fields::Fields,
-    gate::{Answer, Call},
-    problem::{Code, Problem},
+    gate::{self, Answer, Call},
+    problem::Problem,
     upload::Upload,
     view,
 };
@@ -115,10 +115,7 @@ pub(crate) async fn devices(State(api): State<Arc<Api>>, upload: Upload) -> Answ
     job.state = if outcome.is_ok() { JobState::Completed } else { JobState::Interrupted };
     note(&api, &call, &mut job).await?;
     outcome?;
-    let location = HeaderValue::try_from(format!("/v1/jobs/{}", job.id));
-    let location = location.map_err(|error| Problem::new(Code::Internal, error.to_string()))?;
-    Ok((StatusCode::ACCEPTED, [(header::LOCATION, location)], Json(JobView::new(&job, api.clock.now())))
-        .into_response())
+    gate::located(StatusCode::ACCEPTED, format!("/v1/jobs/{}", job.id), JobView::new(&job, api.clock.now()))
 }
 
 async fn note(api: &Api, call: &Call, job: &mut Job) -> Result<(), Problem> {

@@ -8,9 +8,15 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use model::shelved::Shelved;
 use serde::Serialize;
+use store::shelves;
 
-use crate::problem::{Code, Fault, Problem};
+use crate::{
+    api::Api,
+    gate::Call,
+    problem::{Code, Fault, Problem},
+};
 
 /// Things on a page when nobody says how many.
 const PAGE_DEFAULT: usize = 50;
@@ -83,6 +89,20 @@ impl Query {
         }
         if self.faults.is_empty() { Ok(()) } else { Err(Problem::invalid(self.faults)) }
     }
+}
+
+/// The records of a shelf on the page that the call asks for, and the name of the last one, if there may be more.
+///
+/// # Errors
+/// `invalid_request` for wrong parameters; whatever the store says.
+pub(crate) async fn shelf<T: Shelved>(api: &Api, call: &Call) -> Result<(Vec<T>, Option<String>), Problem> {
+    let mut query = call.query()?;
+    let (limit, after) = (query.limit(), query.cursor::<String>());
+    query.finish()?;
+    let of = (call.caller.app(), call.caller.env());
+    let page = shelves::list::<T>(&*api.store, of, after.as_deref(), limit).await?;
+    let last = page.last().filter(|_| page.len() == limit).map(|(name, _)| name.clone());
+    Ok((page.into_iter().map(|(_, record)| record).collect(), last))
 }
 
 /// Answers one page of `uri`; `last` is the thing to go on after, if there may be more.

@@ -93,14 +93,9 @@ pub(crate) async fn add(State(api): State<Arc<Api>>, call: Call) -> Answer {
 /// `GET /v1/suppressions`: those that hold. A page may be short where some are over.
 pub(crate) async fn list(State(api): State<Arc<Api>>, call: Call) -> Answer {
     call.caller.require(Scope::Audiences)?;
-    let mut query = call.query()?;
-    let (limit, after) = (query.limit(), query.cursor::<String>());
-    query.finish()?;
-    let of = (call.caller.app(), call.caller.env());
-    let page = shelves::list::<Suppression>(&*api.store, of, after.as_deref(), limit).await?;
-    let last = page.last().filter(|_| page.len() == limit).map(|(name, _)| name.clone());
+    let (page, last) = query::shelf::<Suppression>(&api, &call).await?;
     let now = api.clock.now();
-    let holding = page.into_iter().map(|(_, suppression)| suppression).filter(|suppression| suppression.holds(now));
+    let holding = page.into_iter().filter(|suppression| suppression.holds(now));
     let views: Vec<_> = holding.map(SuppressionView::from).collect();
     query::page(&call.uri, &views, last)
 }
