@@ -230,6 +230,7 @@ impl Connection {
 
     fn sent(&self, sent: &Sent, dup: bool, turn: &mut Turn) {
         turn.tell(&self.peer.app, self.peer.ordinal, sent.message, Fact::Sent);
+        turn.wrote(sent.lane);
         turn.site.metrics.delivered(sent.lane, Delivered::Sent);
         if dup {
             turn.site.metrics.retransmits.inc();

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use model::{AppId, MessageId, Ordinal, Timestamp};
+use model::{AppId, Lane, MessageId, Ordinal, Timestamp};
 use tokio::time::Instant;
 
 use crate::{Site, outbox::Fact};
@@ -26,6 +26,8 @@ pub(crate) struct Turn {
     pub(crate) buffer: Vec<u8>,
     /// Messages written since the worker began.
     pub(super) sent: u64,
+    /// When the last unicast was written.
+    pub(super) unicast_at: Option<Instant>,
     facts: Vec<(AppId, Facts)>,
     gained: Held,
     lost: Held,
@@ -34,8 +36,8 @@ pub(crate) struct Turn {
 impl Turn {
     pub(super) fn new(site: Arc<Site>) -> Self {
         let (now, instant) = (site.deps.clock.now(), Instant::now());
-        let (buffer, sent, facts, gained, lost) = Default::default();
-        Self { site, now, instant, buffer, sent, facts, gained, lost }
+        let (buffer, sent, unicast_at, facts, gained, lost) = Default::default();
+        Self { site, now, instant, buffer, sent, unicast_at, facts, gained, lost }
     }
 
     pub(super) fn begin(&mut self) {
@@ -44,11 +46,18 @@ impl Turn {
 
     /// Notes what happened to an entry at a device.
     pub(crate) fn tell(&mut self, app: &AppId, device: Ordinal, message: MessageId, fact: Fact) {
-        self.sent += u64::from(fact == Fact::Sent);
         let told = (device, message, fact);
         match self.facts.iter_mut().find(|(of, _)| of == app) {
             Some((_, facts)) => facts.push(told),
             None => self.facts.push((app.clone(), vec![told])),
+        }
+    }
+
+    /// Notes that a message of a lane was written.
+    pub(crate) fn wrote(&mut self, lane: Lane) {
+        self.sent += 1;
+        if lane == Lane::Unicast {
+            self.unicast_at = Some(self.instant);
         }
     }
 
