@@ -4,6 +4,7 @@
 use std::{
     collections::VecDeque,
     io::{self, IoSlice},
+    mem::MaybeUninit,
     pin::Pin,
     task::{Context, Poll, ready},
 };
@@ -107,8 +108,8 @@ impl Link {
         if self.unsent_bytes >= UNSENT_MAX_BYTES {
             return Poll::Pending;
         }
-        let mut fresh = [0; READ_BYTES];
-        let mut fresh = ReadBuf::new(&mut fresh);
+        let mut fresh = [const { MaybeUninit::uninit() }; READ_BYTES];
+        let mut fresh = ReadBuf::uninit(&mut fresh);
         ready!(Pin::new(&mut self.stream).poll_read(context, &mut fresh))?;
         Poll::Ready(match fresh.filled() {
             [] => Err(Close::Lost),
