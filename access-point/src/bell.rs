@@ -7,11 +7,7 @@ use model::{AppId, Bell, Carried, Lane, Placed, Seq, Stream, record::Record as _
 use tokio::time;
 use tracing::{debug, warn};
 
-use crate::{
-    Site,
-    close::Close,
-    registry::Entry,
-};
+use crate::{Site, close::Close, registry::Entry};
 
 /// Pause before listening again when the broker is away.
 const RETRY_PAUSE: Duration = Duration::from_secs(1);

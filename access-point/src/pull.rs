@@ -89,10 +89,7 @@ impl Connection {
         let caught_up = !self.behind[inbox] && !self.reading[inbox];
         let next = caught_up && entry.before == self.session.mark(Stream::Inbox);
         let fresh = turn.now.since(entry.at).max(entry.at.since(turn.now)) < FRESH;
-        next && fresh
-            && self.retry_at.is_none()
-            && self.link.stalled_since().is_none()
-            && !turn.site.outbox.is_full()
+        next && fresh && self.retry_at.is_none() && self.link.stalled_since().is_none() && !turn.site.outbox.is_full()
     }
 
     fn retry_later(&mut self, turn: &Turn) {
@@ -191,14 +188,7 @@ impl Connection {
     }
 
     /// Writes an entry if it is still wanted; false when there is no room for it, in the window or in this write.
-    fn put(
-        &mut self,
-        stream: Stream,
-        seq: Seq,
-        message: &Message,
-        encoded: Option<&Encoded>,
-        turn: &mut Turn,
-    ) -> bool {
+    fn put(&mut self, stream: Stream, seq: Seq, message: &Message, encoded: Option<&Encoded>, turn: &mut Turn) -> bool {
         if self.link.unsent_bytes() >= BATCH_MAX_BYTES {
             return false;
         }

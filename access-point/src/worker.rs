@@ -7,13 +7,7 @@ mod mailbox;
 mod table;
 mod turn;
 
-use std::{
-    collections::VecDeque,
-    num::NonZero,
-    sync::Arc,
-    thread::available_parallelism,
-    time::Duration,
-};
+use std::{collections::VecDeque, num::NonZero, sync::Arc, thread::available_parallelism, time::Duration};
 
 use model::{AppId, Ordinal};
 use store::CursorWrite;
@@ -22,8 +16,8 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
-pub(crate) use mailbox::Mailbox;
 use mailbox::Mail;
+pub(crate) use mailbox::Mailbox;
 pub(crate) use table::Seat;
 use table::Table;
 pub(crate) use turn::{Held, Turn};
