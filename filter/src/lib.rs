@@ -7,6 +7,7 @@ mod attributes;
 mod index;
 mod indexes;
 mod metrics;
+mod remote;
 mod reports;
 mod saved;
 mod select;
@@ -14,18 +15,19 @@ pub mod snapshot;
 
 use std::{path::PathBuf, sync::Arc};
 
-use audience::Select;
 use broker::SharedBroker;
 use model::Clock;
 use prometheus_client::registry::Registry;
 use store::SharedStore;
 use thiserror::Error;
+use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-pub use audience::Expr;
+pub use audience::{Expr, Select};
 pub use index::{Index, Part};
 use indexes::Indexes;
 use metrics::Metrics;
+pub use remote::Remote;
 
 /// What can be set.
 #[derive(Clone, Debug)]
@@ -83,6 +85,17 @@ impl Filter {
     /// without it answers are as right, and take longer.
     pub fn follow(&self, shutdown: CancellationToken) -> impl Future<Output = Result<(), Error>> + 'static {
         self.indexes.clone().follow_all(shutdown)
+    }
+
+    /// Answers [`Remote`]s of other processes on `listener` until `shutdown`: those that show `secret`, when there is one.
+    pub fn serve(
+        &self,
+        listener: TcpListener,
+        secret: Option<String>,
+        shutdown: CancellationToken,
+    ) -> impl Future<Output = ()> + Send + 'static {
+        let select = self.select();
+        async move { remote::serve(listener, select, secret.as_deref(), shutdown).await }
     }
 
     /// Keeps reports until `shutdown`.

@@ -31,7 +31,7 @@ pub(crate) struct Bench {
     /// Whose answers `select` gives.
     filter: Filter,
     config: Config,
-    deps: Deps,
+    pub(crate) deps: Deps,
 }
 
 /// A filter at work.
