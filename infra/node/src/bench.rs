@@ -191,6 +191,7 @@ async fn start(mut config: Config) -> anyhow::Result<Subject> {
             setting("DATA_DIR", data.path().display().to_string()),
             setting("INGEST__LISTEN", http.to_string()),
             setting("ACCESS_POINT__LISTEN", mqtt.to_string()),
+            setting("FILTER__LISTEN", "127.0.0.1:0".to_owned()),
             setting("METRICS__LISTEN", metrics.to_string()),
             setting("LOG__FILTER", "error".to_owned()),
         ],

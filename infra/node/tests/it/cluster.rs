@@ -11,7 +11,7 @@ use lab::fault::Habit;
 const SOON: Duration = Duration::from_millis(1_500);
 
 /// Every process of a tier; two of the same kind are not neighbours.
-const TIERS: [&str; 9] = [
+const TIERS: [&str; 10] = [
     "ingest1",
     "dispatcher1",
     "access-point1",
@@ -20,6 +20,7 @@ const TIERS: [&str; 9] = [
     "dispatcher2",
     "access-point2",
     "stats1",
+    "filter2",
     "access-point3",
 ];
 
