@@ -4,6 +4,7 @@
 //! The server runs in a process of its own, and the limits of its app must allow the load. Unicasts are measured by a
 //! thread of their own, so that the crowd of devices next door delays the server but not the measurement.
 
+mod audience;
 mod crowd;
 mod floor;
 mod intake;
@@ -18,6 +19,7 @@ use model::DeviceId;
 use mqtt::Version;
 use tokio::time::{Instant, sleep};
 
+pub use audience::{AudienceOptions, AudienceReport, audience};
 pub use floor::{FloorOptions, floor, sink};
 pub use intake::{IntakeOptions, intake};
 pub use report::{BroadcastReport, ConnectReport, FloorReport, IntakeReport, IsolationReport, UnicastReport};

@@ -34,7 +34,7 @@ pub(crate) struct Sandbox {
     pub(crate) http: SocketAddr,
     pub(crate) mqtt: SocketAddr,
     pub(crate) key: String,
-    metrics: SocketAddr,
+    pub(crate) metrics: SocketAddr,
     /// Settings that name the servers.
     servers: Vec<(String, String)>,
 }
