@@ -93,9 +93,12 @@ impl Filter {
         listener: TcpListener,
         secret: Option<String>,
         shutdown: CancellationToken,
-    ) -> impl Future<Output = ()> + Send + 'static {
+    ) -> impl Future<Output = Result<(), Error>> + Send + 'static {
         let select = self.select();
-        async move { remote::serve(listener, select, secret.as_deref(), shutdown).await }
+        async move {
+            remote::serve(listener, select, secret.as_deref(), shutdown).await;
+            Ok(())
+        }
     }
 
     /// Keeps reports until `shutdown`.

@@ -22,7 +22,7 @@ struct Answering {
     name: String,
     address: String,
     shutdown: CancellationToken,
-    task: JoinHandle<()>,
+    task: JoinHandle<Result<(), filter::Error>>,
     metrics: Registry,
 }
 
@@ -41,7 +41,7 @@ impl Answering {
     /// Nothing says so: as when a process dies.
     async fn die(self) {
         self.shutdown.cancel();
-        self.task.await.unwrap();
+        self.task.await.unwrap().unwrap();
     }
 
     /// How often it was asked.

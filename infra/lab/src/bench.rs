@@ -19,7 +19,7 @@ use model::DeviceId;
 use mqtt::Version;
 use tokio::time::{Instant, sleep};
 
-pub use audience::{AudienceOptions, AudienceReport, audience};
+pub use audience::{AudienceOptions, AudienceReport, audience, device_row};
 pub use floor::{FloorOptions, floor, sink};
 pub use intake::{IntakeOptions, intake};
 pub use report::{BroadcastReport, ConnectReport, FloorReport, IntakeReport, IsolationReport, UnicastReport};

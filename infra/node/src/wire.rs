@@ -74,8 +74,7 @@ impl Running {
         if runs_here && backends.are_shared() {
             let listener = bind(config.filter.listen, "filter.listen")?;
             self.filter = Some(listener.local_addr()?);
-            let served = filter.serve(listener, secret.map(str::to_owned), shutdown.clone());
-            self.tiers.spawn(async move { Ok(served.await) });
+            self.spawn(filter.serve(listener, secret.map(str::to_owned), shutdown.clone()));
         }
         if runs_here {
             self.spawn(filter.run(shutdown));

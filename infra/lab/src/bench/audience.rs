@@ -198,14 +198,14 @@ async fn register(
     note(Kind::Invoke);
     let of = run.to_owned();
     let told = |done| progress("registering", done, registered as usize);
-    let imported = import(api, registered.into(), move |n| row(&of, n), &told).await?;
+    let imported = import(api, registered.into(), move |n| device_row(&of, n), &told).await?;
     note(Kind::Ok);
     progress("registering", registered as usize, registered as usize);
     Ok(imported)
 }
 
-/// One device as a backend uploads it.
-pub(super) fn row(run: &str, n: u64) -> String {
+/// The `n`th device of a run as a backend uploads it.
+pub fn device_row(run: &str, n: u64) -> String {
     let number = u32::try_from(n).unwrap_or(u32::MAX);
     let platform = if number.is_multiple_of(3) { "ios" } else { "android" };
     json!({
