@@ -16,7 +16,7 @@ pub mod snapshot;
 use std::{path::PathBuf, sync::Arc};
 
 use broker::SharedBroker;
-use model::Clock;
+use model::{Clock, NodeId};
 use prometheus_client::registry::Registry;
 use store::SharedStore;
 use thiserror::Error;
@@ -32,6 +32,8 @@ pub use remote::Remote;
 /// What can be set.
 #[derive(Clone, Debug)]
 pub struct Config {
+    /// The name of this node: of several, one at a time keeps reports.
+    pub node: NodeId,
     /// The folder for snapshots of indexes.
     pub snapshots: PathBuf,
     /// Most memory for all indexes together; who asks about an app whose index would go beyond gets no answer.
@@ -62,6 +64,7 @@ pub enum Error {
 
 /// The filter tier.
 pub struct Filter {
+    node: NodeId,
     deps: Deps,
     indexes: Arc<Indexes>,
     metrics: Metrics,
@@ -71,8 +74,9 @@ impl Filter {
     /// Prepares the tier; its metrics go to `registry`.
     pub fn new(config: Config, deps: Deps, registry: &mut Registry) -> Self {
         let metrics = Metrics::new(registry);
+        let node = config.node.clone();
         let indexes = Arc::new(Indexes::new(config, deps.store.clone(), metrics.index_bytes.clone()));
-        Self { deps, indexes, metrics }
+        Self { node, deps, indexes, metrics }
     }
 
     /// Answers expressions in this process, whether or not the tier runs. See [`Select`] for what is promised.
@@ -101,11 +105,11 @@ impl Filter {
         }
     }
 
-    /// Keeps reports until `shutdown`.
+    /// Keeps reports until `shutdown`, while no other node does.
     ///
     /// # Errors
     /// When the data of the broker or the store cannot be trusted.
     pub async fn run(self, shutdown: CancellationToken) -> Result<(), Error> {
-        reports::keep(&self.deps, &self.metrics, &shutdown).await
+        reports::keep(&self.deps, &self.node, &self.metrics, &shutdown).await
     }
 }

@@ -30,7 +30,7 @@ impl Answering {
     async fn start(bench: &Bench, dir: &Path, name: &str) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let (address, shutdown) = (listener.local_addr().unwrap().to_string(), CancellationToken::new());
-        let config = Config { snapshots: dir.join(name), memory_max_bytes: 1 << 30 };
+        let config = Config { node: name.parse().unwrap(), snapshots: dir.join(name), memory_max_bytes: 1 << 30 };
         let mut metrics = Registry::default();
         let filter = Filter::new(config, bench.deps.clone(), &mut metrics);
         let task = tokio::spawn(filter.serve(listener, Some(SECRET.to_owned()), shutdown.clone()));

@@ -1,6 +1,6 @@
 //! Fanfare's REST API as a product backend uses it. It retries only where the caller says so.
 
-mod import;
+mod devices;
 
 use std::{
     collections::BTreeSet,
@@ -25,7 +25,7 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-pub use import::Import;
+pub use devices::Import;
 
 use crate::{
     Audience, Error,

@@ -197,7 +197,11 @@ impl Config {
     }
 
     pub(crate) fn filter(&self) -> filter::Config {
-        filter::Config { snapshots: self.data_dir.join("filter"), memory_max_bytes: self.filter.memory_max_bytes }
+        filter::Config {
+            node: self.node.clone(),
+            snapshots: self.data_dir.join("filter"),
+            memory_max_bytes: self.filter.memory_max_bytes,
+        }
     }
 
     pub(crate) fn stats(&self) -> stats::Config {

@@ -9,5 +9,6 @@ mod import;
 mod kill_nine;
 mod logs;
 mod marketing;
+mod reports;
 mod sandbox;
 mod watchdog;

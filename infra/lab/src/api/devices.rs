@@ -1,4 +1,4 @@
-//! Devices by the million in one request.
+//! Devices by the million in one request, and what is known about one.
 
 use std::time::Duration;
 
@@ -6,8 +6,9 @@ use bytes::Bytes;
 use futures_util::{Stream, StreamExt as _};
 use http_body_util::{BodyExt as _, StreamBody};
 use hyper::{Method, body::Frame, header};
-use model::{JobId, JobState};
+use model::{DeviceId, JobId, JobState};
 use serde::Deserialize;
+use serde_json::Value;
 
 use super::{Api, parse};
 use crate::Error;
@@ -49,5 +50,21 @@ impl Api {
     /// As every call.
     pub async fn job(&self, id: JobId) -> Result<Import, Error> {
         parse(&self.call(Method::GET, &format!("/v1/jobs/{id}"), None, None).await?)
+    }
+
+    /// Changes what is known about a device by a JSON merge patch.
+    ///
+    /// # Errors
+    /// As every call. After [`Error::Unavailable`] it may have changed all the same.
+    pub async fn amend(&self, device: &DeviceId, patch: &Value) -> Result<(), Error> {
+        self.call(Method::PATCH, &format!("/v1/devices/{device}"), Some(patch), None).await.map(drop)
+    }
+
+    /// What is known about a device.
+    ///
+    /// # Errors
+    /// As every call.
+    pub async fn device(&self, device: &DeviceId) -> Result<Value, Error> {
+        parse(&self.call(Method::GET, &format!("/v1/devices/{device}"), None, None).await?)
     }
 }
