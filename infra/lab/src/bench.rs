@@ -9,8 +9,10 @@ mod crowd;
 mod floor;
 mod intake;
 pub mod population;
+pub mod postgres;
 mod probe;
 mod report;
+mod rows;
 pub mod sqlite;
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
@@ -23,6 +25,7 @@ pub use audience::{AudienceOptions, AudienceReport, audience, device_row};
 pub use floor::{FloorOptions, floor, sink};
 pub use intake::{IntakeOptions, intake};
 pub use report::{BroadcastReport, ConnectReport, FloorReport, IntakeReport, IsolationReport, UnicastReport};
+pub use rows::Asked;
 
 use crate::{
     Api, Audience, Error, Fleet, Orders, Usage,

@@ -52,7 +52,7 @@ enum What {
     Import(audience::Import),
     /// A filtered send to a hundredth of a million devices, few of them connected: judged, and counted on the broker.
     Audience(audience::Crowd),
-    /// Filters over a large generated population, from the index alone; SQLite beside it.
+    /// Filters over a large generated population, from the index alone; SQLite and PostgreSQL beside it.
     Filter(filter::Population),
     /// The bare loop: a small packet to each socket and its answer back.
     Floor {
