@@ -34,7 +34,7 @@ pub(crate) struct Sandbox {
     pub(crate) http: SocketAddr,
     pub(crate) mqtt: SocketAddr,
     pub(crate) key: String,
-    metrics: SocketAddr,
+    pub(crate) metrics: SocketAddr,
     /// Settings that name the servers.
     servers: Vec<(String, String)>,
 }
@@ -91,6 +91,7 @@ impl Sandbox {
             set("DATA_DIR", self.dir.path().join("data").display().to_string()),
             set("INGEST__LISTEN", self.http.to_string()),
             set("ACCESS_POINT__LISTEN", self.mqtt.to_string()),
+            set("FILTER__LISTEN", "127.0.0.1:0".to_owned()),
             set("METRICS__LISTEN", self.metrics.to_string()),
             set("LOG__FORMAT", "json".to_owned()),
             set("LOG__FILTER", "info,ingest=debug,dispatcher=debug,access_point=debug".to_owned()),
