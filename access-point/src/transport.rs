@@ -8,11 +8,13 @@ pub(crate) mod websocket;
 
 use std::{
     io::{self, IoSlice},
+    pin::Pin,
+    task::{Context, Poll, ready},
     time::Duration,
 };
 
 use tokio::{
-    io::{AsyncWriteExt as _, Interest, Ready},
+    io::{AsyncRead as _, AsyncWriteExt as _, Interest, ReadBuf, Ready},
     net::TcpStream,
     time::timeout,
 };
@@ -130,6 +132,37 @@ impl Transport {
         match &mut self.websocket {
             Some(websocket) => websocket.try_read(&mut self.stream, bytes),
             None => self.stream.try_read(bytes),
+        }
+    }
+
+    /// The same for a session without a task: wakes `context` when there is something to read.
+    pub(crate) fn poll_read(&mut self, context: &mut Context<'_>, bytes: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        if !self.is_layered() {
+            return Pin::new(&mut self.stream.socket).poll_read(context, bytes);
+        }
+        loop {
+            match self.try_read(bytes.initialize_unfilled()) {
+                Ok(read) => {
+                    bytes.advance(read);
+                    return Poll::Ready(Ok(()));
+                }
+                Err(error) if must_wait(&error) => ready!(self.stream.socket.poll_read_ready(context))?,
+                Err(error) => return Poll::Ready(Err(error)),
+            }
+        }
+    }
+
+    /// Wakes `context` when the socket takes more, or is broken.
+    pub(crate) fn poll_write_ready(&self, context: &mut Context<'_>) -> Poll<()> {
+        self.stream.socket.poll_write_ready(context).map(drop)
+    }
+
+    /// Writes as much as is taken now of one slice.
+    pub(crate) fn try_write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.is_layered() {
+            self.try_write_vectored(&[IoSlice::new(bytes)])
+        } else {
+            self.stream.socket.try_write(bytes)
         }
     }
 
