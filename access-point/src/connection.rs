@@ -239,7 +239,7 @@ impl Connection {
     /// Has its socket wake it when there is room for what is unsent.
     fn wait_for_room(&mut self) -> Result<(), Close> {
         while self.link.has_unsent() {
-            if self.link.poll_room(&mut Context::from_waker(&self.waker)).is_pending() {
+            if self.link.poll_flushable(&mut Context::from_waker(&self.waker)).is_pending() {
                 return Ok(());
             }
             self.link.flush()?;

@@ -135,12 +135,12 @@ pub enum Error {
     /// The listener is of no use any more.
     #[error("access point: {0}")]
     Listener(#[from] std::io::Error),
-    /// A worker is gone, and its sessions with it.
-    #[error("access point: a worker has panicked")]
-    Worker,
     /// TLS cannot be offered.
     #[error("access point: {0}")]
     Tls(#[from] rustls::Error),
+    /// A worker is gone, and its sessions with it.
+    #[error("access point: a worker has panicked")]
+    Worker,
 }
 
 /// Sessions that are looked for at the same time: bounds what a storm of devices asks of the store, and what all of them

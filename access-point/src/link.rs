@@ -193,7 +193,7 @@ impl Link {
 
     /// Gives the transport what it takes now, as much as possible in one write.
     pub(crate) fn flush(&mut self) -> io::Result<()> {
-        if self.transport.flush()? {
+        if self.transport.has_unsent() && self.transport.flush()? {
             self.stalled_since = None;
         }
         while self.unsent_bytes > 0 {
@@ -216,14 +216,14 @@ impl Link {
         Ok(())
     }
 
-    /// Whether something waits for room on the socket.
+    /// Whether the socket has yet to take something, be it in the transport's hands.
     pub(crate) fn has_unsent(&self) -> bool {
         self.unsent_bytes > 0 || self.transport.has_unsent()
     }
 
-    /// Wakes `context` when the socket has room; only of use while something is unsent.
-    pub(crate) fn poll_room(&self, context: &mut Context<'_>) -> Poll<()> {
-        self.transport.poll_room(context)
+    /// Waits, without a task, until the socket takes more; only of use while something is unsent.
+    pub(crate) fn poll_flushable(&self, context: &mut Context<'_>) -> Poll<()> {
+        self.transport.poll_write_ready(context)
     }
 
     /// Says the last words and closes; the device gets a moment to read them.

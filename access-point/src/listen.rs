@@ -12,7 +12,11 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::task_tracker::TaskTrackerToken};
 use tracing::{debug, warn};
 
-use crate::{Site, entry::Door, open};
+use crate::{
+    Site,
+    entry::{Arrived, Door},
+    open,
+};
 
 /// Pause when the process is out of descriptors: accepting at once again would only burn a core.
 const EXHAUSTED_PAUSE: Duration = Duration::from_millis(50);
@@ -69,13 +73,13 @@ async fn accept(listener: &TcpListener, door: &Door, site: &Arc<Site>, shutdown:
             accepted = listener.accept() => accepted,
         };
         match accepted {
-            Ok((socket, from)) => {
+            Ok((stream, from)) => {
                 let Some(place) = Place::take(site) else {
                     site.metrics.connect("full");
                     continue;
                 };
-                prepare(&socket);
-                tokio::spawn(open::open(site.clone(), socket, from, door.clone(), place));
+                prepare(&stream);
+                tokio::spawn(open::open(site.clone(), Arrived { socket: stream, from, door: door.clone() }, place));
             }
             Err(error) if is_of_the_connection(&error) => debug!(%error, "a connection was lost before it was taken"),
             Err(error) if is_fatal(&error) => return Err(error),

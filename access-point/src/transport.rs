@@ -135,7 +135,7 @@ impl Transport {
         }
     }
 
-    /// The same for who has no task: wakes `context` when something is there.
+    /// The same for a session without a task: wakes `context` when there is something to read.
     pub(crate) fn poll_read(&mut self, context: &mut Context<'_>, bytes: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         if !self.is_layered() {
             return Pin::new(&mut self.stream.socket).poll_read(context, bytes);
@@ -152,20 +152,18 @@ impl Transport {
         }
     }
 
-    /// Wakes `context` when the socket has room.
-    pub(crate) fn poll_room(&self, context: &mut Context<'_>) -> Poll<()> {
+    /// Wakes `context` when the socket takes more, or is broken.
+    pub(crate) fn poll_write_ready(&self, context: &mut Context<'_>) -> Poll<()> {
         self.stream.socket.poll_write_ready(context).map(drop)
     }
 
-    /// Writes as much of one slice as is taken now.
-    ///
-    /// # Errors
-    /// `WouldBlock` when nothing is taken now.
+    /// Writes as much as is taken now of one slice.
     pub(crate) fn try_write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         if self.is_layered() {
-            return self.try_write_vectored(&[IoSlice::new(bytes)]);
+            self.try_write_vectored(&[IoSlice::new(bytes)])
+        } else {
+            self.stream.socket.try_write(bytes)
         }
-        self.stream.socket.try_write(bytes)
     }
 
     /// Writes as much as is taken now. What a layer has taken counts, though some of it may be unsent: no more than one
