@@ -8,4 +8,5 @@ mod kill_nine;
 mod logs;
 mod marketing;
 mod sandbox;
+mod terminals;
 mod watchdog;
