@@ -1,4 +1,4 @@
-//! Devices connect here: MQTT 3.1.1 and 5 over TCP. An access point knows who is connected, reads their streams after
+//! Devices connect here: MQTT 3.1.1 and 5 over TCP, TLS and WebSocket. An access point knows who is connected, reads their streams after
 //! a bell or a sweep, and tells how far each has come.
 //!
 //! It keeps marks, not messages: whatever a device has not acked is read again from the store. Sessions stay open
@@ -8,9 +8,11 @@ mod admit;
 mod arrival;
 mod auth;
 mod bell;
+mod certificates;
 mod close;
 mod connection;
 mod control;
+mod entry;
 mod inbound;
 mod link;
 mod listen;
@@ -22,6 +24,7 @@ mod registry;
 mod routes;
 mod sweep;
 mod timeline;
+mod transport;
 mod wait;
 
 use std::{sync::Arc, time::Duration};
@@ -36,8 +39,12 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::warn;
 
 use crate::{
-    arrival::Arrivals, auth::Apps, close::Close, metrics::Metrics, outbox::Outbox, registry::Registry,
+    arrival::Arrivals, auth::Apps, close::Close, entry::Door, metrics::Metrics, outbox::Outbox, registry::Registry,
     timeline::Timelines,
+};
+pub use crate::{
+    certificates::{CertificateError, Certificates, TlsFiles},
+    transport::proxy::{InvalidNetwork, Network},
 };
 
 /// How often devices must be heard, in seconds; a link is dead after one and a half times as long.
@@ -72,6 +79,8 @@ pub struct Config {
     pub auto_register: bool,
     /// How often marks are compared with the streams' heads: bounds the delay after a lost bell.
     pub sweep: Duration,
+    /// Proxies that say who is behind them by the PROXY protocol, version 1 or 2: what comes from there must begin with it.
+    pub proxies: Vec<Network>,
 }
 
 impl Config {
@@ -87,7 +96,23 @@ impl Config {
             connect_deadline: Duration::from_secs(5),
             auto_register: true,
             sweep: Duration::from_secs(30),
+            proxies: Vec::new(),
         }
+    }
+}
+
+/// Where devices come in. On each, the first byte tells MQTT from WebSocket at `/mqtt`.
+#[derive(Debug, Default)]
+pub struct Listeners {
+    /// As it is.
+    pub plain: Option<TcpListener>,
+    /// Under TLS, and who the server is.
+    pub tls: Option<(TcpListener, Arc<Certificates>)>,
+}
+
+impl From<TcpListener> for Listeners {
+    fn from(plain: TcpListener) -> Self {
+        Self { plain: Some(plain), tls: None }
     }
 }
 
@@ -108,6 +133,9 @@ pub enum Error {
     /// The listener is of no use any more.
     #[error("access point: {0}")]
     Listener(#[from] std::io::Error),
+    /// TLS cannot be offered.
+    #[error("access point: {0}")]
+    Tls(#[from] rustls::Error),
 }
 
 /// Sessions that are looked for at the same time: bounds what a storm of devices asks of the store, and what all of them
@@ -166,10 +194,11 @@ impl AccessPoint {
     /// Serves devices until `shutdown`; then tells them to come back elsewhere, and tells receipts and cursors.
     ///
     /// # Errors
-    /// When the listener is of no use any more.
-    pub async fn run(self, listener: TcpListener, shutdown: CancellationToken) -> Result<(), Error> {
+    /// When a listener is of no use any more.
+    pub async fn run(self, listeners: impl Into<Listeners>, shutdown: CancellationToken) -> Result<(), Error> {
         let site = self.site;
         let (background, connections) = (TaskTracker::new(), TaskTracker::new());
+        let doors = doors(listeners.into(), &site, &background)?;
         for lane in Lane::ALL {
             background.spawn(until(site.shutdown.clone(), bell::listen(site.clone(), lane)));
         }
@@ -181,8 +210,7 @@ impl AccessPoint {
         let done = told.clone();
         let outbox = tokio::spawn(async move { teller.outbox.run(&teller.deps, &teller.registry, done).await });
 
-        let served = listen::accept(&listener, &site, &connections, &shutdown).await;
-        drop(listener);
+        let served = listen::accept_all(doors, &site, &connections, &shutdown).await;
         site.shutdown.cancel();
         for app in site.registry.apps() {
             site.registry.sessions(&app).iter().for_each(|session| session.close(Close::ShuttingDown));
@@ -199,6 +227,16 @@ impl AccessPoint {
         background.wait().await;
         Ok(served?)
     }
+}
+
+/// Each listener with how it is spoken to; certificates are kept fresh from here on.
+fn doors(listeners: Listeners, site: &Arc<Site>, background: &TaskTracker) -> Result<Vec<(TcpListener, Door)>, Error> {
+    let mut doors: Vec<(TcpListener, Door)> = listeners.plain.into_iter().map(|plain| (plain, Door::Plain)).collect();
+    if let Some((listener, certificates)) = listeners.tls {
+        doors.push((listener, Door::Tls(certificates.config()?)));
+        background.spawn(until(site.shutdown.clone(), async move { certificates.keep_fresh().await }));
+    }
+    Ok(doors)
 }
 
 /// Runs something endless until the access point stops.

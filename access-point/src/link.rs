@@ -1,4 +1,4 @@
-//! A socket and what is under way on it. It owns no buffer while nothing is: bytes are read onto the stack, and only
+//! A transport and what is under way on it. It owns no buffer while nothing is: bytes are read onto the stack, and only
 //! the beginning of an unfinished packet is kept.
 
 use std::{collections::VecDeque, io, io::IoSlice};
@@ -6,13 +6,9 @@ use std::{collections::VecDeque, io, io::IoSlice};
 use bytes::Bytes;
 use model::Timestamp;
 use mqtt::{Encoded, Packet, Version, wire};
-use tokio::{
-    io::Interest,
-    net::TcpStream,
-    time::{Duration, Instant, timeout},
-};
+use tokio::{io::Interest, time::Instant};
 
-use crate::close::Close;
+use crate::{close::Close, transport::Transport};
 
 /// Read at a time, on the stack: most packets of devices are a few bytes.
 const READ_BYTES: usize = 4 * 1024;
@@ -26,14 +22,10 @@ const SLICES_MAX: usize = 64;
 /// Unsent bytes beyond which nothing more is read: a device that does not take answers asks no more questions.
 const UNSENT_MAX_BYTES: usize = 32 * 1024;
 
-/// How long, and for how many bytes, the last words wait for the device to have read them.
-const LINGER: Duration = Duration::from_millis(500);
-const LINGER_MAX_BYTES: usize = 64 * 1024;
-
-/// A socket and what is under way on it.
+/// A transport and what is under way on it.
 #[derive(Debug)]
 pub(crate) struct Link {
-    stream: TcpStream,
+    transport: Transport,
     /// Known from CONNECT on.
     version: Option<Version>,
     /// The largest packet the device may send, in bytes.
@@ -49,9 +41,9 @@ pub(crate) struct Link {
 }
 
 impl Link {
-    pub(crate) fn new(stream: TcpStream, packet_max_bytes: usize) -> Self {
+    pub(crate) fn new(transport: Transport, packet_max_bytes: usize) -> Self {
         Self {
-            stream,
+            transport,
             version: None,
             packet_max_bytes,
             partial: Vec::new(),
@@ -74,7 +66,7 @@ impl Link {
             bytes if bytes < UNSENT_MAX_BYTES => Interest::READABLE | Interest::WRITABLE,
             _ => Interest::WRITABLE,
         };
-        self.stream.ready(interest).await.map(drop)
+        self.transport.ready(interest).await.map(drop)
     }
 
     /// Takes what the socket has, at most one read of it, and adds the whole packets in it to `packets`.
@@ -83,7 +75,7 @@ impl Link {
             return Ok(());
         }
         let mut fresh = [0; READ_BYTES];
-        let read = match self.stream.try_read(&mut fresh) {
+        let read = match self.transport.try_read(&mut fresh) {
             Ok(0) => return Err(Close::Lost),
             Ok(read) => read,
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
@@ -152,38 +144,35 @@ impl Link {
         self.stalled_since
     }
 
-    /// Gives the socket what it takes now, as much as possible in one write.
+    /// Gives the transport what it takes now, as much as possible in one write.
     pub(crate) fn flush(&mut self) -> io::Result<()> {
         if !self.tail.is_empty() {
             self.unsent.push_back(std::mem::take(&mut self.tail).into());
         }
+        if self.transport.flush()? {
+            self.stalled_since = None;
+        }
         while self.unsent_bytes > 0 {
             let slices: Vec<IoSlice<'_>> = self.unsent.iter().take(SLICES_MAX).map(|part| IoSlice::new(part)).collect();
-            match self.stream.try_write_vectored(&slices) {
+            match self.transport.try_write_vectored(&slices) {
                 Ok(written) => self.sent(written),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    self.stalled_since.get_or_insert_with(Instant::now);
-                    return Ok(());
-                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
                 Err(error) => return Err(error),
             }
+        }
+        if self.unsent_bytes > 0 || self.transport.has_unsent() {
+            self.stalled_since.get_or_insert_with(Instant::now);
         }
         Ok(())
     }
 
-    /// Says the last words and closes. The device gets a moment to read them: what it still sends is read away, or
-    /// the system would cut the connection before them.
+    /// Says the last words and closes; the device gets a moment to read them.
     pub(crate) async fn close(mut self, last: &[Packet]) {
         for packet in last {
             let _ = self.push(packet);
         }
-        let said = !last.is_empty() && self.flush().is_ok() && self.unsent_bytes == 0;
-        if !said {
-            return;
-        }
-        let mut stream = self.stream;
-        if tokio::io::AsyncWriteExt::shutdown(&mut stream).await.is_ok() {
-            let _ = timeout(LINGER, read_away(&stream)).await;
+        if self.flush().is_ok() && self.stalled_since.is_none() && (!last.is_empty() || self.transport.is_layered()) {
+            self.transport.close().await;
         }
     }
 
@@ -199,17 +188,5 @@ impl Link {
             self.unsent.pop_front();
         }
         self.unsent = VecDeque::new();
-    }
-}
-
-async fn read_away(stream: &TcpStream) {
-    let mut left = LINGER_MAX_BYTES;
-    while stream.readable().await.is_ok() {
-        let mut dust = [0; READ_BYTES];
-        match stream.try_read(&mut dust) {
-            Ok(read) if read > 0 && read < left => left -= read,
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-            _ => return,
-        }
     }
 }

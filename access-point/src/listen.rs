@@ -2,6 +2,7 @@
 
 use std::{io, net::UdpSocket, sync::Arc, time::Duration};
 
+use futures_util::future::try_join_all;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::{
     net::{TcpListener, TcpStream},
@@ -10,7 +11,7 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{debug, warn};
 
-use crate::{Site, open};
+use crate::{Site, entry::Door, open};
 
 /// Pause when the process is out of descriptors: accepting at once again would only burn a core.
 const EXHAUSTED_PAUSE: Duration = Duration::from_millis(50);
@@ -36,9 +37,20 @@ impl Spare {
     }
 }
 
-/// Takes connections until `shutdown`.
-pub(crate) async fn accept(
+/// Takes connections at every door until `shutdown`, or until one of them is of no use any more; then no door is open.
+pub(crate) async fn accept_all(
+    doors: Vec<(TcpListener, Door)>,
+    site: &Arc<Site>,
+    connections: &TaskTracker,
+    shutdown: &CancellationToken,
+) -> io::Result<()> {
+    let accept = |(listener, door)| async move { accept(&listener, &door, site, connections, shutdown).await };
+    try_join_all(doors.into_iter().map(accept)).await.map(drop)
+}
+
+async fn accept(
     listener: &TcpListener,
+    door: &Door,
     site: &Arc<Site>,
     connections: &TaskTracker,
     shutdown: &CancellationToken,
@@ -50,15 +62,15 @@ pub(crate) async fn accept(
             accepted = listener.accept() => accepted,
         };
         match accepted {
-            Ok((stream, _)) => {
+            Ok((stream, from)) => {
                 let Ok(place) = site.places.clone().try_acquire_owned() else {
                     site.metrics.connect("full");
                     continue;
                 };
                 prepare(&stream);
-                let site = site.clone();
+                let (site, door) = (site.clone(), door.clone());
                 connections.spawn(async move {
-                    open::serve(site, stream).await;
+                    open::serve(site, stream, from, door).await;
                     drop(place);
                 });
             }

@@ -2,7 +2,7 @@
 //! cannot come in now finds the link closed, since many clients never come back after a refusal. A device whose session
 //! is not found at once, because the store is slow or away, is let in on its token and waits inside.
 
-use std::{pin::Pin, sync::Arc, time::Duration};
+use std::{net::SocketAddr, pin::Pin, sync::Arc, time::Duration};
 
 use model::Position;
 use mqtt::{
@@ -14,7 +14,7 @@ use mqtt::{
 };
 use tokio::{
     net::TcpStream,
-    time::{Instant, timeout},
+    time::{Instant, timeout, timeout_at},
 };
 use tracing::debug;
 
@@ -26,6 +26,7 @@ use crate::{
     close::Close,
     connection::Connection,
     control,
+    entry::{Door, Entered, enter},
     link::Link,
     wait::Waiting,
 };
@@ -40,17 +41,27 @@ const ANSWER_MAX: Duration = Duration::from_millis(500);
 const TOKEN_CHECKED_MAX: Duration = Duration::from_hours(365 * 24);
 
 /// Serves a connection from its first byte to its last.
-pub(crate) async fn serve(site: Arc<Site>, stream: TcpStream) {
-    let mut link = Link::new(stream, CONNECT_MAX_BYTES);
+pub(crate) async fn serve(site: Arc<Site>, socket: TcpStream, from: SocketAddr, door: Door) {
+    let until = Instant::now() + site.config.connect_deadline;
+    let entered = tokio::select! {
+        () = site.shutdown.cancelled() => Err(Refused::ForNow("shutting_down")),
+        entered = Box::pin(enter(&site, socket, from, door, until)) => entered,
+    };
+    let Entered { transport, address } = match entered {
+        Ok(entered) => entered,
+        Err(refused) => return site.metrics.connect(refused.as_str()),
+    };
+    let mut link = Link::new(transport, CONNECT_MAX_BYTES);
     let mut packets = Vec::new();
     let guest = tokio::select! {
         () = site.shutdown.cancelled() => Err(Refused::ForNow("shutting_down")),
-        guest = Box::pin(introduced(&site, &mut link, &mut packets)) => guest,
+        guest = Box::pin(introduced(&site, &mut link, &mut packets, until)) => guest,
     };
     let guest = match guest {
         Ok(guest) => Arc::new(guest),
         Err(refused) => return refuse(&site, link, refused).await,
     };
+    debug!(app = %guest.login.app, device.id = %guest.login.device, %address, "a device says who it is");
     link.packet_max_bytes = site.config.packet_max_bytes;
     let token_ends = guest.token_ends;
     if let Some((admitted, link, early)) = Box::pin(let_in(&site, guest, link, packets)).await {
@@ -97,8 +108,13 @@ async fn let_in(
 }
 
 /// Who is at the other end, by its token; packets behind its CONNECT stay in `packets`.
-async fn introduced(site: &Arc<Site>, link: &mut Link, packets: &mut Vec<Packet>) -> Result<Guest, Refused> {
-    let first = timeout(site.config.connect_deadline, first_packet(link, packets)).await;
+async fn introduced(
+    site: &Arc<Site>,
+    link: &mut Link,
+    packets: &mut Vec<Packet>,
+    until: Instant,
+) -> Result<Guest, Refused> {
+    let first = timeout_at(until, first_packet(link, packets)).await;
     let connect = first.map_err(|_| Refused::ForNow("connect_deadline"))??;
     if connect.auth_method.is_some() {
         return Err(Refused::ForGood(Reason::BAD_AUTH_METHOD, "auth_method"));
