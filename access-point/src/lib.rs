@@ -22,6 +22,7 @@ mod outbox;
 mod pull;
 mod registry;
 mod routes;
+mod sse;
 mod sweep;
 mod timeline;
 mod transport;
@@ -40,7 +41,7 @@ use tracing::warn;
 
 use crate::{
     arrival::Arrivals, auth::Apps, close::Close, entry::Door, metrics::Metrics, outbox::Outbox, registry::Registry,
-    timeline::Timelines,
+    sse::Inlets, timeline::Timelines,
 };
 pub use crate::{
     certificates::{CertificateError, Certificates, TlsFiles},
@@ -152,6 +153,7 @@ pub(crate) struct Site {
     pub(crate) metrics: Metrics,
     pub(crate) apps: Apps,
     pub(crate) arrivals: Arrivals,
+    pub(crate) inlets: Inlets,
     pub(crate) registry: Registry,
     pub(crate) timelines: Timelines,
     pub(crate) outbox: Outbox,
@@ -178,6 +180,7 @@ impl AccessPoint {
             deps,
             metrics,
             arrivals: Arrivals::default(),
+            inlets: Inlets::default(),
             registry: Registry::default(),
             opening: Semaphore::new(OPENING_MAX),
             shutdown: CancellationToken::new(),
