@@ -14,7 +14,7 @@ mod script;
 use std::{io, time::Duration};
 
 use bytes::Bytes;
-use model::{AppId, Position, sign::DeviceToken};
+use model::{Position, sign::DeviceToken};
 use mqtt::{Format, Login, Reason, packet::Publish, topic};
 use serde::Deserialize;
 use tokio::time::timeout;
@@ -113,31 +113,25 @@ async fn check(site: &Site, request: &Request) -> Result<Login, Answer> {
     }
 }
 
-/// Brings what was posted to the session of the browser's stream, and waits for its answer.
+/// Brings what was posted to the session of the browser's stream.
 async fn post(site: &Site, login: &Login, request: Request, body: Vec<u8>) -> Answer {
-    let Some(publish) = publish(&login.app, request, body) else { return Answer::BAD_BODY };
     let Some(inlet) = site.inlets.get(&login.app, &login.device) else { return Answer::NO_STREAM };
+    let Asked::Up(kind) = request.asked else {
+        let ack = serde_json::from_slice::<Ack>(&body).ok();
+        let Some(up_to) = ack.and_then(|ack| ack.up_to.parse().ok()) else { return Answer::BAD_BODY };
+        inlet.acknowledge(up_to);
+        return Answer::DONE;
+    };
+    let publish = Publish {
+        qos: 1,
+        content_type: request.content_type,
+        ..Publish::new(topic::uplink(&login.app, &kind), Bytes::from(body))
+    };
     let Some(answered) = inlet.publish(publish) else { return Answer::TOO_MANY };
     match timeout(POST_MAX, answered).await {
         Ok(Ok(Reason::QUOTA_EXCEEDED)) => Answer::TOO_MANY,
         Ok(Ok(Reason::NOT_AUTHORIZED)) => Answer::FORBIDDEN,
         Ok(Ok(reason)) if !reason.is_error() => Answer::DONE,
-        Ok(Ok(Reason::BAD_PAYLOAD)) => Answer::BAD_BODY,
         _ => Answer::LATER,
     }
-}
-
-/// What a device would publish; `None` when the body is not what it should be.
-fn publish(app: &AppId, request: Request, body: Vec<u8>) -> Option<Publish> {
-    let publish = match request.asked {
-        Asked::Up(kind) => {
-            Publish { content_type: request.content_type, ..Publish::new(topic::uplink(app, &kind), Bytes::from(body)) }
-        }
-        _ => {
-            let Ack { up_to } = serde_json::from_slice(&body).ok()?;
-            let up_to: Position = up_to.parse().ok()?;
-            Publish::new(topic::sync(app), format!(r#"{{"after":"{up_to}"}}"#))
-        }
-    };
-    Some(Publish { qos: 1, ..publish })
 }

@@ -63,11 +63,6 @@ pub fn uplink(app: &AppId, kind: &str) -> String {
     format!("{ROOT}/{app}/up/{kind}")
 }
 
-/// Where a device says what it has received.
-pub fn sync(app: &AppId) -> String {
-    format!("{ROOT}/{app}/sync")
-}
-
 /// Where the platform tells a device about its link.
 pub fn control(app: &AppId) -> String {
     format!("{ROOT}/{app}/ctl")

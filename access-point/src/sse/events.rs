@@ -96,7 +96,10 @@ impl Events {
             self.beat_at = now + BEAT_EVERY;
             self.say(&Packet::PingReq);
         }
-        self.place.inlet.take(&mut self.up);
+        if let Some(up_to) = self.place.inlet.take(&mut self.up) {
+            let received = self.script.received(up_to);
+            self.acknowledge(received);
+        }
         if !self.up.is_empty() {
             return Ok(pour(&mut self.up, bytes));
         }
@@ -160,17 +163,19 @@ impl Events {
             used += len;
             match self.script.tell(packet, &mut self.unsent) {
                 Means::Nothing => {}
-                Means::Acks(packet_ids) => {
-                    for packet_id in packet_ids {
-                        self.say(&Packet::PubAck(PubAck { packet_id, reason: Reason::SUCCESS }));
-                    }
-                }
+                Means::Acks(packet_ids) => self.acknowledge(packet_ids),
                 Means::BeatSoon => self.beat_at = self.beat_at.min(Instant::now() + BEAT_SOON),
                 Means::Answer(ack) => self.place.inlet.answered(ack),
             }
         }
         take_front(&mut self.partial, used);
         Ok(())
+    }
+
+    fn acknowledge(&mut self, packet_ids: Vec<u16>) {
+        for packet_id in packet_ids {
+            self.say(&Packet::PubAck(PubAck { packet_id, reason: Reason::SUCCESS }));
+        }
     }
 
     /// Says something to the session, as a device would. All of it can be written in MQTT 5.

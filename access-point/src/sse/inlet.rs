@@ -7,7 +7,7 @@ use std::{
     task::{Context, Poll, Waker},
 };
 
-use model::{AppId, DeviceId};
+use model::{AppId, DeviceId, Position};
 use mqtt::{
     Packet, Reason, Version,
     packet::{PubAck, Publish},
@@ -59,9 +59,23 @@ impl Drop for Place {
 struct State {
     /// Packets for the session, as a device would send them.
     packets: Vec<u8>,
+    /// What the browser said that it has received, and the session was not told.
+    received: Option<Position>,
     waiting: HashMap<u16, oneshot::Sender<Reason>>,
     last_packet_id: u16,
     waker: Option<Waker>,
+}
+
+impl State {
+    fn is_empty(&self) -> bool {
+        self.packets.is_empty() && self.received.is_none()
+    }
+
+    fn wake(&mut self) {
+        if let Some(waker) = self.waker.take() {
+            waker.wake();
+        }
+    }
 }
 
 /// The way from posts to the session of one stream.
@@ -82,10 +96,19 @@ impl Inlet {
         state.last_packet_id = packet_id;
         let (answer, answered) = oneshot::channel();
         state.waiting.insert(packet_id, answer);
-        if let Some(waker) = state.waker.take() {
-            waker.wake();
-        }
+        state.wake();
         Some(answered)
+    }
+
+    /// Says that the browser has received everything up to this position.
+    pub(super) fn acknowledge(&self, received: Position) {
+        let mut state = self.0.lock();
+        let before = state.received.unwrap_or_default();
+        state.received = Some(Position {
+            inbox: before.inbox.max(received.inbox),
+            timeline: before.timeline.max(received.timeline),
+        });
+        state.wake();
     }
 
     /// The session has answered.
@@ -96,18 +119,20 @@ impl Inlet {
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.0.lock().packets.is_empty()
+        self.0.lock().is_empty()
     }
 
-    /// Moves everything that was published to the end of `bytes`.
-    pub(super) fn take(&self, bytes: &mut Vec<u8>) {
-        bytes.append(&mut self.0.lock().packets);
+    /// Moves everything that was published to the end of `bytes`; what the browser has received since the last time.
+    pub(super) fn take(&self, bytes: &mut Vec<u8>) -> Option<Position> {
+        let mut state = self.0.lock();
+        bytes.append(&mut state.packets);
+        state.received.take()
     }
 
-    /// Ready when something was published.
+    /// Ready when something was posted.
     pub(super) fn poll_filled(&self, context: &mut Context<'_>) -> Poll<()> {
         let mut state = self.0.lock();
-        if !state.packets.is_empty() {
+        if !state.is_empty() {
             return Poll::Ready(());
         }
         state.waker = Some(context.waker().clone());

@@ -1,6 +1,6 @@
 //! MQTT packets of a session, written as server-sent events. It knows no socket and no clock.
 
-use std::io::Write as _;
+use std::{collections::VecDeque, io::Write as _};
 
 use model::{Position, Seq, Stream};
 use mqtt::{
@@ -24,9 +24,15 @@ pub(super) struct Script {
     position: Position,
     /// Whether what is written counts as received.
     ack_auto: bool,
-    /// Written since the last heartbeat.
-    written: Vec<u16>,
+    /// Messages that were written and not acked: no more than the session's window.
+    written: VecDeque<Written>,
     opened: bool,
+}
+
+struct Written {
+    stream: Stream,
+    seq: Seq,
+    packet_id: u16,
 }
 
 /// What a packet means for the session, besides what was written.
@@ -54,7 +60,7 @@ struct Order<'a> {
 
 impl Script {
     pub(super) fn new(after: Position, ack_auto: bool) -> Self {
-        Self { position: after, ack_auto, written: Vec::new(), opened: false }
+        Self { position: after, ack_auto, written: VecDeque::new(), opened: false }
     }
 
     /// Writes what a packet says.
@@ -65,14 +71,23 @@ impl Script {
             Packet::PubAck(ack) => return Means::Answer(ack),
             Packet::PingResp => {
                 out.extend_from_slice(b": hb\n\n");
-                if !self.written.is_empty() {
-                    return Means::Acks(std::mem::take(&mut self.written));
+                if self.ack_auto {
+                    return Means::Acks(self.written.drain(..).map(|written| written.packet_id).collect());
                 }
             }
             Packet::Disconnect(goodbye) => farewell(&goodbye, out),
             _ => {}
         }
         Means::Nothing
+    }
+
+    /// The messages, by packet id, that a browser has received which says how far it is.
+    pub(super) fn received(&mut self, up_to: Position) -> Vec<u16> {
+        let is_received = |written: &Written| written.seq <= up_to.get(written.stream);
+        let received = self.written.iter().filter(|written| is_received(written)).map(|written| written.packet_id);
+        let received = received.collect();
+        self.written.retain(|written| !is_received(written));
+        received
     }
 
     /// Writes what is due when the session ends without a word: nothing, or an answer that lets the browser come back. An
@@ -131,19 +146,17 @@ impl Script {
 
     fn message(&mut self, publish: &Publish, out: &mut Vec<u8>) -> Means {
         let envelope = serde_json::from_slice::<Envelope<'_>>(&publish.payload).ok();
-        if let Some((stream, seq)) = envelope.and_then(|envelope| place(envelope.seq)) {
-            let number = match stream {
-                Stream::Inbox => &mut self.position.inbox,
-                Stream::Timeline => &mut self.position.timeline,
-            };
-            *number = seq.max(*number);
-        }
+        let place = envelope.and_then(|envelope| place(envelope.seq));
+        // What nobody can name would never be acked.
+        let (stream, seq) = place.unwrap_or((Stream::Inbox, Seq::ZERO));
+        let number = match stream {
+            Stream::Inbox => &mut self.position.inbox,
+            Stream::Timeline => &mut self.position.timeline,
+        };
+        *number = seq.max(*number);
         event("message", Some(self.position), &publish.payload, out);
-        if !self.ack_auto {
-            return Means::Nothing;
-        }
-        self.written.push(publish.packet_id);
-        Means::BeatSoon
+        self.written.push_back(Written { stream, seq, packet_id: publish.packet_id });
+        if self.ack_auto { Means::BeatSoon } else { Means::Nothing }
     }
 }
 

@@ -60,12 +60,20 @@ export class Endpoints {
     if (!answer.ok) throw new Error(`the platform names no access points: HTTP ${answer.status}`);
     const { endpoints, ttl_s } = await answer.json();
     this.#askAgainAt = Date.now() + ttl_s * 1_000;
-    return usable(endpoints.flatMap(({ urls, address }) => urls ?? [`mqtt://${address}`]));
+    return usable(endpoints.flatMap(({ urls, address }) => urls ?? [ofAddress(address)]));
   }
 }
 
+const isBrowser = !globalThis.process?.versions?.node;
+
+/** An access point takes MQTT and WebSocket on the same port; a secure page may not open an insecure one. */
+function ofAddress(address) {
+  if (!isBrowser) return `mqtt://${address}`;
+  return `${globalThis.location.protocol === "https:" ? "wss" : "ws"}://${address}/mqtt`;
+}
+
 function usable(urls) {
-  const schemes = globalThis.process?.versions?.node ? OF_NODE : OF_BROWSERS;
+  const schemes = isBrowser ? OF_BROWSERS : OF_NODE;
   const found = urls.filter((url) => schemes.has(new URL(url).protocol));
   if (found.length === 0) throw new Error(`no address with one of ${[...schemes].join(" ")} in ${urls.join(" ")}`);
   return found;

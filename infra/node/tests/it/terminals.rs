@@ -71,13 +71,17 @@ impl Sdk {
         };
         let mut command = self.command(tools);
         command.args([example, platform, "demo", "dev-1", token]).arg(memory);
-        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).kill_on_drop(true).spawn().unwrap();
-        let (input, output) = (child.stdin.take(), child.stdout.take().unwrap());
-        Device { child, input, lines: BufReader::new(output).lines(), names: Vec::new(), events: Vec::new() }
+        Device::run(command)
     }
 }
 
 impl Device {
+    fn run(mut command: Command) -> Self {
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).kill_on_drop(true).spawn().unwrap();
+        let (input, output) = (child.stdin.take(), child.stdout.take().unwrap());
+        Self { child, input, lines: BufReader::new(output).lines(), names: Vec::new(), events: Vec::new() }
+    }
+
     /// Reads what it prints until that is enough.
     async fn until(&mut self, enough: impl Fn(&Self) -> bool) {
         while !enough(self) {
@@ -199,6 +203,52 @@ async fn a_refused_token_stops_the_js_sdk() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_refused_token_stops_the_python_sdk() {
     a_refused_token_stops_it(Sdk::Python).await;
+}
+
+/// The demo page has two devices: one speaks MQTT over WebSocket, the other listens to server-sent events.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_page_in_chromium_gets_each_message_once_by_websocket_and_by_events() {
+    let Some(tools) = tools() else { return };
+    let sandbox = Sandbox::new();
+    let server = sandbox.start().await;
+    let api = sandbox.api();
+    let devices: [DeviceId; 2] = ["web-1", "web-2"].map(|id| id.parse().unwrap());
+    let mut tokens = Vec::new();
+    for device in &devices {
+        api.register(device, &Profile::default()).await.unwrap();
+        tokens.push(api.token(device, 600).await.unwrap().token);
+    }
+    let mut command = Sdk::Js.command(&tools);
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/clients/in_chromium.mjs");
+    command.arg(script).arg(Sdk::Js.folder()).arg(sandbox.mqtt.to_string()).args(tokens);
+    let mut page = Device::run(command);
+    page.until(|page| page.told("online") == 2).await;
+    let first = send(&api, "1", Audience::device(&devices[0])).await;
+    let second = send(&api, "2", Audience::device(&devices[1])).await;
+    let all = send(&api, "3", Audience::All).await;
+    page.until(|page| page.names.len() == 4).await;
+    for (device, messages) in devices.iter().zip([[first, all], [second, all]]) {
+        acked(&sandbox, &messages, device).await;
+    }
+
+    page.send("reload").await;
+    page.until(|page| page.told("online") == 4).await;
+    send(&api, "4", Audience::All).await;
+    page.until(|page| page.names.len() == 6).await;
+    server.kill().await.unwrap();
+    page.until(|page| page.told("waiting") >= 2).await;
+    let server = sandbox.start().await;
+    send(&api, "5", Audience::All).await;
+    page.until(|page| page.names.len() == 8).await;
+
+    page.input = None;
+    page.until(|page| page.told("stopped") > 0).await;
+    page.names.sort();
+    assert_eq!(page.names, ["1", "2", "3", "3", "4", "4", "5", "5"]);
+    let shown = page.events.iter().find(|line| line["event"] == "shown").unwrap();
+    assert_eq!((&shown["mqtt"], &shown["sse"]), (&json!(2), &json!(2)), "since the page was loaded");
+    assert_eq!(page.told("broken"), 0, "{:?}", page.events);
+    server.kill().await.unwrap();
 }
 
 #[tokio::test]
