@@ -54,7 +54,7 @@ pub(crate) async fn put(State(api): State<Arc<Api>>, Path(id): Path<String>, cal
     call.query()?.finish()?;
     let id: DeviceId = id.parse().map_err(|error| Problem::fault("", "invalid_format", format!("{error}")))?;
     let mut fields = Fields::read(&call.body)?;
-    let profile = profile(&mut fields);
+    let mut profile = profile(&mut fields);
     fields.finish()?;
     let env = call.caller.env();
     let there = api.store.devices(call.caller.app(), std::slice::from_ref(&id)).await?.pop().flatten();
@@ -63,7 +63,7 @@ pub(crate) async fn put(State(api): State<Arc<Api>>, Path(id): Path<String>, cal
         return Err(Problem::new(Code::EnvironmentConflict, detail));
     }
     let before = there.map(|device| device.profile);
-    admit(&api, &call, &profile, before.as_ref()).await?;
+    admit(&api, &call, &mut profile, before.as_ref()).await?;
     let (device, new) = keep(&api, &call, id, profile).await?;
     let status = if new { StatusCode::CREATED } else { StatusCode::OK };
     Ok((status, Json(DeviceView::from(&device))).into_response())
@@ -75,15 +75,15 @@ pub(crate) async fn patch(State(api): State<Arc<Api>>, Path(id): Path<String>, c
     call.caller.require(Scope::Devices)?;
     call.query()?.finish()?;
     let device = find(&api, &call, &id).await?;
-    let profile = audience::patch::merge(&device.profile, &call.body)
+    let mut profile = audience::patch::merge(&device.profile, &call.body)
         .map_err(|invalid| Problem::fault(format!("#{}", invalid.pointer), "invalid_format", invalid.reason))?;
-    admit(&api, &call, &profile, Some(&device.profile)).await?;
+    admit(&api, &call, &mut profile, Some(&device.profile)).await?;
     let (device, _) = keep(&api, &call, device.id, profile).await?;
     Ok(Json(DeviceView::from(&device)).into_response())
 }
 
 /// Passes when the attributes in a profile are what they may be.
-async fn admit(api: &Api, call: &Call, profile: &Profile, before: Option<&Profile>) -> Result<(), Problem> {
+async fn admit(api: &Api, call: &Call, profile: &mut Profile, before: Option<&Profile>) -> Result<(), Problem> {
     if profile.attributes.is_empty() {
         return Ok(());
     }

@@ -103,6 +103,8 @@ fn kind(attribute: &Attribute) -> Kind {
         AttributeType::String => Kind::Text,
         AttributeType::Number => Kind::Number,
         AttributeType::Bool => Kind::Bool,
+        AttributeType::Time => Kind::Time,
+        AttributeType::Version => Kind::Version,
         AttributeType::StringList => Kind::List,
     }
 }

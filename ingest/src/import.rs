@@ -154,13 +154,13 @@ async fn register(api: &Api, call: &Call, page: Vec<(u64, String)>, job: &mut Jo
     let found = api.store.devices(app, &ids).await?.into_iter().flatten();
     let there: HashMap<DeviceId, Device> = found.map(|device| (device.id.clone(), device)).collect();
     let mut registrations = Vec::with_capacity(rows.len());
-    for (number, id, profile) in rows {
+    for (number, id, mut profile) in rows {
         let before = there.get(&id);
         if before.is_some_and(|device| device.env != env) {
             fail(job, number, "#/device_id: registered in the other environment".to_owned());
             continue;
         }
-        match catalogue.admit(&profile, before.map(|device| &device.profile)).await {
+        match catalogue.admit(&mut profile, before.map(|device| &device.profile)).await {
             Ok(()) => registrations.push(Registration { id, env, profile: Some(profile) }),
             Err(problem) if problem.status().is_server_error() => return Err(problem),
             Err(problem) => fail(job, number, problem.in_short()),

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use audience::attribute;
 use jiff::Timestamp as Moment;
 use model::{Device, Env, Exclusion, Group, Lane, MessageId, Ordinals, Scope, Timestamp, UserId};
 use serde::Serialize;
@@ -67,14 +68,16 @@ pub(crate) struct DeviceView<'a> {
     #[serde(flatten)]
     built_in: &'a BTreeMap<String, String>,
     tags: &'a BTreeSet<String>,
-    attributes: BTreeMap<&'a str, Option<&'a RawValue>>,
+    attributes: BTreeMap<&'a str, Option<Box<RawValue>>>,
     first_seen: String,
 }
 
 impl<'a> From<&'a Device> for DeviceView<'a> {
     fn from(device: &'a Device) -> Self {
         let profile = &device.profile;
-        let attribute = |(name, json): (&'a String, &'a String)| (name.as_str(), serde_json::from_str(json).ok());
+        let attribute = |(name, kept): (&'a String, &'a String)| {
+            (name.as_str(), RawValue::from_string(attribute::written(kept).into_owned()).ok())
+        };
         Self {
             id: device.id.as_str(),
             env: device.env,

@@ -2,7 +2,8 @@
 //!
 //! Two values, no third: a question about something that is missing is answered *no*, `!=` and `not in` included, and
 //! `!` is the complement. An attribute that nobody declared has the type that its device gave it; for a question about
-//! another type it is as if missing. (A declaration turns such a question into a refusal of the expression.)
+//! another type it is as if missing, but that a text also means the version or the moment that it reads as. (A
+//! declaration turns a question about another type into a refusal of the expression.)
 
 use std::cmp::Ordering;
 
@@ -46,7 +47,7 @@ pub fn holds_among(expr: &Expr, facts: &Facts<'_>, among: &dyn Fn(Saved) -> bool
 }
 
 fn answer(leaf: &Leaf, facts: &Facts<'_>) -> bool {
-    let compared = |field, with| facts.value(field)?.compare(&facts.resolve(with));
+    let compared = |field, with| facts.value(field)?.compare_with(facts.resolve(with));
     match leaf {
         Leaf::Saved(_) => false,
         Leaf::Compare { field, comparison, with } => {

@@ -3,6 +3,7 @@
 //! A text or a JSON tree parses to an [`Expr`], which prints as either again; [`holds`] says what it means for one device, and [`patch`]
 //! what may be known about it. No IO here: [`Select`] is a promise that the filter tier keeps, in process or over HTTP.
 
+pub mod attribute;
 pub mod evaluate;
 pub mod expr;
 pub mod field;

@@ -257,9 +257,10 @@ impl Reader<'_> {
         }
     }
 
-    /// A value of `field`. Text that is a duration is one only where a time is meant.
+    /// A value of `field`. Text that is a duration is one only where a time may be meant.
     fn literal(&self, field: &str, json: &Json) -> Result<String, String> {
-        let is_time = || Field::named(field).is_some_and(|field| self.schema.kind(&field) == Kind::Time);
+        let may_be_time = |kind| matches!(kind, Kind::Time | Kind::Undeclared);
+        let is_time = || Field::named(field).is_some_and(|field| may_be_time(self.schema.kind(&field)));
         match json {
             Json::String(span) if is_time() && span.parse::<Span>().is_ok() => Ok(span.clone()),
             Json::String(text) => Ok(quoted(text).to_string()),

@@ -1,6 +1,6 @@
 //! How an expression is answered for one block: its questions looked up, the cheapest and narrowest first.
 
-use std::{ops::RangeInclusive, ptr};
+use std::{mem, ops::RangeInclusive, ptr};
 
 use audience::{Comparison, Expr, Field, Leaf, Literal, Lots, Quantity, Value, Version};
 use model::{Timestamp, ordinal::BLOCK_WORDS};
@@ -256,11 +256,13 @@ impl<'a> Lookup<'a> {
     fn none_of(&self, field: &Field, values: &[Literal]) -> Plan<'a> {
         let mut comparable: Vec<Plan<'a>> = Vec::new();
         let mut types = Vec::new();
-        for value in values.iter().map(|value| value.as_of(self.now)) {
-            let of = std::mem::discriminant(&value);
+        for meanings in values.iter().map(|value| value.as_of(self.now).meanings()) {
+            let of: Vec<_> = meanings.iter().map(mem::discriminant).collect();
             if !types.contains(&of) {
                 types.push(of);
-                comparable.push(self.in_column(field, |column| self.of_type(column, &value)));
+                comparable.push(self.in_column(field, |column| {
+                    Plan::any(meanings.iter().map(|meaning| self.of_type(column, meaning)))
+                }));
             }
         }
         let any = Plan::any(values.iter().map(|value| self.compare(field, Comparison::Equal, value)));
@@ -285,23 +287,31 @@ impl<'a> Lookup<'a> {
         if comparison == Comparison::NotEqual {
             return self.none_of(field, std::slice::from_ref(with));
         }
-        self.in_column(field, |column| match with.as_of(self.now) {
-            Value::Text(text) if comparison == Comparison::Equal => self.term(column, Kind::Text, &text),
-            Value::Text(text) => Plan::sets(column.terms(Kind::Text).ordered(comparison, &text, self.block.postings())),
+        self.in_column(field, |column| {
+            let meanings = with.as_of(self.now).meanings();
+            Plan::any(meanings.iter().map(|meaning| self.compare_in(column, comparison, meaning)))
+        })
+    }
+
+    /// Who has a value of the type of `with` that compares so with it.
+    fn compare_in(&self, column: &'a Column, comparison: Comparison, with: &Value) -> Plan<'a> {
+        match with {
+            Value::Text(text) if comparison == Comparison::Equal => self.term(column, Kind::Text, text),
+            Value::Text(text) => Plan::sets(column.terms(Kind::Text).ordered(comparison, text, self.block.postings())),
             Value::Bool(with) => {
-                let accepted = [false, true].into_iter().filter(|bool| comparison.accepts(bool.cmp(&with)));
+                let accepted = [false, true].into_iter().filter(|bool| comparison.accepts(bool.cmp(with)));
                 Plan::any(accepted.map(|bool| self.term(column, Kind::Bool, column::truth(bool))))
             }
             Value::Number(number) => {
-                let wholes = Cut::among_wholes(number).range(comparison);
-                let others = Cut::at(cut::number(number)).range(comparison);
+                let wholes = Cut::among_wholes(*number).range(comparison);
+                let others = Cut::at(cut::number(*number)).range(comparison);
                 let wholes = Plan::range(column.keys(Scale::Whole), wholes);
                 Plan::any([wholes, Plan::range(column.keys(Scale::Number), others)])
             }
-            Value::Version(version) => self.compare_version(column, comparison, &version),
-            Value::Time(millis) => Plan::range(column.keys(Scale::Time), Cut::at(cut::time(millis)).range(comparison)),
+            Value::Version(version) => self.compare_version(column, comparison, version),
+            Value::Time(millis) => Plan::range(column.keys(Scale::Time), Cut::at(cut::time(*millis)).range(comparison)),
             Value::List(_) => Plan::Nobody,
-        })
+        }
     }
 
     fn compare_version(&self, column: &'a Column, comparison: Comparison, with: &Version) -> Plan<'a> {

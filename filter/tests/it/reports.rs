@@ -80,6 +80,29 @@ async fn what_a_device_must_not_write_of_attributes_stays_as_it_is() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn times_and_versions_that_devices_report_are_compared_as_such() {
+    let dir = tempfile::tempdir().unwrap();
+    let bench = Bench::open(dir.path()).await;
+    let (one, two) = (bench.device("one").await, bench.device("two").await);
+    let declared = Attribute { kind: AttributeType::Version, owner: None, declared: true };
+    shelves::put(&*bench.store, &bench.app, Env::Live, "firmware", &declared).await.unwrap();
+    let running = bench.run();
+    let started = "2026-11-21T08:30:00+08:00";
+    bench.report(&[(&one, json!({"attributes": {"firmware": "2.10.0", "started": started}}))]).await;
+    bench.report(&[(&two, json!({"attributes": {"firmware": "2.9.9", "started": "2001-01-01T00:00:00Z"}}))]).await;
+    let refused = json!({"attributes": {"firmware": "newest", "started": "today"}});
+    bench.report(&[(&one, refused)]).await;
+    bench.settled().await;
+    let attributes = bench.profile(&one).await.attributes;
+    assert_eq!(attributes["firmware"], r#"{"version":"2.10.0"}"#);
+    assert_eq!(attributes["started"], json!({ "time": started }).to_string());
+    assert_eq!(bench.selected(r#"attr.firmware > "2.9.9""#).await.unwrap(), ["one"]);
+    assert_eq!(bench.selected(r#"attr.firmware < "2.10" && attr.started < -7d"#).await.unwrap(), ["two"]);
+    assert_eq!(bench.selected(r#"attr.started == "2026-11-21T00:30:00Z""#).await.unwrap(), ["one"]);
+    running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_report_is_not_about_the_device_that_took_the_name_over() {
     let dir = tempfile::tempdir().unwrap();
     let bench = Bench::open(dir.path()).await;

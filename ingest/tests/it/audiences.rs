@@ -34,7 +34,7 @@ impl Select for Looking {
     }
 }
 
-async fn sandbox() -> Sandbox {
+pub(crate) async fn sandbox() -> Sandbox {
     let looking = Arc::new(Looking::default());
     let sandbox = Sandbox::with(Setup { select: Some(looking.clone()), ..Setup::default() }).await;
     *looking.store.lock() = Some(sandbox.store.clone());

@@ -14,4 +14,5 @@ mod registry;
 mod sandbox;
 mod sends;
 mod unavailable;
+mod types;
 mod uplinks;

@@ -122,7 +122,6 @@ fn values_must_be_what_their_field_takes() {
             14,
             r#"first_seen is a time, as in "2026-11-21T08:30:00Z" or -7d; "yesterday" is not"#,
         ),
-        ("attr.born > -7d", 13, "attr.born is a text, a number, true or false; -7d is not"),
         ("attr.paid > true", 13, "true and false are compared with `==` and `!=` only"),
         ("attr.paid in [true]", 15, "true and false are compared with `==` and `!=` only"),
         (r#"attr.a in [1, "b"]"#, 15, r#"a list of one type: 1 is a number, "b" is a text"#),
@@ -166,7 +165,14 @@ fn what_costs_too_much_is_refused_before_it_costs() {
 
 #[test]
 fn what_is_declared_is_all_there_is_and_has_one_type() {
-    let declared = [("level", Kind::Number), ("city", Kind::Text), ("paid", Kind::Bool), ("langs", Kind::List)];
+    let declared = [
+        ("level", Kind::Number),
+        ("city", Kind::Text),
+        ("paid", Kind::Bool),
+        ("langs", Kind::List),
+        ("renewed", Kind::Time),
+        ("firmware", Kind::Version),
+    ];
     let schema = Schema::of(declared.map(|(name, kind)| (name.to_owned(), kind)));
     let right = r#"attr.level >= 5 && starts_with(attr.city, "x") && attr.paid == true && contains(attr.langs, "zh")"#;
     assert_eq!(Expr::parse(right, &schema), right.parse::<Expr>());
@@ -179,6 +185,31 @@ fn what_is_declared_is_all_there_is_and_has_one_type() {
         ),
         ("has(attr.x)", 5, "unknown_attribute", "attr.x is not declared"),
         (r#"attr.level > "5""#, 14, "type_mismatch", r#"attr.level is a number; "5" is not"#),
+        (
+            "attr.firmware >= 2.10",
+            18,
+            "type_mismatch",
+            r#"attr.firmware is a version, as in "2.10.0"; 2.1 is not"#,
+        ),
+        (
+            r#"tag("a") && attr.firmware >= "v2""#,
+            30,
+            "type_mismatch",
+            r#"attr.firmware is a version, as in "2.10.0"; "v2" is not"#,
+        ),
+        (
+            r#"attr.renewed > "last week""#,
+            16,
+            "type_mismatch",
+            r#"attr.renewed is a time, as in "2026-11-21T08:30:00Z" or -7d; "last week" is not"#,
+        ),
+        (
+            "starts_with(attr.firmware, '2')",
+            13,
+            "type_mismatch",
+            r#"starts_with looks at texts; attr.firmware is a version, as in "2.10.0""#,
+        ),
+        ("attr.level > -7d", 14, "type_mismatch", "attr.level is a number; -7d is not"),
         ("attr.city == 5", 14, "type_mismatch", r#"attr.city is a text, as in "ios"; 5 is not"#),
         ("attr.langs == 'zh'", 15, "type_mismatch", r#"attr.langs is a list: ask what it contains; "zh" is not"#),
         (
@@ -192,5 +223,25 @@ fn what_is_declared_is_all_there_is_and_has_one_type() {
     for (text, column, code, reason) in mistakes {
         let invalid = Expr::parse(text, &schema).expect_err(text);
         assert_eq!(invalid, Invalid { column, reason: reason.into(), code }, "{text}");
+    }
+}
+
+#[test]
+fn times_and_versions_of_attributes_are_read_as_those_of_every_device_and_printed_plainly() {
+    let declared = [("renewed", Kind::Time), ("firmware", Kind::Version)];
+    let schema = Schema::of(declared.map(|(name, kind)| (name.to_owned(), kind)));
+    let pairs = [
+        ("attr.renewed > -7d && attr.renewed <= 0s", "attr.renewed > -7d && attr.renewed <= 0s"),
+        (r#"attr.renewed < "1990-05-01""#, r#"attr.renewed < "1990-05-01T00:00:00Z""#),
+        (r#"attr.renewed in ["2026-11-21T16:30:00+08:00"]"#, r#"attr.renewed in ["2026-11-21T08:30:00Z"]"#),
+        (r#"attr.firmware >= "2.10.0+7""#, r#"attr.firmware >= "2.10.0""#),
+        (r#"between(attr.firmware, "2.9", "2.10.0-rc.1")"#, r#"between(attr.firmware, "2.9", "2.10.0-rc.1")"#),
+    ];
+    for (written, canonical) in pairs {
+        let read = Expr::parse(written, &schema).expect(written);
+        assert_eq!(read.to_string(), canonical);
+        assert_eq!(Expr::parse(canonical, &schema), Ok(read.clone()), "{written}");
+        assert_eq!(Expr::from_tree(&read.to_tree(), &schema), Ok(read), "{written}");
+        assert_eq!(canonical.parse::<Expr>().unwrap().to_string(), canonical, "as it is read again, without a schema");
     }
 }

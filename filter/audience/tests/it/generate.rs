@@ -1,5 +1,7 @@
 //! Expressions and devices, at random but from few values, so that they often meet.
 
+use std::mem;
+
 use audience::{BuiltIn, Comparison, Expr, Field, Leaf, Literal, Quantity, Saved};
 use model::{AudienceId, Device, Env, GroupId, Ordinal, Profile, Timestamp};
 use proptest::{collection, prelude::*, sample::select};
@@ -9,7 +11,11 @@ pub(crate) const NOW: Timestamp = Timestamp::from_millis(1_795_249_800_123);
 
 const WORDS: [&str; 5] = ["a", "b", "ab", "北京", "quote \" back \\ line \n"];
 const VERSIONS: [&str; 4] = ["2.9", "2.10", "2.10.0-rc.1", "not a version"];
+/// Moments as attributes have them.
+const MOMENTS: [&str; 3] = ["2026-11-20T00:00:00.5Z", "2026-11-20", "2026-11-14T08:30:00+08:00"];
 const NUMBERS: [f64; 5] = [-1.5, 0.0, 5.0, 1e-9, 1e300];
+/// Names of attributes; each device gives them values of whatever type.
+const ATTRIBUTES: [&str; 3] = ["one", "two", "born"];
 const TIMES: [&str; 3] = ["-7d", "0s", "\"2026-11-20T00:00:00.5Z\""];
 
 fn words() -> impl Strategy<Value = Vec<String>> {
@@ -17,7 +23,7 @@ fn words() -> impl Strategy<Value = Vec<String>> {
 }
 
 fn attribute() -> impl Strategy<Value = Field> {
-    select(&["one", "two"][..]).prop_map(|name| Field::Attribute(name.to_owned()))
+    select(&ATTRIBUTES[..]).prop_map(|name| Field::Attribute(name.to_owned()))
 }
 
 fn field() -> impl Strategy<Value = Field> {
@@ -35,7 +41,17 @@ fn literals(field: &Field, count: usize) -> BoxedStrategy<Vec<Literal>> {
         }
         Field::BuiltIn(BuiltIn::FirstSeen) => collection::vec(select(&TIMES[..]).prop_map(time), count).boxed(),
         Field::BuiltIn(_) => collection::vec(text(), count).boxed(),
-        Field::Attribute(_) => prop_oneof![collection::vec(text(), count), collection::vec(number(), count)].boxed(),
+        Field::Attribute(_) => {
+            // As an expression has them that was checked before and is read again: times and versions are texts.
+            let texts = prop_oneof![select(&WORDS[..]), select(&VERSIONS[..]), select(&MOMENTS[..])];
+            let texts = texts.prop_map(|text| Literal::Text(text.to_owned()));
+            prop_oneof![
+                2 => collection::vec(texts, count),
+                1 => collection::vec(number(), count),
+                1 => collection::vec(select(&TIMES[..2]).prop_map(time), count),
+            ]
+            .boxed()
+        }
     }
 }
 
@@ -78,7 +94,7 @@ pub(crate) fn leaf() -> impl Strategy<Value = Leaf> {
         prop_oneof![attribute(), select(&[BuiltIn::AppVersion, BuiltIn::FirstSeen][..]).prop_map(Field::BuiltIn)];
     let between = ranged
         .prop_flat_map(|field| (Just(field.clone()), literals(&field, 2)))
-        .prop_filter("texts have no ranges", |(_, ends)| !matches!(ends[0], Literal::Text(_)));
+        .prop_filter("of one type", |(_, ends)| mem::discriminant(&ends[0]) == mem::discriminant(&ends[1]));
     prop_oneof![
         4 => compare.prop_map(|((field, mut with), comparison)| Leaf::Compare { field, comparison, with: with.remove(0) }),
         2 => within.prop_map(|((field, values), negated)| Leaf::In { field, negated, values }),
@@ -111,6 +127,8 @@ fn json() -> impl Strategy<Value = String> {
     prop_oneof![
         select(&WORDS[..]).prop_map(|text| serde_json::json!(text).to_string()),
         select(&NUMBERS[..]).prop_map(|number| serde_json::json!(number).to_string()),
+        select(&MOMENTS[..]).prop_map(|text| serde_json::json!({ "time": text }).to_string()),
+        select(&VERSIONS[..3]).prop_map(|text| serde_json::json!({ "version": text }).to_string()),
         any::<bool>().prop_map(|bool| bool.to_string()),
         words().prop_map(|list| serde_json::json!(list).to_string()),
     ]
@@ -123,7 +141,7 @@ pub(crate) fn device() -> impl Strategy<Value = Device> {
         prop_oneof![select(&WORDS[..]), select(&VERSIONS[..])].prop_map(str::to_owned),
         0..6,
     );
-    let attributes = collection::btree_map(select(&["one", "two"][..]).prop_map(str::to_owned), json(), 0..3);
+    let attributes = collection::btree_map(select(&ATTRIBUTES[..]).prop_map(str::to_owned), json(), 0..4);
     let user = proptest::option::of(select(&["a", "b"][..]).prop_map(|user| user.parse().unwrap()));
     let tags = collection::btree_set(select(&WORDS[..]).prop_map(str::to_owned), 0..4);
     (texts, attributes, user, tags, 0_u32..100, 0_u64..20).prop_map(

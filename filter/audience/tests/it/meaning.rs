@@ -22,7 +22,14 @@ fn device() -> Device {
                 ("lang", "zh-CN"),
             ]),
             tags: ["vip", "beta"].map(str::to_owned).into(),
-            attributes: pairs(&[("level", "7"), ("city", "\"深圳\""), ("paid", "true"), ("langs", r#"["zh","en"]"#)]),
+            attributes: pairs(&[
+                ("level", "7"),
+                ("city", "\"深圳\""),
+                ("paid", "true"),
+                ("langs", r#"["zh","en"]"#),
+                ("renewed", r#"{"time":"2026-11-20T10:00:00+08:00"}"#),
+                ("firmware", r#"{"version":"2.10.0-rc.1"}"#),
+            ]),
         },
     }
 }
@@ -45,6 +52,10 @@ fn each_predicate_holds_where_it_should() {
         "attr.level == 7 && attr.level > 6.5 && attr.level in [1, 7] && between(attr.level, 7, 7)",
         r#"attr.city == "深圳" && starts_with(attr.city, "深") && attr.city > "a""#,
         r#"attr.paid == true && attr.paid != false"#,
+        r#"attr.renewed > -7d && attr.renewed < -1h && attr.renewed == "2026-11-20T02:00:00Z" && attr.renewed != -1d"#,
+        r#"attr.renewed > "2026-11-20" && between(attr.renewed, "2026-11-20", "2026-11-21") && attr.renewed < "2026-11-21""#,
+        r#"attr.firmware > "2.9.9" && attr.firmware < "2.10" && attr.firmware in ["2.10.0-rc.1"]"#,
+        r#"between(attr.firmware, "2.9", "2.10") && attr.firmware not in ["2.10", "2.9"] && attr.firmware != "2.10""#,
         r#"contains(attr.langs, "zh") && contains_any(attr.langs, "fr", "en") && contains_all(attr.langs, "en", "zh")"#,
         r#"starts_with(lang, "zh") && missing(tz) && missing(attr.x)"#,
         r#"first_seen > -7d && first_seen < -2d && first_seen < 1s && between(first_seen, -3d, "2026-12-01T00:00:00Z")"#,
@@ -79,6 +90,11 @@ fn a_question_about_another_type_is_answered_as_if_the_value_were_missing() {
         r#"attr.langs == "zh""#,
         r#"contains(attr.city, "深圳")"#,
         r#"os_version != "15""#,
+        r#"attr.firmware != "not a version""#,
+        r#"attr.firmware not in ["2.9", "not a version"]"#,
+        "attr.renewed != 5",
+        r#"starts_with(attr.firmware, "2")"#,
+        "attr.level > -7d",
     ];
     all(&device(), false, &about_another_type);
     all(&device(), true, &["has(os_version)", "has(attr.langs)"]);
