@@ -150,7 +150,9 @@ fn attribute(json: Json) -> Result<(), String> {
         Some(Value::List(texts)) if texts.len() > LIST_MAX => Err(format!("more than {LIST_MAX} items")),
         Some(Value::List(texts)) => texts.iter().try_for_each(|text| fits(text)),
         Some(Value::Number(_) | Value::Bool(_)) => Ok(()),
-        Some(Value::Version(_) | Value::Time(_)) | None => Err("must be a string, a number, true, false or a list of strings".into()),
+        Some(Value::Version(_) | Value::Time(_)) | None => {
+            Err("must be a string, a number, true, false or a list of strings".into())
+        }
     }
 }
 

@@ -16,6 +16,15 @@ pub struct Registration {
     pub profile: Option<Profile>,
 }
 
+/// Another profile for a device, in place of the one that was read.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Amendment {
+    /// The device as it was read.
+    pub before: Device,
+    /// What is to be known about it.
+    pub profile: Profile,
+}
+
 /// The registry of devices. Durable when a call returns.
 #[async_trait]
 pub trait Devices: Send + Sync {
@@ -30,6 +39,11 @@ pub trait Devices: Send + Sync {
         devices: Vec<Registration>,
         now: Timestamp,
     ) -> Result<Vec<(Device, bool)>, Error>;
+
+    /// Replaces profiles, each only while the device is there, and what is known about it is what was read; says of each,
+    /// in the order given, whether it was. Whoever is told no reads the device again and makes a new change of it: of two
+    /// who change one device at the same time, neither undoes what the other did.
+    async fn amend(&self, app: &AppId, amendments: Vec<Amendment>, now: Timestamp) -> Result<Vec<bool>, Error>;
 
     /// The devices of these names, in the order given.
     async fn devices(&self, app: &AppId, ids: &[DeviceId]) -> Result<Vec<Option<Device>>, Error>;

@@ -13,6 +13,6 @@ mod profiles;
 mod registry;
 mod sandbox;
 mod sends;
-mod unavailable;
 mod types;
+mod unavailable;
 mod uplinks;

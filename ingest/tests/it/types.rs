@@ -19,13 +19,14 @@ async fn times_and_versions_are_declared_written_and_compared() {
             sandbox.put(&format!("/v1/attributes/{name}"), &json!({ "type": kind, "owner": null }).to_string()).await;
         assert_eq!((declared.status.as_u16(), declared.text("type")), (200, kind));
     }
-    for (number, firmware, renewed) in
-        [(1, "2.9.9", "2001-01-01"), (2, "2.10.0-rc.1", "2999-01-01T00:00:00Z"), (3, "2.10", "2999-06-01T00:00:00+08:00")]
-    {
+    for (number, firmware, renewed) in [
+        (1, "2.9.9", "2001-01-01"),
+        (2, "2.10.0-rc.1", "2999-01-01T00:00:00Z"),
+        (3, "2.10", "2999-06-01T00:00:00+08:00"),
+    ] {
         let attributes = json!({ "firmware": firmware, "renewed": renewed });
-        let put = sandbox
-            .put(&format!("/v1/devices/dev-{number}"), &json!({ "attributes": attributes }).to_string())
-            .await;
+        let put =
+            sandbox.put(&format!("/v1/devices/dev-{number}"), &json!({ "attributes": attributes }).to_string()).await;
         assert_eq!((put.status.as_u16(), &put.body["attributes"]), (201, &attributes), "read back as it was written");
         assert_eq!(sandbox.get(&format!("/v1/devices/dev-{number}")).await.body["attributes"], attributes);
     }
@@ -52,7 +53,10 @@ async fn what_is_no_time_or_no_version_is_refused_where_it_stands() {
         let body = json!({ "attributes": attributes }).to_string();
         sandbox.put("/v1/devices/dev-1", &body).await.assert_problem(409, "type_conflict");
         let merge = [("content-type", "application/merge-patch+json")];
-        sandbox.ask("PATCH", "/v1/devices/dev-1", &sandbox.key, &merge, &body).await.assert_problem(409, "type_conflict");
+        sandbox
+            .ask("PATCH", "/v1/devices/dev-1", &sandbox.key, &merge, &body)
+            .await
+            .assert_problem(409, "type_conflict");
     }
     let forged = sandbox.put("/v1/devices/dev-1", r#"{"attributes":{"firmware":{"version":"1.0"}}}"#).await;
     assert_eq!(forged.faults(), [("#/attributes/firmware".into(), "invalid_type".into())]);
@@ -64,8 +68,7 @@ async fn what_is_no_time_or_no_version_is_refused_where_it_stands() {
             r#"attr.renewed is a time, as in "2026-11-21T08:30:00Z" or -7d; "soon" is not"#,
         ),
     ] {
-        let refused =
-            sandbox.post("/v1/audiences/preview", &json!({ "to": { "filter": filter } }).to_string()).await;
+        let refused = sandbox.post("/v1/audiences/preview", &json!({ "to": { "filter": filter } }).to_string()).await;
         assert_eq!(refused.faults(), [("#/to/filter".into(), "type_mismatch".into())]);
         assert_eq!(refused.body["errors"][0]["detail"], detail);
     }

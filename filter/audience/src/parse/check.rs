@@ -40,9 +40,7 @@ fn mismatch(column: usize, reason: String) -> Invalid {
 pub(super) fn typed(column: usize, field: &Field, kind: Kind, literal: Literal) -> Result<Literal, Invalid> {
     let understood = match (kind, literal) {
         (Kind::Version, Literal::Text(text)) => text.parse().map(Literal::Version).map_err(|_| format!("{text:?}")),
-        (Kind::Time, Literal::Text(text)) => {
-            moment(&text).map(Literal::Time).ok_or_else(|| format!("{text:?}"))
-        }
+        (Kind::Time, Literal::Text(text)) => moment(&text).map(Literal::Time).ok_or_else(|| format!("{text:?}")),
         (Kind::Time | Kind::Undeclared, span @ Literal::Relative(_)) => Ok(span),
         (Kind::Text | Kind::Undeclared, text @ Literal::Text(_)) => Ok(text),
         (Kind::Number | Kind::Undeclared, number @ Literal::Number(_)) => Ok(number),

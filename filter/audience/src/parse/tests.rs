@@ -185,12 +185,7 @@ fn what_is_declared_is_all_there_is_and_has_one_type() {
         ),
         ("has(attr.x)", 5, "unknown_attribute", "attr.x is not declared"),
         (r#"attr.level > "5""#, 14, "type_mismatch", r#"attr.level is a number; "5" is not"#),
-        (
-            "attr.firmware >= 2.10",
-            18,
-            "type_mismatch",
-            r#"attr.firmware is a version, as in "2.10.0"; 2.1 is not"#,
-        ),
+        ("attr.firmware >= 2.10", 18, "type_mismatch", r#"attr.firmware is a version, as in "2.10.0"; 2.1 is not"#),
         (
             r#"tag("a") && attr.firmware >= "v2""#,
             30,
