@@ -1,7 +1,7 @@
 //! Finds a device's session: who it is in its app, that no later session is there, and where its streams go on. While the
 //! store is away it asks again and again, a few devices at a time.
 
-use std::{sync::Arc, time::Duration};
+use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use broker::Ring;
 use model::{
@@ -43,6 +43,8 @@ pub(crate) struct Guest {
     /// When it came. Its session is numbered by it, so that one that had to wait does not win over one that came later.
     pub(crate) since: Timestamp,
     pub(crate) arrival: Arrival,
+    /// Where it comes from.
+    pub(crate) address: IpAddr,
 }
 
 /// A session that is found.
@@ -209,6 +211,7 @@ fn peer(guest: &Guest, device: Device) -> Peer {
         env: device.env,
         user: device.profile.user_id,
         format: guest.login.format,
+        address: guest.address,
         packet_max_bytes: guest.connect.maximum_packet_size.map_or(usize::MAX, |bytes| bytes as usize),
     }
 }

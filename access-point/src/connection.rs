@@ -1,6 +1,6 @@
 //! One connected device, from CONNACK to the end of its link: one task that waits for whatever comes next.
 
-use std::sync::Arc;
+use std::{net::IpAddr, sync::Arc};
 
 use model::{AppId, DeviceId, Env, Ordinal, Stream, UserId};
 use mqtt::{Format, Packet, Session, session::Change};
@@ -33,6 +33,8 @@ pub(crate) struct Peer {
     pub(crate) env: Env,
     pub(crate) user: Option<UserId>,
     pub(crate) format: Format,
+    /// Where it comes from.
+    pub(crate) address: IpAddr,
     /// The largest packet it takes.
     pub(crate) packet_max_bytes: usize,
 }
@@ -74,6 +76,7 @@ impl Connection {
         let Admitted { peer, presence, session, timeline, .. } = admitted;
         let (behind, looked_at) = ([true; 2], Instant::now());
         let (retry_at, counted) = (None, Counted::default());
+        site.sightings.note(&peer, presence.handle.epoch, false, site.deps.clock.now());
         Self { site, link, peer, presence, session, timeline, behind, retry_at, looked_at, token_ends, counted }
     }
 
@@ -208,6 +211,7 @@ impl Connection {
         let Self { site, link, peer, presence, .. } = self;
         let epoch = presence.handle.epoch;
         drop(presence);
+        site.sightings.note(&peer, epoch, true, site.deps.clock.now());
         let last: Vec<Packet> = control::farewell(link.version(), &peer.app, &close).into_iter().collect();
         link.close(&last).await;
         if close != Close::TakenOver

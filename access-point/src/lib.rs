@@ -20,6 +20,7 @@ mod outbox;
 mod pull;
 mod registry;
 mod routes;
+mod sightings;
 mod sweep;
 mod timeline;
 mod wait;
@@ -37,7 +38,7 @@ use tracing::warn;
 
 use crate::{
     arrival::Arrivals, auth::Apps, close::Close, metrics::Metrics, outbox::Outbox, registry::Registry,
-    timeline::Timelines,
+    sightings::Sightings, timeline::Timelines,
 };
 
 /// How often devices must be heard, in seconds; a link is dead after one and a half times as long.
@@ -127,6 +128,7 @@ pub(crate) struct Site {
     pub(crate) registry: Registry,
     pub(crate) timelines: Timelines,
     pub(crate) outbox: Outbox,
+    pub(crate) sightings: Sightings,
     pub(crate) opening: Semaphore,
     pub(crate) places: Arc<Semaphore>,
     pub(crate) shutdown: CancellationToken,
@@ -147,6 +149,7 @@ impl AccessPoint {
             apps: Apps::new(deps.store.clone()),
             timelines: Timelines::new(deps.store.clone()),
             outbox: Outbox::new(metrics.clone()),
+            sightings: Sightings::new(metrics.sightings_lost.clone()),
             deps,
             metrics,
             arrivals: Arrivals::default(),
@@ -179,6 +182,7 @@ impl AccessPoint {
         background.spawn(until(site.shutdown.clone(), async move { apps.apps.keep_fresh().await }));
         let (told, teller) = (CancellationToken::new(), site.clone());
         let done = told.clone();
+        background.spawn(sightings::tell(site.clone(), told.clone()));
         let outbox = tokio::spawn(async move { teller.outbox.run(&teller.deps, &teller.registry, done).await });
 
         let served = listen::accept(&listener, &site, &connections, &shutdown).await;

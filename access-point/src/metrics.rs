@@ -60,6 +60,7 @@ pub(crate) struct Metrics {
     pub(crate) unsent_bytes: Gauge,
     pub(crate) unreported: Gauge,
     pub(crate) store_failures: Counter,
+    pub(crate) sightings_lost: Counter,
 }
 
 /// From 1 ms, what one machine does at best, to about 17 minutes, a device that was offline for a while.
@@ -95,6 +96,7 @@ impl Metrics {
         let stray_acks = counter("fanfare_stray_acks", "Acks of packet ids that nothing waited under");
         let resyncs = counter("fanfare_resyncs", "Devices whose position was ahead of a stream's head");
         let store_failures = counter("fanfare_access_point_store_failures", "Reads and writes put off for later");
+        let sightings_lost = counter("fanfare_sightings_lost", "Devices that came or went while too many waited to be told");
         let [waiting, in_flight, unsent_bytes, unreported] = [(); 4].map(|()| Gauge::default());
         registry.register("fanfare_waiting", "Devices let in that wait for the store", waiting.clone());
         registry.register("fanfare_inflight", "Messages written and not acked", in_flight.clone());
@@ -114,6 +116,7 @@ impl Metrics {
             unsent_bytes,
             unreported,
             store_failures,
+            sightings_lost,
         }
     }
 

@@ -118,8 +118,9 @@ async fn introduced(site: &Arc<Site>, link: &mut Link, packets: &mut Vec<Packet>
         ack_timeout: site.config.ack_timeout,
         keep_alive: Duration::from_secs(keep_alive_s.into()),
     };
+    let address = link.peer().ok_or(Refused::ForNow("lost"))?;
     let arrival = Arrival::new(site, login.app.clone(), login.device.clone());
-    Ok(Guest { connect, login, token, token_ends, limits, since, arrival })
+    Ok(Guest { connect, login, token, token_ends, limits, since, arrival, address })
 }
 
 /// The CONNECT that a link must begin with; what came behind it stays in `packets`.

@@ -12,7 +12,7 @@ use axum::{
 use model::{AudienceId, DeviceId, Means, Members, Ordinals, SavedAudience, Scope, UserId};
 use serde::Serialize;
 use serde_json::Value;
-use store::{PAGE_MAX, shelves};
+use store::{PAGE_MAX, devices::ordinals, shelves};
 
 use crate::{
     api::Api,
@@ -232,13 +232,9 @@ async fn add(api: &Api, call: &Call, named: Vec<Named>, members: &mut Ordinals) 
             Named::User(id) => users.push(id),
         }
     }
-    let mut unknown = 0;
-    for device in api.store.devices(app, &devices).await? {
-        match device.filter(|device| device.env == env) {
-            Some(device) => _ = members.insert(device.ordinal),
-            None => unknown += 1,
-        }
-    }
+    let (known, unknown) = ordinals(&*api.store, app, env, &devices).await?;
+    *members |= &known;
+    let mut unknown = unknown.len() as u64;
     for of_user in api.store.devices_of(app, env, &users).await? {
         unknown += u64::from(of_user.is_empty());
         *members |= &of_user;

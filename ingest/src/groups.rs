@@ -8,8 +8,9 @@ use axum::{
     http::StatusCode,
     response::IntoResponse,
 };
-use model::{DeviceId, Group, GroupId, Ordinal, Ordinals, Scope};
+use model::{DeviceId, Group, GroupId, Ordinal, Scope};
 use serde::Serialize;
+use store::devices::ordinals;
 
 use crate::{
     api::Api,
@@ -105,28 +106,13 @@ pub(crate) async fn change_members(State(api): State<Arc<Api>>, Path(id): Path<S
     let add: Vec<DeviceId> = fields.list("add", CHANGE_MAX).unwrap_or_default();
     let remove: Vec<DeviceId> = fields.list("remove", CHANGE_MAX).unwrap_or_default();
     fields.finish()?;
-    let mut unknown = Vec::new();
-    let add = ordinals(&api, &call, &add, &mut unknown).await?;
-    let remove = ordinals(&api, &call, &remove, &mut unknown).await?;
+    let (app, env, store) = (call.caller.app(), call.caller.env(), &*api.store);
+    let (add, mut unknown) = ordinals(store, app, env, &add).await?;
+    let (remove, more) = ordinals(store, app, env, &remove).await?;
+    unknown.extend(more);
     let changed = api.store.change_members(call.caller.app(), group.id, add, remove).await?;
     let members = changed.ok_or_else(|| Problem::not_found("group"))?;
     Ok(Json(Changed { members, warnings: Warning::unknown(&unknown).into_iter().collect() }).into_response())
-}
-
-async fn ordinals(api: &Api, call: &Call, ids: &[DeviceId], unknown: &mut Vec<String>) -> Result<Ordinals, Problem> {
-    let env = call.caller.env();
-    let mut known = Ordinals::new();
-    for ids in ids.chunks(store::PAGE_MAX) {
-        for (id, device) in ids.iter().zip(api.store.devices(call.caller.app(), ids).await?) {
-            match device.filter(|device| device.env == env) {
-                Some(device) => {
-                    known.insert(device.ordinal);
-                }
-                None => unknown.push(id.to_string()),
-            }
-        }
-    }
-    Ok(known)
 }
 
 /// `GET /v1/groups/{id}/members`.

@@ -31,8 +31,8 @@ const SAMPLE_MAX: usize = 10;
 
 impl Warning {
     /// Ids that were sent to and are not registered; `None` when there are none.
-    pub(crate) fn unknown(ids: &[String]) -> Option<Self> {
-        let sample = ids.iter().take(SAMPLE_MAX).cloned().collect();
+    pub(crate) fn unknown(ids: &[impl ToString]) -> Option<Self> {
+        let sample = ids.iter().take(SAMPLE_MAX).map(ToString::to_string).collect();
         (!ids.is_empty()).then_some(Self { code: "unknown_recipients", detail: None, count: Some(ids.len()), sample })
     }
 
@@ -70,6 +70,13 @@ pub(crate) struct DeviceView<'a> {
     tags: &'a BTreeSet<String>,
     attributes: BTreeMap<&'a str, Option<Box<RawValue>>>,
     first_seen: String,
+    /// When its latest session ended, or began if it lasts, as far as is known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    last_seen: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    transport: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ip_prefix: Option<&'a str>,
 }
 
 impl<'a> From<&'a Device> for DeviceView<'a> {
@@ -86,6 +93,9 @@ impl<'a> From<&'a Device> for DeviceView<'a> {
             tags: &profile.tags,
             attributes: profile.attributes.iter().map(attribute).collect(),
             first_seen: time(device.first_seen),
+            last_seen: profile.seen.as_ref().map(|seen| time(seen.at)),
+            transport: profile.seen.as_ref().map(|seen| seen.transport.as_str()),
+            ip_prefix: profile.seen.as_ref().map(|seen| seen.ip_prefix.as_str()),
         }
     }
 }

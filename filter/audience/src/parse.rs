@@ -27,9 +27,6 @@ use token::{Token, tokens};
 /// Most parentheses open at once: some more than the deepest tree needs, and few enough for any stack.
 pub(crate) const PARENTHESES_MAX: usize = 2 * DEPTH_MAX;
 
-/// Built-ins that the language has and this filter cannot answer.
-const NOT_YET: [&str; 5] = ["env", "ip_prefix", "last_seen", "online", "transport"];
-
 impl FromStr for Expr {
     type Err = Invalid;
 
@@ -248,9 +245,6 @@ impl Parser<'_> {
 fn field(column: usize, word: &str) -> Result<Field, Invalid> {
     if let Some(field) = Field::named(word) {
         return Ok(field);
-    }
-    if NOT_YET.contains(&word) {
-        return Err(invalid(column, "not_supported", format!("{word} cannot be asked for yet")));
     }
     if word.starts_with(ATTRIBUTE) {
         let reason = format!(

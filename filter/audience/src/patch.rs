@@ -173,7 +173,7 @@ mod tests {
         let pairs = |pairs: &[(&str, &str)]| pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
         let attributes = pairs(&[("langs", r#"["zh"]"#), ("level", "7"), ("paid", "true")]);
         let built_in = pairs(&[("platform", "ios")]);
-        assert_eq!(profile, Profile { user_id: None, built_in, tags: ["c".to_owned()].into(), attributes });
+        assert_eq!(profile, Profile { built_in, tags: ["c".to_owned()].into(), attributes, ..Profile::default() });
         let forget = r#"{"platform":null,"tags":null,"attributes":null}"#;
         assert_eq!(merge(&profile, forget.as_bytes()), Ok(Profile::default()));
         assert_eq!(merge(&profile, b"{}"), Ok(profile));

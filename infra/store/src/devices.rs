@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 use model::{AppId, Device, DeviceId, Env, Ordinal, Ordinals, Profile, Timestamp, UserId};
 
-use crate::Error;
+use crate::{Error, PAGE_MAX, Store};
 
 /// A device to be registered.
 #[derive(Clone, Debug, PartialEq)]
@@ -69,4 +69,26 @@ pub trait Devices: Send + Sync {
     /// Revokes every token made so far: raises the device's generation and returns the new one; `None` when there is
     /// no such device.
     async fn revoke(&self, app: &AppId, id: &DeviceId) -> Result<Option<u32>, Error>;
+}
+
+/// The devices of these names in an environment, and the names that nobody has there, in the order given.
+///
+/// # Errors
+/// Whatever the store says.
+pub async fn ordinals<'a>(
+    store: &dyn Store,
+    app: &AppId,
+    env: Env,
+    ids: &'a [DeviceId],
+) -> Result<(Ordinals, Vec<&'a DeviceId>), Error> {
+    let (mut known, mut unknown) = (Ordinals::new(), Vec::new());
+    for ids in ids.chunks(PAGE_MAX) {
+        for (id, device) in ids.iter().zip(store.devices(app, ids).await?) {
+            match device.filter(|device| device.env == env) {
+                Some(device) => _ = known.insert(device.ordinal),
+                None => unknown.push(id),
+            }
+        }
+    }
+    Ok((known, unknown))
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use audience::{Expr, Frozen, Leaf, Saved, freeze, may_hold_for_unknown};
 use model::{Audience, AudienceId, Env, Exclusion, Lane, Means, Ordinals, Queue, SavedAudience, Shard, Terms};
-use store::{exclusions, shelves};
+use store::{devices::ordinals, exclusions, shelves};
 
 use super::request::To;
 use crate::{
@@ -38,17 +38,7 @@ impl Target {
         let (app, env, store) = (caller.app(), caller.env(), &api.store);
         match to {
             To::Devices(ids) => {
-                let found = store.devices(app, ids).await?;
-                let reachable = found.into_iter().map(|device| device.filter(|device| device.env == env));
-                let (mut known, mut unknown) = (Ordinals::new(), Vec::new());
-                for (id, device) in ids.iter().zip(reachable) {
-                    match device {
-                        Some(device) => {
-                            known.insert(device.ordinal);
-                        }
-                        None => unknown.push(id.to_string()),
-                    }
-                }
+                let (known, unknown) = ordinals(&**store, app, env, ids).await?;
                 Ok(Self::listed(api, caller, known, &unknown, ids.len() == 1))
             }
             To::Users(ids) => {
@@ -57,7 +47,7 @@ impl Target {
                 let by_user: BTreeMap<_, _> = ids.iter().zip(&of_each).collect();
                 by_user.values().for_each(|devices| known |= devices);
                 let without = ids.iter().zip(&of_each).filter(|(_, devices)| devices.is_empty());
-                let unknown: Vec<_> = without.map(|(id, _)| id.to_string()).collect();
+                let unknown: Vec<_> = without.map(|(id, _)| id).collect();
                 Ok(Self::listed(api, caller, known, &unknown, false))
             }
             To::Group(id) => {
@@ -107,7 +97,7 @@ impl Target {
         Ok(Self::shared(caller, Lane::Broadcast, Audience::All { below }, count))
     }
 
-    fn listed(api: &Api, caller: &Caller, known: Ordinals, unknown: &[String], single: bool) -> Self {
+    fn listed(api: &Api, caller: &Caller, known: Ordinals, unknown: &[impl ToString], single: bool) -> Self {
         let app = caller.app();
         let count = known.len();
         let first = known.iter().next();

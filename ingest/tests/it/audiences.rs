@@ -25,7 +25,7 @@ impl Select for Looking {
     async fn select(&self, app: &AppId, env: Env, text: &str, now: Timestamp) -> Result<Ordinals, SelectError> {
         let (expr, store): (Expr, _) = (text.parse()?, self.store.lock().clone().unwrap());
         let devices = store.list(app, env, None, PAGE_MAX).await.unwrap();
-        let satisfying = devices.iter().filter(|device| holds(&expr, &Facts { device, now }));
+        let satisfying = devices.iter().filter(|device| holds(&expr, &Facts { device, now, online: false }));
         Ok(satisfying.map(|device| device.ordinal).collect())
     }
 

@@ -22,6 +22,8 @@ fn what_is_written_plainly_is_printed_as_it_was_written() {
         r#"between(app_version, "2.9", "2.10.0-rc.1")"#,
         "first_seen > -7d && first_seen <= 0s",
         r#"first_seen < "2026-11-21T08:30:00Z""#,
+        r#"online == true || last_seen > -7d && transport == "tcp""#,
+        r#"starts_with(ip_prefix, "203.0.") && env == "live""#,
         r#"starts_with(lang, "zh")"#,
         r#"contains(attr.langs, "zh") || contains_any(attr.langs, "en", "fr") || contains_all(attr.langs, "x", "y")"#,
         "attr.paid == true || attr.paid != false",
@@ -102,7 +104,7 @@ fn unknown_names_come_with_the_known_ones() {
         ),
         ("hasnt(lang)", 1, "unknown_function", "hasnt is no function; did you mean has?"),
         (r#"regex(lang, "z")"#, 1, "unknown_function", "regex is no function"),
-        ("last_seen > -7d", 1, "not_supported", "last_seen cannot be asked for yet"),
+        ("lastseen > -7d", 1, "unknown_attribute", "lastseen is no field; did you mean last_seen?"),
         (r#"group("grp_1")"#, 7, "invalid_id", "a group id must be `grp_` and 26 characters of a ULID"),
         (r#"!audience("x")"#, 11, "invalid_id", "an audience id must be `aud_` and 26 characters of a ULID"),
     ];
@@ -125,6 +127,10 @@ fn values_must_be_what_their_field_takes() {
         ("attr.paid > true", 13, "true and false are compared with `==` and `!=` only"),
         ("attr.paid in [true]", 15, "true and false are compared with `==` and `!=` only"),
         (r#"attr.a in [1, "b"]"#, 15, r#"a list of one type: 1 is a number, "b" is a text"#),
+        (r#"online == "yes""#, 11, r#"online is true or false; "yes" is not"#),
+        ("online > false", 10, "true and false are compared with `==` and `!=` only"),
+        ("last_seen > 7", 13, r#"last_seen is a time, as in "2026-11-21T08:30:00Z" or -7d; 7 is not"#),
+        ("env == 1", 8, r#"env is a text, as in "ios"; 1 is not"#),
         (r#"between(lang, "a", "b")"#, 15, "between takes numbers, versions and times, not texts"),
         (
             "starts_with(app_version, '2')",

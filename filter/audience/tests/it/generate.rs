@@ -3,7 +3,7 @@
 use std::mem;
 
 use audience::{BuiltIn, Comparison, Expr, Field, Leaf, Literal, Quantity, Saved};
-use model::{AudienceId, Device, Env, GroupId, Ordinal, Profile, Timestamp};
+use model::{AudienceId, Device, Env, Epoch, GroupId, Ordinal, Profile, Run, Seen, Timestamp};
 use proptest::{collection, prelude::*, sample::select};
 
 /// The moment at which everything is evaluated.
@@ -26,8 +26,10 @@ fn attribute() -> impl Strategy<Value = Field> {
     select(&ATTRIBUTES[..]).prop_map(|name| Field::Attribute(name.to_owned()))
 }
 
+/// Any but `online`, which has neither order nor lists.
 fn field() -> impl Strategy<Value = Field> {
-    prop_oneof![select(&BuiltIn::ALL[..]).prop_map(Field::BuiltIn), attribute()]
+    let built_in: Vec<_> = BuiltIn::ALL.into_iter().filter(|built_in| *built_in != BuiltIn::Online).collect();
+    prop_oneof![select(built_in).prop_map(Field::BuiltIn), attribute()]
 }
 
 /// A list of literals of one type that `field` takes.
@@ -39,7 +41,10 @@ fn literals(field: &Field, count: usize) -> BoxedStrategy<Vec<Literal>> {
             collection::vec(select(&VERSIONS[..3]).prop_map(|text| Literal::Version(text.parse().unwrap())), count)
                 .boxed()
         }
-        Field::BuiltIn(BuiltIn::FirstSeen) => collection::vec(select(&TIMES[..]).prop_map(time), count).boxed(),
+        Field::BuiltIn(BuiltIn::FirstSeen | BuiltIn::LastSeen) => collection::vec(select(&TIMES[..]).prop_map(time), count).boxed(),
+        Field::BuiltIn(BuiltIn::Env) => {
+            collection::vec(select(&["live", "test", "x"][..]).prop_map(|env| Literal::Text(env.to_owned())), count).boxed()
+        }
         Field::BuiltIn(_) => collection::vec(text(), count).boxed(),
         Field::Attribute(_) => {
             // As an expression has them that was checked before and is read again: times and versions are texts.
@@ -91,7 +96,7 @@ pub(crate) fn leaf() -> impl Strategy<Value = Leaf> {
     let compare = (field_with(1), select(&Comparison::ALL[..]));
     let within = ((1_usize..4).prop_flat_map(field_with), any::<bool>());
     let ranged =
-        prop_oneof![attribute(), select(&[BuiltIn::AppVersion, BuiltIn::FirstSeen][..]).prop_map(Field::BuiltIn)];
+        prop_oneof![attribute(), select(&[BuiltIn::AppVersion, BuiltIn::FirstSeen, BuiltIn::LastSeen][..]).prop_map(Field::BuiltIn)];
     let between = ranged
         .prop_flat_map(|field| (Just(field.clone()), literals(&field, 2)))
         .prop_filter("of one type", |(_, ends)| mem::discriminant(&ends[0]) == mem::discriminant(&ends[1]));
@@ -100,6 +105,11 @@ pub(crate) fn leaf() -> impl Strategy<Value = Leaf> {
         2 => within.prop_map(|((field, values), negated)| Leaf::In { field, negated, values }),
         1 => between.prop_map(|(field, mut ends)| Leaf::Between { field, to: ends.remove(1), from: ends.remove(0) }),
         1 => field().prop_map(Leaf::Has),
+        1 => (any::<bool>(), any::<bool>()).prop_map(|(equal, online)| Leaf::Compare {
+            field: Field::BuiltIn(BuiltIn::Online),
+            comparison: if equal { Comparison::Equal } else { Comparison::NotEqual },
+            with: Literal::Bool(online),
+        }),
         1 => (attribute(), select(&WORDS[..])).prop_map(|(field, prefix)| Leaf::StartsWith { field, prefix: prefix.to_owned() }),
         1 => (attribute(), any_or_all(), words())
             .prop_map(|(field, q, values)| Leaf::Contains { field, quantity: quantity(q, &values), values }),
@@ -134,6 +144,29 @@ fn json() -> impl Strategy<Value = String> {
     ]
 }
 
+/// The run of the only node that runs.
+pub(crate) fn run() -> Run {
+    Run { node: "ap-1".parse().unwrap(), boot: NOW }
+}
+
+/// Whether a device is connected, as it is known.
+pub(crate) fn is_online(device: &Device) -> bool {
+    device.profile.seen.as_ref().is_some_and(|seen| seen.run == Some(run()))
+}
+
+fn seen() -> impl Strategy<Value = Option<Seen>> {
+    let ended = Run { boot: Timestamp::from_millis(NOW.as_millis() - 9), ..run() };
+    let run = select(vec![None, Some(run()), Some(ended)]);
+    let seen = (run, 0_u64..20, select(&WORDS[..]), select(&WORDS[..]));
+    proptest::option::of(seen.prop_map(|(run, days, transport, ip_prefix)| Seen {
+        epoch: Epoch(days),
+        at: Timestamp::from_millis(NOW.as_millis() - days * 86_400_000),
+        run,
+        transport: transport.to_owned(),
+        ip_prefix: ip_prefix.to_owned(),
+    }))
+}
+
 /// A device of which more or less is known.
 pub(crate) fn device() -> impl Strategy<Value = Device> {
     let texts = collection::btree_map(
@@ -144,14 +177,14 @@ pub(crate) fn device() -> impl Strategy<Value = Device> {
     let attributes = collection::btree_map(select(&ATTRIBUTES[..]).prop_map(str::to_owned), json(), 0..4);
     let user = proptest::option::of(select(&["a", "b"][..]).prop_map(|user| user.parse().unwrap()));
     let tags = collection::btree_set(select(&WORDS[..]).prop_map(str::to_owned), 0..4);
-    (texts, attributes, user, tags, 0_u32..100, 0_u64..20).prop_map(
-        |(built_in, attributes, user_id, tags, number, days)| Device {
+    (texts, attributes, user, tags, 0_u32..100, 0_u64..20, seen()).prop_map(
+        |(built_in, attributes, user_id, tags, number, days, seen)| Device {
             id: format!("dev-{number}").parse().unwrap(),
             ordinal: Ordinal(number),
             env: Env::Live,
             generation: 0,
             first_seen: Timestamp::from_millis(NOW.as_millis() - days * 86_400_000),
-            profile: Profile { user_id, built_in, tags, attributes },
+            profile: Profile { user_id, built_in, tags, attributes, seen },
         },
     )
 }

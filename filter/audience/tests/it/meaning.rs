@@ -1,7 +1,7 @@
 //! What the predicates mean, by example.
 
 use audience::{Expr, Facts, holds};
-use model::{Device, Env, Ordinal, Profile, Timestamp};
+use model::{Device, Env, Epoch, Ordinal, Profile, Seen, Timestamp};
 
 use crate::generate::NOW;
 
@@ -30,6 +30,13 @@ fn device() -> Device {
                 ("renewed", r#"{"time":"2026-11-20T10:00:00+08:00"}"#),
                 ("firmware", r#"{"version":"2.10.0-rc.1"}"#),
             ]),
+            seen: Some(Seen {
+                epoch: Epoch(7),
+                at: Timestamp::from_millis(NOW.as_millis() - 30 * 86_400_000),
+                run: None,
+                transport: "tcp".into(),
+                ip_prefix: "203.0.113.0/24".into(),
+            }),
         },
     }
 }
@@ -37,7 +44,7 @@ fn device() -> Device {
 fn all(device: &Device, expected: bool, texts: &[&str]) {
     for text in texts {
         let expr: Expr = text.parse().unwrap();
-        assert_eq!(holds(&expr, &Facts { device, now: NOW }), expected, "{text}");
+        assert_eq!(holds(&expr, &Facts { device, now: NOW, online: true }), expected, "{text}");
     }
 }
 
@@ -59,9 +66,27 @@ fn each_predicate_holds_where_it_should() {
         r#"contains(attr.langs, "zh") && contains_any(attr.langs, "fr", "en") && contains_all(attr.langs, "en", "zh")"#,
         r#"starts_with(lang, "zh") && missing(tz) && missing(attr.x)"#,
         r#"first_seen > -7d && first_seen < -2d && first_seen < 1s && between(first_seen, -3d, "2026-12-01T00:00:00Z")"#,
+        r#"transport == "tcp" && starts_with(ip_prefix, "203.0.113.") && env == "live" && env != "test" && has(env)"#,
+        "online == true && online != false && last_seen == 0s && last_seen > -1s && has(online) && has(last_seen)",
         r#"sample(100, "x")"#,
     ];
     all(&device(), true, &true_of_it);
+}
+
+#[test]
+fn who_is_connected_was_seen_now_and_who_is_not_when_he_was() {
+    let device = device();
+    let away = |text: &str| holds(&text.parse().unwrap(), &Facts { device: &device, now: NOW, online: false });
+    for text in ["online == false", "!(online == true)", "last_seen < -29d", "between(last_seen, -31d, -29d)"] {
+        assert!(away(text), "{text}");
+    }
+    assert!(!away("last_seen > -7d"));
+    let profile = Profile { seen: None, ..device.profile.clone() };
+    let never = Device { profile, ..device.clone() };
+    let never = |text: &str| holds(&text.parse().unwrap(), &Facts { device: &never, now: NOW, online: false });
+    for text in ["online == false", "missing(last_seen)", "!(last_seen < 0s)", "missing(transport)", "missing(ip_prefix)"] {
+        assert!(never(text), "{text}");
+    }
 }
 
 #[test]
@@ -105,7 +130,7 @@ fn a_sample_is_stable_near_its_share_grows_with_it_and_differs_by_salt() {
     let sampled = |text: &str| -> Vec<u32> {
         let expr: Expr = text.parse().unwrap();
         let named = |number| Device { id: format!("dev-{number}").parse().unwrap(), ..device() };
-        (0..10_000).filter(|number| holds(&expr, &Facts { device: &named(*number), now: NOW })).collect()
+        (0..10_000).filter(|number| holds(&expr, &Facts { device: &named(*number), now: NOW, online: false })).collect()
     };
     let tenth = sampled(r#"sample(10, "a")"#);
     assert_eq!(tenth, sampled(r#"sample(10, "a")"#));
@@ -122,7 +147,7 @@ fn a_sample_is_the_one_that_was_always_drawn() {
     let half: Expr = r#"sample(50, "exp-1")"#.parse().unwrap();
     let drawn: String = (0..16)
         .map(|number| Device { id: format!("dev-{number}").parse().unwrap(), ..device() })
-        .map(|device| if holds(&half, &Facts { device: &device, now: NOW }) { '1' } else { '0' })
+        .map(|device| if holds(&half, &Facts { device: &device, now: NOW, online: false }) { '1' } else { '0' })
         .collect();
     assert_eq!(drawn, "0111011110010011");
 }
