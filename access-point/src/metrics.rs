@@ -96,7 +96,8 @@ impl Metrics {
         let stray_acks = counter("fanfare_stray_acks", "Acks of packet ids that nothing waited under");
         let resyncs = counter("fanfare_resyncs", "Devices whose position was ahead of a stream's head");
         let store_failures = counter("fanfare_access_point_store_failures", "Reads and writes put off for later");
-        let sightings_lost = counter("fanfare_sightings_lost", "Devices that came or went while too many waited to be told");
+        let sightings_lost =
+            counter("fanfare_sightings_lost", "Devices that came or went while too many waited to be told");
         let [waiting, in_flight, unsent_bytes, unreported] = [(); 4].map(|()| Gauge::default());
         registry.register("fanfare_waiting", "Devices let in that wait for the store", waiting.clone());
         registry.register("fanfare_inflight", "Messages written and not acked", in_flight.clone());

@@ -21,7 +21,7 @@ use crate::{Site, connection::Peer};
 const GATHER: Duration = Duration::from_secs(1);
 
 /// Devices in one publication: far below what a broker takes.
-const DEVICES_MAX: usize = 2_000;
+const DEVICES_MAX: usize = 1_000;
 
 /// Devices that wait to be told; beyond it those that come later are not, until they come again. More than an access
 /// point holds, many times.

@@ -20,7 +20,7 @@ mod terms;
 #[cfg(test)]
 mod tests;
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use audience::Expr;
 use model::{Device, Env, Ordinal, Ordinals, Run, Timestamp};
@@ -70,7 +70,11 @@ impl Index {
     /// The parts, in order of ordinals. Each answers by itself, so that whoever asks can rest in between.
     pub fn parts(&self) -> Vec<Part> {
         let (blocks, running) = (self.blocks.read(), self.running.read());
-        let part = |(number, block): (u16, &Arc<RwLock<Block>>)| Part { number, block: block.clone(), running: running.clone() };
+        let part = |(number, block): (u16, &Arc<RwLock<Block>>)| Part {
+            number,
+            block: block.clone(),
+            running: running.clone(),
+        };
         (0..).zip(blocks.iter()).map(part).collect()
     }
 
@@ -133,6 +137,21 @@ impl Part {
     /// How many of this part satisfy the expression.
     pub fn count(&self, env: Env, expr: &Expr, now: Timestamp) -> u64 {
         self.answer(env, expr, now).len()
+    }
+
+    /// Adds how many of this part have each of the first tags after `after`: as many as `limit`, which are enough to know
+    /// the first of all parts.
+    pub(crate) fn tags(&self, env: Env, after: Option<&str>, limit: usize, counts: &mut BTreeMap<String, u64>) {
+        let block = self.block.read();
+        let registered = block.registered(env);
+        let had = block.tags().after(after, block.postings()).filter_map(|(tag, set)| {
+            let mut having = registered.clone();
+            set.narrow(&mut having);
+            (!having.is_empty()).then(|| (tag, having.len()))
+        });
+        for (tag, count) in had.take(limit) {
+            *counts.entry(tag.to_owned()).or_default() += count;
+        }
     }
 
     /// What it takes in memory, in bytes; about, as allocators round.

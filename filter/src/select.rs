@@ -1,6 +1,6 @@
 //! Answers expressions in this process, from the indexes.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use async_trait::async_trait;
 use audience::{BuiltIn, Expr, Field, Invalid, Select, SelectError};
@@ -61,6 +61,22 @@ impl Select for FromIndexes {
         let mut count = 0;
         self.ask(app, expression, now, |part, expr| count += part.count(env, expr, now)).await?;
         Ok(count)
+    }
+
+    async fn tags(
+        &self,
+        app: &AppId,
+        env: Env,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<Vec<(String, u64)>, SelectError> {
+        let index = self.indexes.caught_up(app).await?;
+        let mut counts = BTreeMap::<String, u64>::new();
+        for parts in index.parts().chunks(PARTS_A_TURN) {
+            parts.iter().for_each(|part| part.tags(env, after, limit, &mut counts));
+            task::yield_now().await;
+        }
+        Ok(counts.into_iter().take(limit).collect())
     }
 
     fn check(&self, _app: &AppId, expression: &str) -> Result<(), Invalid> {

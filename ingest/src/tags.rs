@@ -17,7 +17,8 @@ use crate::{
     devices::{self, ATTEMPTS, TAG_MAX_BYTES, TAGS_MAX},
     fields::Fields,
     gate::{Answer, Call},
-    problem::Problem,
+    problem::{Code, Problem},
+    query, send,
     view::Warning,
 };
 
@@ -44,6 +45,25 @@ fn tagged(before: &Profile, tag: &str, on: bool) -> Result<Profile, Problem> {
         profile.tags.remove(tag);
     }
     if on && profile.tags.len() > TAGS_MAX { Err(too_many()) } else { Ok(profile) }
+}
+
+/// `GET /v1/tags`, in the order of their bytes, each with how many devices have it.
+pub(crate) async fn list(State(api): State<Arc<Api>>, call: Call) -> Answer {
+    #[derive(Serialize)]
+    struct Tag {
+        tag: String,
+        devices: u64,
+    }
+    call.caller.require(Scope::Devices)?;
+    let mut query = call.query()?;
+    let (limit, after) = (query.limit(), query.cursor::<String>());
+    query.finish()?;
+    let no_filter = || Problem::new(Code::FilterUnavailable, send::NO_FILTER);
+    let select = api.select.as_ref().ok_or_else(no_filter)?;
+    let tags = select.tags(call.caller.app(), call.caller.env(), after.as_deref(), limit).await?;
+    let last = tags.last().filter(|_| tags.len() == limit).map(|(tag, _)| tag.clone());
+    let views: Vec<_> = tags.into_iter().map(|(tag, devices)| Tag { tag, devices }).collect();
+    query::page(&call.uri, &views, last)
 }
 
 /// `PUT /v1/devices/{id}/tags/{tag}`.

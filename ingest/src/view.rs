@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use audience::attribute;
 use jiff::Timestamp as Moment;
-use model::{Device, Env, Exclusion, Group, Lane, MessageId, Ordinals, Scope, Timestamp, UserId};
+use model::{Device, Env, Exclusion, Group, Lane, MessageId, Ordinals, Scope, Timestamp, UserId, group::Source};
 use serde::Serialize;
 use serde_json::value::RawValue;
 
@@ -106,13 +106,26 @@ pub(crate) struct GroupView {
     id: String,
     name: String,
     env: Env,
-    source: Source,
+    source: SourceView,
     created_at: String,
 }
 
 #[derive(Serialize)]
-struct Source {
+struct SourceView {
     r#type: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    url: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cache_s: Option<u64>,
+}
+
+impl From<Source> for SourceView {
+    fn from(source: Source) -> Self {
+        match source {
+            Source::Static => Self { r#type: "static", url: None, cache_s: None },
+            Source::Callback { url, cache_s } => Self { r#type: "callback", url: Some(url), cache_s: Some(cache_s) },
+        }
+    }
 }
 
 impl From<Group> for GroupView {
@@ -121,7 +134,7 @@ impl From<Group> for GroupView {
             id: group.id.to_string(),
             name: group.name,
             env: group.env,
-            source: Source { r#type: "static" },
+            source: group.source.into(),
             created_at: time(group.created_at),
         }
     }

@@ -63,8 +63,12 @@ impl Leaf {
         let compared = |with: &Literal| value.compare_with(with.as_of(now));
         match self {
             Self::Compare { comparison, with, .. } => compared(with).is_some_and(|order| comparison.accepts(order)),
-            Self::In { negated: false, values, .. } => values.iter().any(|with| compared(with).is_some_and(Ordering::is_eq)),
-            Self::In { negated: true, values, .. } => values.iter().all(|with| compared(with).is_some_and(Ordering::is_ne)),
+            Self::In { negated: false, values, .. } => {
+                values.iter().any(|with| compared(with).is_some_and(Ordering::is_eq))
+            }
+            Self::In { negated: true, values, .. } => {
+                values.iter().all(|with| compared(with).is_some_and(Ordering::is_ne))
+            }
             Self::Between { from, to, .. } => {
                 compared(from).is_some_and(Ordering::is_ge) && compared(to).is_some_and(Ordering::is_le)
             }

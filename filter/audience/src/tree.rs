@@ -14,7 +14,7 @@ use crate::{
     expr::{Comparison, Expr, LEAVES_MAX, Leaf, Quantity, Saved},
     field::{Field, Kind, did_you_mean},
     literal::{Literal, Span, quoted},
-    parse::{PARENTHESES_MAX, shallow},
+    parse::{PARENTHESES_MAX, affordable},
 };
 
 /// Why a tree cannot be taken; the text is for the person who wrote it.
@@ -56,7 +56,7 @@ impl Expr {
     /// The first mistake, with its place.
     pub fn from_tree(tree: &Json, schema: &Schema) -> Result<Self, InvalidTree> {
         let expr = Reader { schema, leaves: 0 }.node(tree, "", 0)?;
-        shallow(&expr).map_err(|invalid| at("", invalid))?;
+        affordable(&expr).map_err(|invalid| at("", invalid))?;
         Ok(expr)
     }
 

@@ -73,8 +73,7 @@ impl Both {
     fn agree(&self, expr: &Expr) -> Result<(), TestCaseError> {
         self.index.set_running([&run()]);
         for env in [Env::Live, Env::Test] {
-            let satisfying =
-                self.devices.values().filter(|device| device.env == env && holds(expr, &facts(device)));
+            let satisfying = self.devices.values().filter(|device| device.env == env && holds(expr, &facts(device)));
             let expected: Ordinals = satisfying.map(|device| device.ordinal).collect();
             prop_assert_eq!(&self.index.select(env, expr, NOW), &expected, "{}", expr);
             prop_assert_eq!(self.index.count(env, expr, NOW), expected.len());

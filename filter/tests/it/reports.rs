@@ -1,7 +1,10 @@
 //! What becomes of what devices report.
 
 use broker::Publication;
-use model::{Attribute, AttributeType, Env, Owner, Queue};
+use model::{
+    Attribute, AttributeType, Clock as _, Device, Env, Epoch, Node, Owner, Queue, Reported, Run, Seen, Sighting,
+    Sightings, SystemClock, Tier, Timestamp, record::Record as _,
+};
 use serde_json::json;
 use store::shelves;
 
@@ -148,4 +151,104 @@ async fn what_was_reported_while_no_filter_ran_is_there_after_a_restart() {
     drop(bench);
     let bench = Bench::open(dir.path()).await;
     assert_eq!(bench.selected(r#"platform == "ios""#).await.unwrap(), ["one"]);
+}
+
+fn run(boot: u64) -> Run {
+    Run { node: "ap-1".parse().unwrap(), boot: Timestamp::from_millis(boot) }
+}
+
+/// Tells of sessions: by their numbers, since when or until when, and the run that has them.
+async fn sight(bench: &Bench, sightings: &[(&Device, u64, Timestamp, Option<Run>)]) {
+    let sighting = |(device, epoch, at, run): &(&Device, u64, Timestamp, Option<Run>)| Sighting {
+        device: device.id.clone(),
+        ordinal: device.ordinal,
+        seen: Seen {
+            epoch: Epoch(*epoch),
+            at: *at,
+            run: run.clone(),
+            transport: "tcp".into(),
+            ip_prefix: "203.0.113.0/24".into(),
+        },
+    };
+    let devices = sightings.iter().map(sighting).collect();
+    let body = Reported::Seen(Sightings { app: bench.app.clone(), devices }).encode().into();
+    bench.broker.publish(vec![Publication { queue: Queue::Reports, body }]).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_is_connected_is_known_and_ends_with_the_run_that_has_him() {
+    let dir = tempfile::tempdir().unwrap();
+    let bench = Bench::open(dir.path()).await;
+    let (one, two, three) = (bench.device("one").await, bench.device("two").await, bench.device("three").await);
+    let now = SystemClock.now();
+    let beat = |boot| Node {
+        id: run(boot).node,
+        boot: run(boot).boot,
+        tiers: vec![Tier::AccessPoint],
+        endpoint: None,
+        version: "0".into(),
+        seen_at: SystemClock.now(),
+    };
+    assert!(bench.store.beat(beat(1)).await.unwrap());
+    let long_ago = Timestamp::from_millis(now.as_millis() - 30 * 86_400_000);
+    let running = bench.run();
+    sight(&bench, &[(&one, 5, long_ago, Some(run(1))), (&two, 5, long_ago, Some(run(0))), (&two, 5, long_ago, None)])
+        .await;
+    bench.settled().await;
+    for (expression, expected) in [
+        ("online == true", vec!["one"]),
+        ("online == false", vec!["two", "three"]),
+        ("last_seen > -1s", vec!["one"]),
+        ("last_seen < -29d", vec!["two"]),
+        ("missing(last_seen)", vec!["three"]),
+        (r#"transport == "tcp" && starts_with(ip_prefix, "203.0.113.")"#, vec!["one", "two"]),
+        (r#"env == "live" && !(env == "test")"#, vec!["one", "two", "three"]),
+        (r#"env in ["test"]"#, vec![]),
+    ] {
+        assert_eq!(bench.selected(expression).await.unwrap(), expected, "{expression}");
+    }
+    // What comes late or again says nothing new.
+    sight(&bench, &[(&one, 4, now, None), (&two, 5, now, Some(run(1)))]).await;
+    bench.settled().await;
+    assert_eq!(bench.selected("online == true").await.unwrap(), ["one"]);
+    assert!(bench.store.beat(beat(2)).await.unwrap());
+    assert!(bench.selected("online == true").await.unwrap().is_empty(), "its access point was started anew");
+    sight(&bench, &[(&three, 6, now, Some(run(2)))]).await;
+    bench.settled().await;
+    assert_eq!(bench.selected("online == true").await.unwrap(), ["three"]);
+    assert_eq!(bench.selected("last_seen < -29d").await.unwrap(), ["one", "two"]);
+    running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_report_and_a_change_of_the_backend_in_the_same_moment_both_stay() {
+    const CHANGES: usize = 100;
+    let dir = tempfile::tempdir().unwrap();
+    let bench = Bench::open(dir.path()).await;
+    let device = bench.device("one").await;
+    let running = bench.run();
+    let backend = async {
+        for at in 0..CHANGES {
+            loop {
+                let found = bench.store.devices(&bench.app, std::slice::from_ref(&device.id)).await.unwrap();
+                let before = found.into_iter().next().flatten().unwrap();
+                let mut profile = before.profile.clone();
+                profile.tags.insert(format!("t{at}"));
+                let amendment = store::Amendment { before, profile };
+                if bench.store.amend(&bench.app, vec![amendment], SystemClock.now()).await.unwrap() == [true] {
+                    break;
+                }
+            }
+        }
+    };
+    let reports = async {
+        for at in 0..CHANGES {
+            bench.report(&[(&device, json!({"attributes": {format!("a{}", at % 50): at}}))]).await;
+        }
+    };
+    tokio::join!(backend, reports);
+    bench.settled().await;
+    let profile = bench.profile(&device).await;
+    assert_eq!((profile.tags.len(), profile.attributes.len()), (CHANGES, 50));
+    running.stop().await;
 }

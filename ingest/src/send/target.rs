@@ -2,15 +2,17 @@
 
 use std::collections::BTreeMap;
 
-use audience::{Expr, Frozen, Leaf, Saved, freeze, may_hold_for_unknown};
-use model::{Audience, AudienceId, Env, Exclusion, Lane, Means, Ordinals, Queue, SavedAudience, Shard, Terms};
+use audience::{Expr, Frozen, Leaf, Saved, freeze, may_hold_for_unknown, resting};
+use model::{
+    Audience, AudienceId, Env, Exclusion, Lane, Means, Ordinals, Priority, Queue, SavedAudience, Shard, Terms,
+};
 use store::{devices::ordinals, exclusions, shelves};
 
 use super::request::To;
 use crate::{
     api::Api,
     auth::Caller,
-    filter,
+    callback, filter,
     problem::{Code, Problem},
     view::Warning,
 };
@@ -51,10 +53,13 @@ impl Target {
                 Ok(Self::listed(api, caller, known, &unknown, false))
             }
             To::Group(id) => {
-                let ours = store.group(app, *id).await?.is_some_and(|group| group.env == env);
-                let members = if ours { store.members(app, *id).await? } else { None };
                 let unknown = || filter::unknown("#/to/group", Saved::Group(*id));
-                let count = members.ok_or_else(unknown)?.len();
+                let group = store.group(app, *id).await?.filter(|group| group.env == env).ok_or_else(unknown)?;
+                if !group.source.is_static() {
+                    let (known, unknown) = callback::members(api, caller, &group).await?;
+                    return Ok(Self::listed(api, caller, known, &unknown, false));
+                }
+                let count = store.members(app, *id).await?.ok_or_else(unknown)?.len();
                 Ok(Self::shared(caller, Lane::Multicast, Audience::Group(*id), count))
             }
             To::Audience(id) => Self::saved(api, caller, *id).await,
@@ -128,7 +133,7 @@ impl Target {
         api: &Api,
         caller: &Caller,
         terms: &Terms,
-        kind: Option<&str>,
+        kind: Option<(&str, Priority)>,
     ) -> Result<Frozen, Problem> {
         let (app, env, store, now) = (caller.app(), caller.env(), &*api.store, api.clock.now());
         let Some(audience) = &self.audience else { return Ok(Frozen::default()) };
@@ -150,8 +155,14 @@ impl Target {
             None => return Err(no_filter()),
         };
         frozen.take_out(Exclusion::Suppressions, &exclusions::suppressed(store, app, env, now).await?);
-        if let Some(kind) = kind {
+        if let Some((kind, priority)) = kind {
             frozen.take_out(Exclusion::OptOuts, &exclusions::opted_out(store, app, env, kind).await?);
+            let quiet = exclusions::quiet_hours(store, app, env, kind).await?;
+            if let Some(hours) = quiet.filter(|_| priority != Priority::High) {
+                let select = api.select.as_ref().ok_or_else(no_filter)?;
+                let resting = resting(&**select, (app, env), &hours, now).await?;
+                frozen.take_out(Exclusion::QuietHours, &resting.among(&frozen.targets));
+            }
             frozen.take_out(Exclusion::FrequencyCap, &exclusions::capped(store, (app, env), kind, now).await?);
         }
         Ok(frozen)

@@ -340,3 +340,32 @@ async fn a_receipt_says_why_a_device_did_not_get_the_message() {
     assert_eq!((&stats["excluded"], &stats["excluded_by"]), (&json!(1), &json!({"tags": 1})));
     sandbox.get(&format!("/v1/messages/{name}/receipts/nobody")).await.assert_problem(404, "not_found");
 }
+
+#[tokio::test]
+async fn whoever_changes_what_another_has_changed_meanwhile_is_told() {
+    let sandbox = sandbox().await;
+    let group = sandbox.post("/v1/groups", r#"{"name":"club"}"#).await;
+    let audience = sandbox.post("/v1/audiences", r#"{"name":"VIP","kind":"filter","filter":"tag('vip')"}"#).await;
+    for (path, body) in [
+        (format!("/v1/audiences/{}", audience.text("id")), r#"{"name":"Very important"}"#),
+        (format!("/v1/groups/{}", group.text("id")), r#"{"name":"circle"}"#),
+    ] {
+        let read = sandbox.get(&path).await;
+        let seen = read.header("etag").to_owned();
+        assert!(seen.starts_with('"') && seen.ends_with('"'), "{seen}");
+        let patch = async |tag: &str| {
+            let headers = [("content-type", "application/merge-patch+json"), ("if-match", tag)];
+            sandbox.ask("PATCH", &path, &sandbox.key, &headers, body).await
+        };
+        let changed = patch(&format!("\"0\", {seen}")).await;
+        assert_eq!(changed.status, 200, "{changed:?}");
+        assert_ne!(changed.header("etag"), seen);
+        assert_eq!(sandbox.get(&path).await.header("etag"), changed.header("etag"));
+        patch(&seen).await.assert_problem(412, "precondition_failed");
+        assert_eq!(patch("*").await.status, 200);
+    }
+    let path = format!("/v1/audiences/{}", audience.text("id"));
+    let stale = sandbox.ask("DELETE", &path, &sandbox.key, &[("if-match", "\"0\"")], "").await;
+    stale.assert_problem(412, "precondition_failed");
+    assert_eq!(sandbox.delete(&path).await.status, 204);
+}

@@ -161,8 +161,19 @@ fn what_costs_too_much_is_refused_before_it_costs() {
     let bytes = |count| format!(r#"tag("{}")"#, "a".repeat(count - 7)).parse::<Expr>();
     assert!(nested(8).is_ok() && leaves(200).is_ok() && values(1_000).is_ok() && parentheses(16).is_ok());
     assert!(bytes(EXPRESSION_MAX_BYTES).is_ok());
-    let too_much =
-        [nested(9), leaves(201), values(1_001), parentheses(17), parentheses(4_000), bytes(EXPRESSION_MAX_BYTES + 1)];
+    let samples = |count| vec!["sample(1, 'x')"; count].join("||").parse::<Expr>();
+    let prefixes = |count| vec!["starts_with(lang, 'z')"; count].join("||").parse::<Expr>();
+    assert!(samples(64).is_ok() && prefixes(200).is_ok());
+    assert!(samples(65).unwrap_err().reason.starts_with("it would cost 4160, more than 4096"));
+    let too_much = [
+        nested(9),
+        samples(65),
+        leaves(201),
+        values(1_001),
+        parentheses(17),
+        parentheses(4_000),
+        bytes(EXPRESSION_MAX_BYTES + 1),
+    ];
     for result in too_much {
         assert_eq!(result.unwrap_err().code, "filter_too_complex");
     }

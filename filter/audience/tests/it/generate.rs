@@ -41,9 +41,12 @@ fn literals(field: &Field, count: usize) -> BoxedStrategy<Vec<Literal>> {
             collection::vec(select(&VERSIONS[..3]).prop_map(|text| Literal::Version(text.parse().unwrap())), count)
                 .boxed()
         }
-        Field::BuiltIn(BuiltIn::FirstSeen | BuiltIn::LastSeen) => collection::vec(select(&TIMES[..]).prop_map(time), count).boxed(),
+        Field::BuiltIn(BuiltIn::FirstSeen | BuiltIn::LastSeen) => {
+            collection::vec(select(&TIMES[..]).prop_map(time), count).boxed()
+        }
         Field::BuiltIn(BuiltIn::Env) => {
-            collection::vec(select(&["live", "test", "x"][..]).prop_map(|env| Literal::Text(env.to_owned())), count).boxed()
+            collection::vec(select(&["live", "test", "x"][..]).prop_map(|env| Literal::Text(env.to_owned())), count)
+                .boxed()
         }
         Field::BuiltIn(_) => collection::vec(text(), count).boxed(),
         Field::Attribute(_) => {
@@ -95,8 +98,10 @@ pub(crate) fn leaf() -> impl Strategy<Value = Leaf> {
     let any_or_all = || select(&[Quantity::Any, Quantity::All][..]);
     let compare = (field_with(1), select(&Comparison::ALL[..]));
     let within = ((1_usize..4).prop_flat_map(field_with), any::<bool>());
-    let ranged =
-        prop_oneof![attribute(), select(&[BuiltIn::AppVersion, BuiltIn::FirstSeen, BuiltIn::LastSeen][..]).prop_map(Field::BuiltIn)];
+    let ranged = prop_oneof![
+        attribute(),
+        select(&[BuiltIn::AppVersion, BuiltIn::FirstSeen, BuiltIn::LastSeen][..]).prop_map(Field::BuiltIn)
+    ];
     let between = ranged
         .prop_flat_map(|field| (Just(field.clone()), literals(&field, 2)))
         .prop_filter("of one type", |(_, ends)| mem::discriminant(&ends[0]) == mem::discriminant(&ends[1]));

@@ -84,7 +84,9 @@ fn who_is_connected_was_seen_now_and_who_is_not_when_he_was() {
     let profile = Profile { seen: None, ..device.profile.clone() };
     let never = Device { profile, ..device.clone() };
     let never = |text: &str| holds(&text.parse().unwrap(), &Facts { device: &never, now: NOW, online: false });
-    for text in ["online == false", "missing(last_seen)", "!(last_seen < 0s)", "missing(transport)", "missing(ip_prefix)"] {
+    for text in
+        ["online == false", "missing(last_seen)", "!(last_seen < 0s)", "missing(transport)", "missing(ip_prefix)"]
+    {
         assert!(never(text), "{text}");
     }
 }
