@@ -20,6 +20,7 @@ use crate::{
     bell,
     close::Close,
     connection::Peer,
+    entry::Origin,
     pull::Sent,
     registry::{Entered, Handle},
     timeline::Timeline,
@@ -43,6 +44,7 @@ pub(crate) struct Guest {
     /// When it came. Its session is numbered by it, so that one that had to wait does not win over one that came later.
     pub(crate) since: Timestamp,
     pub(crate) arrival: Arrival,
+    pub(crate) origin: Origin,
 }
 
 /// A session that is found.
@@ -182,7 +184,7 @@ async fn enter(site: &Arc<Site>, guest: &Guest, device: &Device, claim: &Claim) 
         Entered::Here(before) => before,
         Entered::Late => return Err(Refused::Superseded),
     };
-    let open = site.metrics.connections(app, guest.connect.version);
+    let open = site.metrics.connections(app, guest.origin.transport, guest.connect.version);
     open.inc();
     let presence = Presence { site: site.clone(), handle, open };
     if let Some(before) = before {
@@ -210,6 +212,7 @@ fn peer(guest: &Guest, device: Device) -> Peer {
         env: device.env,
         user: device.profile.user_id,
         format: guest.login.format,
+        origin: guest.origin,
         packet_max_bytes: guest.connect.maximum_packet_size.map_or(usize::MAX, |bytes| bytes as usize),
     }
 }

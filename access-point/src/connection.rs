@@ -16,6 +16,7 @@ use crate::{
     admit::{Admitted, Presence},
     close::Close,
     control,
+    entry::Origin,
     errand::{self, Home, Outcome},
     link::Link,
     listen::Place,
@@ -40,6 +41,8 @@ pub(crate) struct Peer {
     pub(crate) env: Env,
     pub(crate) user: Option<UserId>,
     pub(crate) format: Format,
+    /// Where it comes from.
+    pub(crate) origin: Origin,
     /// The largest packet it takes.
     pub(crate) packet_max_bytes: usize,
 }
@@ -118,6 +121,7 @@ impl Connection {
     /// Its first turn.
     pub(crate) fn begin(&mut self, early: Vec<Packet>, turn: &mut Turn) -> Result<(), Close> {
         debug!(app = %self.peer.app, device.id = %self.peer.device, "a device is connected");
+        turn.site.sightings.note(&self.peer, self.presence.handle.epoch, false, turn.now);
         self.with_buffer(turn, |connection, turn| {
             connection.take(early, turn)?;
             connection.hear(turn)?;
@@ -303,8 +307,10 @@ impl Connection {
         turn.site.metrics.disconnect(close.as_str());
         debug!(app = %self.peer.app, device.id = %self.peer.device, reason = close.as_str(), "a device is gone");
         let last: Vec<Packet> = control::farewell(self.link.version(), &self.peer.app, close).into_iter().collect();
-        let route = (*close != Close::TakenOver).then(|| self.presence.handle.clone());
+        let handle = self.presence.handle.clone();
         drop(self.presence);
+        turn.site.sightings.note(&self.peer, handle.epoch, true, turn.now);
+        let route = (*close != Close::TakenOver).then_some(handle);
         errand::say_goodbye(&turn.site, self.link, last, route, self.place);
     }
 }

@@ -44,20 +44,22 @@ pub(crate) struct Arrived {
     pub(crate) door: Door,
 }
 
-/// Somebody who has said something.
-pub(crate) struct Entered {
-    pub(crate) transport: Transport,
-    /// Where it came from, as far as trusted proxies say.
+/// Where a device comes from.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Origin {
+    /// As far as trusted proxies say.
     pub(crate) address: IpAddr,
+    /// The name of its transport.
+    pub(crate) transport: &'static str,
 }
 
 /// Finds out by `until` what somebody speaks.
-pub(crate) async fn enter(site: &Site, arrived: Arrived, until: Instant) -> Result<Entered, Refused> {
+pub(crate) async fn enter(site: &Site, arrived: Arrived, until: Instant) -> Result<(Transport, Origin), Refused> {
     let entered = timeout_at(until, speak(site, arrived)).await;
     entered.map_err(|_| Refused::ForNow("connect_deadline"))?
 }
 
-async fn speak(site: &Site, arrived: Arrived) -> Result<Entered, Refused> {
+async fn speak(site: &Site, arrived: Arrived) -> Result<(Transport, Origin), Refused> {
     let Arrived { socket, from, door } = arrived;
     let mut address = from.ip().to_canonical();
     if site.config.proxies.iter().any(|proxy| proxy.contains(address)) {
@@ -72,7 +74,9 @@ async fn speak(site: &Site, arrived: Arrived) -> Result<Entered, Refused> {
         }
     };
     let transport = of_first_byte(site, stream).await.map_err(|error| refused(&error, address, "http"))?;
-    Ok(Entered { transport: transport.ok_or(Refused::ForNow("answered"))?, address })
+    let transport = transport.ok_or(Refused::ForNow("answered"))?;
+    let origin = Origin { address, transport: transport.name() };
+    Ok((transport, origin))
 }
 
 fn refused(error: &io::Error, address: IpAddr, label: &'static str) -> Refused {

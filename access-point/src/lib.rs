@@ -23,6 +23,7 @@ mod outbox;
 mod pull;
 mod registry;
 mod routes;
+mod sightings;
 mod sse;
 mod sweep;
 mod timeline;
@@ -43,7 +44,7 @@ use tracing::warn;
 
 use crate::{
     arrival::Arrivals, auth::Apps, close::Close, entry::Door, metrics::Metrics, outbox::Outbox, registry::Registry,
-    sse::Inlets, timeline::Timelines, worker::Workers,
+    sightings::Sightings, sse::Inlets, timeline::Timelines, worker::Workers,
 };
 pub use crate::{
     certificates::{CertificateError, Certificates, TlsFiles},
@@ -165,6 +166,7 @@ pub(crate) struct Site {
     pub(crate) registry: Registry,
     pub(crate) timelines: Timelines,
     pub(crate) outbox: Outbox,
+    pub(crate) sightings: Sightings,
     pub(crate) opening: Semaphore,
     pub(crate) reading: Semaphore,
     pub(crate) workers: Workers,
@@ -188,6 +190,7 @@ impl AccessPoint {
             apps: Apps::new(deps.store.clone()),
             timelines: Timelines::new(deps.store.clone()),
             outbox: Outbox::new(metrics.clone()),
+            sightings: Sightings::new(metrics.sightings_lost.clone()),
             deps,
             metrics,
             arrivals: Arrivals::default(),
@@ -226,6 +229,7 @@ impl AccessPoint {
         background.spawn(until(site.shutdown.clone(), async move { apps.apps.keep_fresh().await }));
         let (told, teller) = (CancellationToken::new(), site.clone());
         let done = told.clone();
+        background.spawn(sightings::tell(site.clone(), told.clone()));
         let outbox = tokio::spawn(async move { teller.outbox.run(&teller.deps, &teller.registry, done).await });
 
         let served = tokio::select! {

@@ -23,7 +23,7 @@ use crate::{
     close::Close,
     connection::Entrant,
     control,
-    entry::{Arrived, Entered, enter},
+    entry::{Arrived, Origin, enter},
     link::Link,
     listen::Place,
     wait::Waiting,
@@ -45,7 +45,7 @@ pub(crate) async fn open(site: Arc<Site>, arrived: Arrived, place: Place) {
         () = site.shutdown.cancelled() => Err(Refused::ForNow("shutting_down")),
         entered = Box::pin(enter(&site, arrived, until)) => entered,
     };
-    let Entered { transport, address } = match entered {
+    let (transport, origin) = match entered {
         Ok(entered) => entered,
         Err(refused) => return site.metrics.connect(refused.as_str()),
     };
@@ -53,13 +53,13 @@ pub(crate) async fn open(site: Arc<Site>, arrived: Arrived, place: Place) {
     let mut packets = Vec::new();
     let guest = tokio::select! {
         () = site.shutdown.cancelled() => Err(Refused::ForNow("shutting_down")),
-        guest = Box::pin(introduced(&site, &mut link, &mut packets, until)) => guest,
+        guest = Box::pin(introduced(&site, (&mut link, origin), &mut packets, until)) => guest,
     };
     let guest = match guest {
         Ok(guest) => Arc::new(guest),
         Err(refused) => return refuse(&site, link, refused).await,
     };
-    debug!(app = %guest.login.app, device.id = %guest.login.device, %address, "a device says who it is");
+    debug!(app = %guest.login.app, device.id = %guest.login.device, address = %origin.address, "a device says who it is");
     link.packet_max_bytes = site.config.packet_max_bytes;
     let token_ends = guest.token_ends;
     if let Some((admitted, link, early)) = Box::pin(let_in(&site, guest, link, packets)).await {
@@ -109,7 +109,7 @@ async fn let_in(
 /// Who is at the other end, by its token; packets behind its CONNECT stay in `packets`.
 async fn introduced(
     site: &Arc<Site>,
-    link: &mut Link,
+    (link, origin): (&mut Link, Origin),
     packets: &mut Vec<Packet>,
     until: Instant,
 ) -> Result<Guest, Refused> {
@@ -134,7 +134,7 @@ async fn introduced(
         keep_alive: Duration::from_secs(keep_alive_s.into()),
     };
     let arrival = Arrival::new(site, login.app.clone(), login.device.clone());
-    Ok(Guest { connect, login, token, token_ends, limits, since, arrival })
+    Ok(Guest { connect, login, token, token_ends, limits, since, arrival, origin })
 }
 
 /// The CONNECT that a link must begin with; what came behind it stays in `packets`.

@@ -7,7 +7,7 @@ use model::{Device, Env, Ordinal, Ordinals, Profile};
 use proptest::{collection, prelude::*, sample};
 
 use super::Index;
-use generate::{NOW, device, expr};
+use generate::{NOW, device, expr, is_online, run};
 
 #[path = "../../audience/tests/it/generate.rs"]
 #[expect(dead_code, reason = "shared with the tests of the language, which use more of it")]
@@ -36,6 +36,10 @@ fn change() -> impl Strategy<Value = Change> {
         Change::Put(Device { ordinal, env, ..device })
     });
     prop_oneof![5 => put, 1 => ordinal().prop_map(Change::Remove)]
+}
+
+fn facts(device: &Device) -> Facts<'_> {
+    Facts { device, now: NOW, online: is_online(device) }
 }
 
 /// The same devices, indexed and in plain sight.
@@ -67,9 +71,9 @@ impl Both {
     }
 
     fn agree(&self, expr: &Expr) -> Result<(), TestCaseError> {
+        self.index.set_running([&run()]);
         for env in [Env::Live, Env::Test] {
-            let satisfying =
-                self.devices.values().filter(|device| device.env == env && holds(expr, &Facts { device, now: NOW }));
+            let satisfying = self.devices.values().filter(|device| device.env == env && holds(expr, &facts(device)));
             let expected: Ordinals = satisfying.map(|device| device.ordinal).collect();
             prop_assert_eq!(&self.index.select(env, expr, NOW), &expected, "{}", expr);
             prop_assert_eq!(self.index.count(env, expr, NOW), expected.len());

@@ -85,6 +85,8 @@ pub(crate) struct Ingest {
     pub(crate) requests_max: usize,
     pub(crate) body_max_bytes: usize,
     pub(crate) payload_max_bytes: usize,
+    pub(crate) callback_hosts: Vec<String>,
+    pub(crate) callback_allow_private: bool,
 }
 
 #[derive(Clone, Debug, Deserialize)]
@@ -151,7 +153,11 @@ impl Config {
     pub(crate) fn ingest(&self) -> ingest::Config {
         let Ingest { connections_max, requests_max, body_max_bytes, payload_max_bytes, .. } = self.ingest;
         let unicast_shards = self.broker.replicas;
-        ingest::Config { connections_max, requests_max, body_max_bytes, payload_max_bytes, unicast_shards }
+        let callbacks = ingest::Callbacks {
+            hosts: self.ingest.callback_hosts.iter().map(|host| host.to_ascii_lowercase()).collect(),
+            allow_private: self.ingest.callback_allow_private,
+        };
+        ingest::Config { connections_max, requests_max, body_max_bytes, payload_max_bytes, unicast_shards, callbacks }
     }
 
     pub(crate) fn dispatcher(&self) -> dispatcher::Config {
