@@ -35,6 +35,15 @@ pub(crate) enum Door {
     Tls(Arc<ServerConfig>),
 }
 
+/// An accepted socket.
+#[derive(Debug)]
+pub(crate) struct Arrived {
+    pub(crate) socket: TcpStream,
+    /// The other end, as the system says.
+    pub(crate) from: SocketAddr,
+    pub(crate) door: Door,
+}
+
 /// Somebody who has said something.
 pub(crate) struct Entered {
     pub(crate) transport: Transport,
@@ -43,18 +52,13 @@ pub(crate) struct Entered {
 }
 
 /// Finds out by `until` what somebody speaks.
-pub(crate) async fn enter(
-    site: &Site,
-    socket: TcpStream,
-    from: SocketAddr,
-    door: Door,
-    until: Instant,
-) -> Result<Entered, Refused> {
-    let entered = timeout_at(until, speak(site, socket, from, door)).await;
+pub(crate) async fn enter(site: &Site, arrived: Arrived, until: Instant) -> Result<Entered, Refused> {
+    let entered = timeout_at(until, speak(site, arrived)).await;
     entered.map_err(|_| Refused::ForNow("connect_deadline"))?
 }
 
-async fn speak(site: &Site, socket: TcpStream, from: SocketAddr, door: Door) -> Result<Entered, Refused> {
+async fn speak(site: &Site, arrived: Arrived) -> Result<Entered, Refused> {
+    let Arrived { socket, from, door } = arrived;
     let mut address = from.ip().to_canonical();
     if site.config.proxies.iter().any(|proxy| proxy.contains(address)) {
         let told = proxy::read(&socket).await.map_err(|error| refused(&error, address, "proxy"))?;

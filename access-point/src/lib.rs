@@ -13,6 +13,7 @@ mod close;
 mod connection;
 mod control;
 mod entry;
+mod errand;
 mod inbound;
 mod link;
 mod listen;
@@ -27,6 +28,7 @@ mod sweep;
 mod timeline;
 mod transport;
 mod wait;
+mod worker;
 
 use std::{sync::Arc, time::Duration};
 
@@ -35,13 +37,13 @@ use model::{Clock, Lane, NodeId};
 use prometheus_client::registry::Registry as MetricsRegistry;
 use store::SharedStore;
 use thiserror::Error;
-use tokio::{net::TcpListener, sync::Semaphore, time::timeout};
+use tokio::{net::TcpListener, sync::Semaphore, task::JoinSet, time::timeout};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::warn;
 
 use crate::{
     arrival::Arrivals, auth::Apps, close::Close, entry::Door, metrics::Metrics, outbox::Outbox, registry::Registry,
-    sse::Inlets, timeline::Timelines,
+    sse::Inlets, timeline::Timelines, worker::Workers,
 };
 pub use crate::{
     certificates::{CertificateError, Certificates, TlsFiles},
@@ -137,11 +139,17 @@ pub enum Error {
     /// TLS cannot be offered.
     #[error("access point: {0}")]
     Tls(#[from] rustls::Error),
+    /// A worker is gone, and its sessions with it.
+    #[error("access point: a worker has panicked")]
+    Worker,
 }
 
 /// Sessions that are looked for at the same time: bounds what a storm of devices asks of the store, and what all of them
 /// ask when it is back.
 const OPENING_MAX: usize = 256;
+
+/// Reads of streams at the same time: the same for sessions that are open.
+const READING_MAX: usize = 256;
 
 /// How long sessions have to say goodbye when the access point stops.
 const GOODBYE_MAX: Duration = Duration::from_secs(5);
@@ -158,6 +166,9 @@ pub(crate) struct Site {
     pub(crate) timelines: Timelines,
     pub(crate) outbox: Outbox,
     pub(crate) opening: Semaphore,
+    pub(crate) reading: Semaphore,
+    pub(crate) workers: Workers,
+    pub(crate) connections: TaskTracker,
     pub(crate) places: Arc<Semaphore>,
     pub(crate) shutdown: CancellationToken,
 }
@@ -183,6 +194,9 @@ impl AccessPoint {
             inlets: Inlets::default(),
             registry: Registry::default(),
             opening: Semaphore::new(OPENING_MAX),
+            reading: Semaphore::new(READING_MAX),
+            workers: Workers::new(),
+            connections: TaskTracker::new(),
             shutdown: CancellationToken::new(),
         };
         Self { site: Arc::new(site) }
@@ -197,11 +211,12 @@ impl AccessPoint {
     /// Serves devices until `shutdown`; then tells them to come back elsewhere, and tells receipts and cursors.
     ///
     /// # Errors
-    /// When a listener is of no use any more.
+    /// When a listener is of no use any more, or sessions are not served any more.
     pub async fn run(self, listeners: impl Into<Listeners>, shutdown: CancellationToken) -> Result<(), Error> {
         let site = self.site;
-        let (background, connections) = (TaskTracker::new(), TaskTracker::new());
+        let (background, mut workers) = (TaskTracker::new(), JoinSet::new());
         let doors = doors(listeners.into(), &site, &background)?;
+        site.workers.start(&site, &mut workers);
         for lane in Lane::ALL {
             background.spawn(until(site.shutdown.clone(), bell::listen(site.clone(), lane)));
         }
@@ -213,14 +228,17 @@ impl AccessPoint {
         let done = told.clone();
         let outbox = tokio::spawn(async move { teller.outbox.run(&teller.deps, &teller.registry, done).await });
 
-        let served = listen::accept_all(doors, &site, &connections, &shutdown).await;
+        let served = tokio::select! {
+            served = listen::accept_all(doors, &site, &shutdown) => served.map_err(Error::from),
+            Some(_) = workers.join_next() => Err(Error::Worker),
+        };
         site.shutdown.cancel();
         for app in site.registry.apps() {
             site.registry.sessions(&app).iter().for_each(|session| session.close(Close::ShuttingDown));
         }
-        connections.close();
-        if timeout(GOODBYE_MAX, connections.wait()).await.is_err() {
-            warn!(connections = connections.len(), "stopping without the goodbyes of some devices");
+        site.connections.close();
+        if timeout(GOODBYE_MAX, site.connections.wait()).await.is_err() {
+            warn!(connections = site.connections.len(), "stopping without the goodbyes of some devices");
         }
         told.cancel();
         if let Err(panic) = outbox.await {
@@ -228,7 +246,7 @@ impl AccessPoint {
         }
         background.close();
         background.wait().await;
-        Ok(served?)
+        served
     }
 }
 

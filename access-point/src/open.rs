@@ -2,7 +2,7 @@
 //! cannot come in now finds the link closed, since many clients never come back after a refusal. A device whose session
 //! is not found at once, because the store is slow or away, is let in on its token and waits inside.
 
-use std::{net::SocketAddr, pin::Pin, sync::Arc, time::Duration};
+use std::{pin::Pin, sync::Arc, time::Duration};
 
 use model::Position;
 use mqtt::{
@@ -12,10 +12,7 @@ use mqtt::{
     publish::written,
     session::WINDOW_MAX,
 };
-use tokio::{
-    net::TcpStream,
-    time::{Instant, timeout, timeout_at},
-};
+use tokio::time::{Instant, timeout, timeout_at};
 use tracing::debug;
 
 use crate::{
@@ -24,10 +21,11 @@ use crate::{
     arrival::Arrival,
     auth::Refused,
     close::Close,
-    connection::Connection,
+    connection::Entrant,
     control,
-    entry::{Door, Entered, enter},
+    entry::{Arrived, Entered, enter},
     link::Link,
+    listen::Place,
     wait::Waiting,
 };
 
@@ -40,12 +38,12 @@ const ANSWER_MAX: Duration = Duration::from_millis(500);
 /// No link lasts so long that it would matter beyond.
 const TOKEN_CHECKED_MAX: Duration = Duration::from_hours(365 * 24);
 
-/// Serves a connection from its first byte to its last.
-pub(crate) async fn serve(site: Arc<Site>, socket: TcpStream, from: SocketAddr, door: Door) {
+/// Lets a connection in and hands it to its worker, or turns it away.
+pub(crate) async fn open(site: Arc<Site>, arrived: Arrived, place: Place) {
     let until = Instant::now() + site.config.connect_deadline;
     let entered = tokio::select! {
         () = site.shutdown.cancelled() => Err(Refused::ForNow("shutting_down")),
-        entered = Box::pin(enter(&site, socket, from, door, until)) => entered,
+        entered = Box::pin(enter(&site, arrived, until)) => entered,
     };
     let Entered { transport, address } = match entered {
         Ok(entered) => entered,
@@ -65,7 +63,8 @@ pub(crate) async fn serve(site: Arc<Site>, socket: TcpStream, from: SocketAddr, 
     link.packet_max_bytes = site.config.packet_max_bytes;
     let token_ends = guest.token_ends;
     if let Some((admitted, link, early)) = Box::pin(let_in(&site, guest, link, packets)).await {
-        Connection::new(site, link, admitted, token_ends).run(early).await;
+        let mailbox = admitted.presence.handle.mailbox().clone();
+        mailbox.enter(Entrant { link, admitted, token_ends, early, place });
     }
 }
 

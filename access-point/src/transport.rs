@@ -8,11 +8,13 @@ pub(crate) mod websocket;
 
 use std::{
     io::{self, IoSlice},
+    pin::Pin,
+    task::{Context, Poll, ready},
     time::Duration,
 };
 
 use tokio::{
-    io::{AsyncWriteExt as _, Interest, Ready},
+    io::{AsyncRead as _, AsyncWriteExt as _, Interest, ReadBuf, Ready},
     net::TcpStream,
     time::timeout,
 };
@@ -145,6 +147,16 @@ enum Layer {
     Events(Box<Events>),
 }
 
+impl Layer {
+    /// Ready when something can be read that does not come from the socket; else wakes `context` then.
+    fn poll_woken(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        match self {
+            Self::Events(events) => events.poll_woken(context),
+            Self::Nothing | Self::WebSocket(_) => Poll::Pending,
+        }
+    }
+}
+
 impl From<Stream> for Transport {
     fn from(stream: Stream) -> Self {
         Self { stream, layer: Layer::Nothing }
@@ -186,6 +198,41 @@ impl Transport {
             Layer::Nothing => self.stream.try_read(bytes),
             Layer::WebSocket(websocket) => websocket.try_read(&mut self.stream, bytes),
             Layer::Events(events) => events.try_read(&mut self.stream, bytes),
+        }
+    }
+
+    /// The same for a session without a task: wakes `context` when there is something to read.
+    pub(crate) fn poll_read(&mut self, context: &mut Context<'_>, bytes: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        if !self.is_layered() {
+            return Pin::new(&mut self.stream.socket).poll_read(context, bytes);
+        }
+        loop {
+            match self.try_read(bytes.initialize_unfilled()) {
+                Ok(read) => {
+                    bytes.advance(read);
+                    return Poll::Ready(Ok(()));
+                }
+                Err(error) if must_wait(&error) => {
+                    if self.layer.poll_woken(context).is_pending() {
+                        ready!(self.stream.socket.poll_read_ready(context))?;
+                    }
+                }
+                Err(error) => return Poll::Ready(Err(error)),
+            }
+        }
+    }
+
+    /// Wakes `context` when the socket takes more, or is broken.
+    pub(crate) fn poll_write_ready(&self, context: &mut Context<'_>) -> Poll<()> {
+        self.stream.socket.poll_write_ready(context).map(drop)
+    }
+
+    /// Writes as much as is taken now of one slice.
+    pub(crate) fn try_write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.is_layered() {
+            self.try_write_vectored(&[IoSlice::new(bytes)])
+        } else {
+            self.stream.socket.try_write(bytes)
         }
     }
 

@@ -7,6 +7,7 @@ use std::{
     str::FromStr,
 };
 
+use serde::Deserialize;
 use thiserror::Error;
 use tokio::net::TcpStream;
 
@@ -30,7 +31,8 @@ const V2_TCP4: u8 = 0x11;
 const V2_TCP6: u8 = 0x21;
 
 /// Addresses that begin alike, written `10.0.0.0/8`, `fd00::/8` or, for one alone, `10.0.0.7`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
 pub struct Network {
     /// As IPv6; IPv4 is mapped.
     address: u128,
@@ -69,6 +71,14 @@ impl FromStr for Network {
             return Err(invalid());
         }
         Ok(Self { address: mapped(address), bits: 128 - most + bits })
+    }
+}
+
+impl TryFrom<String> for Network {
+    type Error = InvalidNetwork;
+
+    fn try_from(text: String) -> Result<Self, InvalidNetwork> {
+        text.parse()
     }
 }
 

@@ -13,4 +13,8 @@ mod slow_devices;
 mod sse;
 mod store_away;
 mod takeover;
+mod tls;
+mod transports;
 mod upwards;
+mod via;
+mod websocket;
