@@ -8,7 +8,10 @@ use std::{env, fs, process::ExitCode, time::Duration};
 
 use rumqttc::{Transport, v5};
 use serde_json::{Value, json};
-use tokio::time::{Instant, timeout};
+use tokio::{
+    sync::mpsc,
+    time::{Instant, timeout},
+};
 
 struct Asked {
     url: String,
@@ -100,17 +103,26 @@ async fn main() -> ExitCode {
     let (host, port) = authority.split_once(':').expect("a port");
     let (host, port, count) = (host.to_owned(), port.parse().expect("a port"), count.parse().expect("a count"));
     let mut device = Device::new(&Asked { url, host, port, username, client_id, token }, &version);
+    let (tell, mut told) = mpsc::channel(16);
+    tokio::spawn(async move {
+        loop {
+            let came = device.poll().await;
+            if came.is_err() | tell.send(came).await.is_err() {
+                return;
+            }
+        }
+    });
     let (mut received, mut quiet_since, deadline) = (0_usize, Instant::now(), Instant::now() + Duration::from_secs(20));
     while Instant::now() < deadline && (received < count || quiet_since.elapsed() < Duration::from_secs(1)) {
-        match timeout(Duration::from_millis(50), device.poll()).await {
-            Err(_) | Ok(Ok(Came::Other)) => {}
-            Ok(Ok(Came::Connected)) => println!("{}", json!({"event": "connected", "reason": "Success"})),
-            Ok(Ok(Came::Message { topic, payload, dup, user })) => {
+        match timeout(Duration::from_millis(50), told.recv()).await {
+            Err(_) | Ok(None | Some(Ok(Came::Other))) => {}
+            Ok(Some(Ok(Came::Connected))) => println!("{}", json!({"event": "connected", "reason": "Success"})),
+            Ok(Some(Ok(Came::Message { topic, payload, dup, user }))) => {
                 received += 1;
                 quiet_since = Instant::now();
                 say(&topic, &payload, dup, user);
             }
-            Ok(Err(error)) => {
+            Ok(Some(Err(error))) => {
                 println!("{}", json!({"event": "error", "reason": error}));
                 return ExitCode::FAILURE;
             }
