@@ -275,14 +275,6 @@ impl Api {
         self.call(Method::POST, &format!("/v1/groups/{group}/members"), Some(&body), None).await.map(drop)
     }
 
-<<<<<<< HEAD
-    /// Asks for something that has no method of its own here, and gives the answer back as it is.
-    ///
-    /// # Errors
-    /// As every call.
-    pub async fn get(&self, path: &str) -> Result<Value, Error> {
-        parse(&self.call(Method::GET, path, None, None).await?)
-=======
     /// What is said on this path, as it is.
     ///
     /// # Errors
@@ -290,7 +282,14 @@ impl Api {
     pub async fn text(&self, path: &str) -> Result<String, Error> {
         let body = self.call(Method::GET, path, None, None).await?;
         Ok(String::from_utf8_lossy(&body).into_owned())
->>>>>>> main
+    }
+
+    /// Asks for something that has no method of its own here, and gives the answer back as it is.
+    ///
+    /// # Errors
+    /// As every call.
+    pub async fn get(&self, path: &str) -> Result<Value, Error> {
+        parse(&self.call(Method::GET, path, None, None).await?)
     }
 
     /// Posts a body of the caller's own, once, and gives the answer back as it is.
