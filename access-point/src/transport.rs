@@ -16,7 +16,7 @@ use std::{
 use tokio::{
     io::{AsyncRead as _, AsyncWriteExt as _, Interest, ReadBuf, Ready},
     net::TcpStream,
-    time::timeout,
+    time::{Instant, timeout},
 };
 
 use self::{tls::Tls, websocket::WebSocket};
@@ -147,16 +147,6 @@ enum Layer {
     Events(Box<Events>),
 }
 
-impl Layer {
-    /// Ready when something can be read that does not come from the socket; else wakes `context` then.
-    fn poll_woken(&mut self, context: &mut Context<'_>) -> Poll<()> {
-        match self {
-            Self::Events(events) => events.poll_woken(context),
-            Self::Nothing | Self::WebSocket(_) => Poll::Pending,
-        }
-    }
-}
-
 impl From<Stream> for Transport {
     fn from(stream: Stream) -> Self {
         Self { stream, layer: Layer::Nothing }
@@ -179,8 +169,7 @@ impl Transport {
     pub(crate) async fn ready(&self, interest: Interest) -> io::Result<Ready> {
         let stream = self.stream.ready(if self.has_unsent() { interest | Interest::WRITABLE } else { interest });
         match &self.layer {
-            Layer::WebSocket(websocket) if interest.is_readable() && websocket.has_read() => Ok(Ready::READABLE),
-            Layer::Events(events) if interest.is_readable() && events.has_read() => Ok(Ready::READABLE),
+            _ if interest.is_readable() && self.has_read() => Ok(Ready::READABLE),
             Layer::Events(events) if interest.is_readable() => tokio::select! {
                 ready = stream => ready,
                 () = events.woken() => Ok(Ready::READABLE),
@@ -212,13 +201,34 @@ impl Transport {
                     bytes.advance(read);
                     return Poll::Ready(Ok(()));
                 }
-                Err(error) if must_wait(&error) => {
-                    if self.layer.poll_woken(context).is_pending() {
-                        ready!(self.stream.socket.poll_read_ready(context))?;
-                    }
-                }
+                Err(error) if must_wait(&error) => ready!(self.poll_more(context))?,
                 Err(error) => return Poll::Ready(Err(error)),
             }
+        }
+    }
+
+    fn poll_more(&self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let more = self.stream.socket.poll_read_ready(context);
+        match &self.layer {
+            Layer::Events(events) if more.is_pending() => events.poll_posted(context).map(Ok),
+            _ => more,
+        }
+    }
+
+    /// Whether there is something to read that no socket tells of.
+    pub(crate) fn has_read(&self) -> bool {
+        match &self.layer {
+            Layer::Nothing => false,
+            Layer::WebSocket(websocket) => websocket.has_read(),
+            Layer::Events(events) => events.has_read(),
+        }
+    }
+
+    /// When there will be something to read whatever happens.
+    pub(crate) fn wake_at(&self) -> Option<Instant> {
+        match &self.layer {
+            Layer::Events(events) => Some(events.beat_at()),
+            Layer::Nothing | Layer::WebSocket(_) => None,
         }
     }
 

@@ -6,7 +6,6 @@ use std::{
     fmt,
     future::poll_fn,
     io::{self, IoSlice},
-    pin::Pin,
     task::{Context, Poll},
     time::Duration,
 };
@@ -16,7 +15,7 @@ use mqtt::{
     packet::{Connect, PubAck},
     wire,
 };
-use tokio::time::{Instant, Sleep, sleep, sleep_until};
+use tokio::time::{Instant, sleep_until};
 
 use super::{
     Opening,
@@ -50,8 +49,7 @@ pub(crate) struct Events {
     partial: Vec<u8>,
     /// Written as text and not taken by the stream.
     unsent: Vec<u8>,
-    /// When the next heartbeat is due.
-    beat: Pin<Box<Sleep>>,
+    beat_at: Instant,
 }
 
 impl fmt::Debug for Events {
@@ -73,38 +71,40 @@ impl Events {
             ..Connect::new(Version::V5, login.device.as_str())
         };
         let (up, partial, unsent) = (Vec::new(), Vec::new(), Vec::new());
-        let beat = Box::pin(sleep(BEAT_EVERY));
-        let mut events = Self { place: inlet, script, up, partial, unsent, beat };
+        let beat_at = Instant::now() + BEAT_EVERY;
+        let mut events = Self { place: inlet, script, up, partial, unsent, beat_at };
         events.say(&Packet::Connect(Box::new(connect)));
         events
     }
 
     /// Whether something can be read without the stream.
     pub(crate) fn has_read(&self) -> bool {
-        !self.up.is_empty() || !self.place.inlet.is_empty() || self.beat.deadline() <= Instant::now()
+        !self.up.is_empty() || !self.place.inlet.is_empty() || Instant::now() >= self.beat_at
     }
 
     /// Returns when something can be read without the stream.
     pub(crate) async fn woken(&self) {
         tokio::select! {
-            () = poll_fn(|context| self.place.inlet.poll_filled(context)) => {}
-            () = sleep_until(self.beat.deadline()) => {}
+            () = poll_fn(|context| self.poll_posted(context)) => {}
+            () = sleep_until(self.beat_at) => {}
         }
     }
 
-    /// Ready when something can be read without the stream; else wakes `context` then.
-    pub(crate) fn poll_woken(&mut self, context: &mut Context<'_>) -> Poll<()> {
-        match self.place.inlet.poll_filled(context) {
-            Poll::Pending => self.beat.as_mut().poll(context),
-            filled => filled,
-        }
+    /// Wakes `context` when the browser has posted something.
+    pub(crate) fn poll_posted(&self, context: &mut Context<'_>) -> Poll<()> {
+        self.place.inlet.poll_filled(context)
+    }
+
+    /// When there will be a ping to be read.
+    pub(crate) fn beat_at(&self) -> Instant {
+        self.beat_at
     }
 
     /// Reads what a device would have sent; 0 when the browser is gone.
     pub(crate) fn try_read(&mut self, stream: &mut Stream, bytes: &mut [u8]) -> io::Result<usize> {
         let now = Instant::now();
-        if self.beat.deadline() <= now {
-            self.beat.as_mut().reset(now + BEAT_EVERY);
+        if now >= self.beat_at {
+            self.beat_at = now + BEAT_EVERY;
             self.say(&Packet::PingReq);
         }
         if let Some(up_to) = self.place.inlet.take(&mut self.up) {
@@ -175,17 +175,11 @@ impl Events {
             match self.script.tell(packet, &mut self.unsent) {
                 Means::Nothing => {}
                 Means::Acks(packet_ids) => self.acknowledge(packet_ids),
-                Means::BeatSoon => {
-                    let soon = self.beat.deadline().min(Instant::now() + BEAT_SOON);
-                    self.beat.as_mut().reset(soon);
-                }
+                Means::BeatSoon => self.beat_at = self.beat_at.min(Instant::now() + BEAT_SOON),
                 Means::Answer(ack) => self.place.inlet.answered(ack),
             }
         }
         take_front(&mut self.partial, used);
-        if !self.up.is_empty() {
-            self.place.inlet.wake();
-        }
         Ok(())
     }
 

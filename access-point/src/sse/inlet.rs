@@ -118,11 +118,6 @@ impl Inlet {
         }
     }
 
-    /// Wakes whoever waits for something to be posted.
-    pub(super) fn wake(&self) {
-        self.0.lock().wake();
-    }
-
     pub(super) fn is_empty(&self) -> bool {
         self.0.lock().is_empty()
     }
