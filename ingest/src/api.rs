@@ -103,7 +103,7 @@ pub(crate) fn router(api: &Arc<Api>, others: Router) -> Router {
     Router::new()
         .merge(behind_the_gate)
         .merge(uploads)
-        .route("/v1/endpoints", get(nodes::endpoints))
+        .route("/v1/endpoints", get(nodes::endpoints).options(nodes::endpoints_preflight))
         .route("/healthz", get(health::alive))
         .route("/readyz", get(health::ready))
         .with_state(Arc::clone(api))

@@ -6,8 +6,8 @@ use std::{sync::Arc, time::Duration};
 use axum::{
     Json,
     extract::State,
-    http::{HeaderMap, header},
-    response::IntoResponse,
+    http::{HeaderMap, HeaderName, StatusCode, header},
+    response::{IntoResponse, Response},
 };
 use model::{App, AppId, Endpoint, Node, NodeId, Scope, Tier, sign::DeviceToken};
 use moka::sync::Cache;
@@ -30,6 +30,8 @@ const ENDPOINTS_TTL_S: u64 = 60;
 const APP_CACHED: Duration = Duration::from_secs(5);
 /// Apps whose devices ask at a time.
 const APPS_CACHED_MAX: u64 = 10_000;
+
+const ANY_ORIGIN: (HeaderName, &str) = (header::ACCESS_CONTROL_ALLOW_ORIGIN, "*");
 
 /// The nodes as they were last told.
 pub(crate) struct Nodes {
@@ -130,9 +132,20 @@ impl<'a> From<&'a Endpoint> for EndpointView<'a> {
     }
 }
 
-/// `GET /v1/endpoints`, for devices: where to connect, the least loaded first.
-pub(crate) async fn endpoints(State(api): State<Arc<Api>>, headers: HeaderMap) -> Answer {
-    check_device(&api, &headers).await?;
+/// `GET /v1/endpoints`, for devices: where to connect, the least loaded first. Devices are pages too, of any origin: what
+/// they show is a token, not a cookie.
+pub(crate) async fn endpoints(State(api): State<Arc<Api>>, headers: HeaderMap) -> Response {
+    ([ANY_ORIGIN], least_loaded_first(&api, &headers).await).into_response()
+}
+
+/// A browser asks whether a page may show a token there.
+pub(crate) async fn endpoints_preflight() -> impl IntoResponse {
+    let day = (header::ACCESS_CONTROL_MAX_AGE, "86400");
+    (StatusCode::NO_CONTENT, [ANY_ORIGIN, (header::ACCESS_CONTROL_ALLOW_HEADERS, "authorization"), day])
+}
+
+async fn least_loaded_first(api: &Api, headers: &HeaderMap) -> Answer {
+    check_device(api, headers).await?;
     let known = api.nodes.known();
     let mut endpoints: Vec<NamedEndpoint<'_>> = known
         .iter()
