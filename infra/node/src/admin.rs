@@ -96,7 +96,11 @@ async fn list(store: &SharedStore) -> anyhow::Result<()> {
 pub(crate) async fn check(config: &Config) -> anyhow::Result<ExitCode> {
     let data = config.data_dir.display();
     println!("products push to   http://{}", config.ingest.listen);
-    println!("devices connect to mqtt://{}", config.access_point.listen);
+    println!("devices connect to mqtt://{0} or ws://{0}/mqtt", config.access_point.listen);
+    if let Some((listen, files)) = config.tls() {
+        access_point::Certificates::load(files).context("access_point.tls_certificate, access_point.tls_key")?;
+        println!("under TLS to       mqtts://{listen} or wss://{listen}/mqtt");
+    }
     let place = |url: &Option<String>| url.as_deref().map_or(format!("embedded, in {data}"), without_secrets);
     if config.broker.url.is_some() && config.store.url.is_some() {
         println!("nodes ask filters  http://{}, {} a secret", config.filter.listen, with(&config.filter.secret));

@@ -98,6 +98,11 @@ pub(crate) struct Dispatcher {
 #[serde(deny_unknown_fields)]
 pub(crate) struct AccessPoint {
     pub(crate) listen: SocketAddr,
+    /// The same under TLS; absent: not.
+    pub(crate) tls_listen: Option<SocketAddr>,
+    tls_certificate: Option<PathBuf>,
+    tls_key: Option<PathBuf>,
+    proxies: Vec<access_point::Network>,
     /// Host and port as devices reach it; absent: `listen`.
     pub(crate) advertise: Option<String>,
     pub(crate) connections_max: usize,
@@ -129,6 +134,7 @@ impl Config {
             sources = sources.add_source(File::from(file).format(FileFormat::Toml));
         }
         let environment = Environment::with_prefix("FANFARE").prefix_separator("__").separator("__").try_parsing(true);
+        let environment = environment.list_separator(",").with_list_parse_key("access_point.proxies");
         let config: Self = sources
             .add_source(environment)
             .build()
@@ -165,8 +171,16 @@ impl Config {
             ack_timeout: Duration::from_secs(settings.ack_timeout_s),
             auto_register: settings.auto_register,
             sweep: Duration::from_secs(settings.sweep_s),
+            proxies: settings.proxies.clone(),
             ..access_point::Config::new(self.node.clone())
         }
+    }
+
+    /// Where devices come in under TLS, and the files that say who the server is, if that is wanted.
+    pub(crate) fn tls(&self) -> Option<(SocketAddr, access_point::TlsFiles)> {
+        let AccessPoint { tls_listen, tls_certificate, tls_key, .. } = &self.access_point;
+        let files = access_point::TlsFiles { certificate: tls_certificate.clone()?, key: tls_key.clone()? };
+        tls_listen.map(|listen| (listen, files))
     }
 
     /// How much a queue may hold.
@@ -230,6 +244,10 @@ impl Config {
             "access_point: ack_timeout_s and sweep_s must be greater than 0"
         );
         ensure!(
+            ap.tls_listen.is_none() || ap.tls_certificate.is_some() && ap.tls_key.is_some(),
+            "access_point.tls_listen needs access_point.tls_certificate and access_point.tls_key"
+        );
+        ensure!(
             self.ingest.payload_max_bytes <= self.ingest.body_max_bytes,
             "ingest.payload_max_bytes must not exceed ingest.body_max_bytes"
         );
@@ -257,8 +275,13 @@ impl Config {
 
     /// The listeners that people outside this machine can reach.
     pub(crate) fn public_listeners(&self) -> Vec<(&'static str, SocketAddr)> {
-        let all = [("ingest.listen", self.ingest.listen), ("access_point.listen", self.access_point.listen)];
-        all.into_iter().filter(|(_, address)| !address.ip().is_loopback()).collect()
+        let all = [
+            ("ingest.listen", Some(self.ingest.listen)),
+            ("access_point.listen", Some(self.access_point.listen)),
+            ("access_point.tls_listen", self.access_point.tls_listen),
+        ];
+        let bound = all.into_iter().filter_map(|(name, address)| Some((name, address?)));
+        bound.filter(|(_, address)| !address.ip().is_loopback()).collect()
     }
 }
 
@@ -289,6 +312,8 @@ mod tests {
             ("node = \"a b\"", "node id"),
             ("[dispatcher]\nprefetch = 0", "dispatcher.prefetch"),
             ("[access_point]\nkeep_alive_s = 5", "keep_alive_min_s"),
+            ("[access_point]\ntls_listen = \"127.0.0.1:8883\"", "tls_certificate"),
+            ("[access_point]\nproxies = [\"10.0.0.0/33\"]", "10.0.0.0/33"),
             ("[broker]\nurl = \"amqps://localhost\"", "broker.url"),
             ("[broker]\nreplicas = 2", "broker.replicas"),
             ("[filter]\nlisten = \"10.0.0.1:1\"", "filter.secret"),

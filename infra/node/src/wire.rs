@@ -2,6 +2,7 @@
 
 use std::{net::SocketAddr, process::ExitCode, sync::Arc, time::Duration};
 
+use access_point::Certificates;
 use anyhow::{Context as _, bail};
 use filter::Select;
 use model::{Clock, Endpoint, Node, SystemClock, Tier, sign};
@@ -131,12 +132,11 @@ pub(crate) async fn start(tiers: &[Tier], config: &Config, backends: &Backends) 
                 running.spawn(dispatcher.run(shutdown));
             }
             Tier::AccessPoint => {
-                let listener = bind(config.access_point.listen, "access_point.listen")?;
-                running.access_point = Some(listener.local_addr()?);
+                let listeners = listeners(config, &mut running)?;
                 let deps = access_point::Deps { broker, store, clock };
                 let access_point = access_point::AccessPoint::new(config.access_point(), deps, &mut registry);
                 connections = Some(Box::new(access_point.connections()));
-                running.spawn(access_point.run(listener, shutdown));
+                running.spawn(access_point.run(listeners, shutdown));
             }
             Tier::Ingest => {
                 let listener = bind(config.ingest.listen, "ingest.listen")?;
@@ -156,6 +156,28 @@ pub(crate) async fn start(tiers: &[Tier], config: &Config, backends: &Backends) 
     let presence = Presence { node: node(config, tiers, &running), connections };
     running.tiers.spawn(presence.run(store.clone(), shutdown));
     Ok(running)
+}
+
+/// Where devices come in.
+fn listeners(config: &Config, running: &mut Running) -> anyhow::Result<access_point::Listeners> {
+    let plain = bind(config.access_point.listen, "access_point.listen")?;
+    running.access_point = Some(plain.local_addr()?);
+    let mut listeners = access_point::Listeners::from(plain);
+    if let Some((address, files)) = config.tls() {
+        let certificates = Certificates::load(files).context("access_point.tls_certificate, access_point.tls_key")?;
+        running.spawn(reload_when_told(certificates.clone(), running.shutdown.clone()));
+        listeners.tls = Some((bind(address, "access_point.tls_listen")?, certificates));
+    }
+    Ok(listeners)
+}
+
+/// Reads certificates again on SIGHUP.
+async fn reload_when_told(certificates: Arc<Certificates>, shutdown: CancellationToken) -> std::io::Result<()> {
+    let mut told = signal(SignalKind::hangup())?;
+    while shutdown.run_until_cancelled(told.recv()).await.flatten().is_some() {
+        certificates.reload();
+    }
+    Ok(())
 }
 
 /// What this process says of itself at its start.
