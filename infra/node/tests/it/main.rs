@@ -11,4 +11,5 @@ mod logs;
 mod marketing;
 mod reports;
 mod sandbox;
+mod terminals;
 mod watchdog;
