@@ -23,6 +23,7 @@ mod outbox;
 mod pull;
 mod registry;
 mod routes;
+mod sse;
 mod sweep;
 mod timeline;
 mod transport;
@@ -42,7 +43,7 @@ use tracing::warn;
 
 use crate::{
     arrival::Arrivals, auth::Apps, close::Close, entry::Door, metrics::Metrics, outbox::Outbox, registry::Registry,
-    timeline::Timelines, worker::Workers,
+    sse::Inlets, timeline::Timelines, worker::Workers,
 };
 pub use crate::{
     certificates::{CertificateError, Certificates, TlsFiles},
@@ -160,6 +161,7 @@ pub(crate) struct Site {
     pub(crate) metrics: Metrics,
     pub(crate) apps: Apps,
     pub(crate) arrivals: Arrivals,
+    pub(crate) inlets: Inlets,
     pub(crate) registry: Registry,
     pub(crate) timelines: Timelines,
     pub(crate) outbox: Outbox,
@@ -189,6 +191,7 @@ impl AccessPoint {
             deps,
             metrics,
             arrivals: Arrivals::default(),
+            inlets: Inlets::default(),
             registry: Registry::default(),
             opening: Semaphore::new(OPENING_MAX),
             reading: Semaphore::new(READING_MAX),

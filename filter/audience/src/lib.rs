@@ -75,6 +75,26 @@ pub trait Select: Send + Sync {
         Ok(self.select(app, env, expression, now).await?.len())
     }
 
+    /// How many of the devices in `among` each expression selects, in the order of the expressions: for showing what a
+    /// set consists of.
+    ///
+    /// # Errors
+    /// As [`select`](Self::select), of any of them.
+    async fn counts(
+        &self,
+        app: &AppId,
+        env: Env,
+        expressions: &[String],
+        among: &Ordinals,
+        now: Timestamp,
+    ) -> Result<Vec<u64>, SelectError> {
+        let mut counts = Vec::with_capacity(expressions.len());
+        for expression in expressions {
+            counts.push(self.select(app, env, expression, now).await?.common(among));
+        }
+        Ok(counts)
+    }
+
     /// Whether the expression can be selected by, without evaluating it.
     ///
     /// # Errors

@@ -126,3 +126,22 @@ async fn what_was_reported_while_no_filter_ran_is_there_after_a_restart() {
     let bench = Bench::open(dir.path()).await;
     assert_eq!(bench.selected(r#"platform == "ios""#).await.unwrap(), ["one"]);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_two_filter_nodes_one_keeps_reports_and_their_order_and_the_other_follows_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let bench = Bench::open(dir.path()).await;
+    let device = bench.device("one").await;
+    let nodes = [bench.run_as("filter1"), bench.run_as("filter2")];
+    for n in 0..300 {
+        bench.report(&[(&device, json!({"attributes": {"n": n}}))]).await;
+    }
+    bench.settled().await;
+    assert_eq!(bench.profile(&device).await.attributes["n"], "299");
+    let [one, two] = nodes;
+    one.stop().await;
+    bench.report(&[(&device, json!({"attributes": {"n": 300}}))]).await;
+    bench.settled().await;
+    assert_eq!(bench.profile(&device).await.attributes["n"], "300");
+    two.stop().await;
+}

@@ -102,6 +102,9 @@ pub(crate) async fn check(config: &Config) -> anyhow::Result<ExitCode> {
         println!("under TLS to       mqtts://{listen} or wss://{listen}/mqtt");
     }
     let place = |url: &Option<String>| url.as_deref().map_or(format!("embedded, in {data}"), without_secrets);
+    if config.broker.url.is_some() && config.store.url.is_some() {
+        println!("nodes ask filters  http://{}, {} a secret", config.filter.listen, with(&config.filter.secret));
+    }
     println!("broker             {}", place(&config.broker.url));
     println!("store              {}", place(&config.store.url));
     if let Some((name, address)) = config.public_listeners().first() {
@@ -109,6 +112,10 @@ pub(crate) async fn check(config: &Config) -> anyhow::Result<ExitCode> {
     }
     println!("ok");
     Ok(ExitCode::SUCCESS)
+}
+
+const fn with(secret: &Option<String>) -> &'static str {
+    if secret.is_some() { "with" } else { "without" }
 }
 
 /// URLs as they may be shown: without user and password.

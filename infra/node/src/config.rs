@@ -16,6 +16,9 @@ use serde::Deserialize;
 /// Every setting with its default and what it means.
 pub(crate) const REFERENCE: &str = include_str!("../fanfare.toml");
 
+/// As long as 128 random bits in Base64.
+const FILTER_SECRET_MIN_BYTES: usize = 22;
+
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Config {
@@ -29,7 +32,7 @@ pub(crate) struct Config {
     pub(crate) ingest: Ingest,
     pub(crate) dispatcher: Dispatcher,
     pub(crate) access_point: AccessPoint,
-    filter: Filter,
+    pub(crate) filter: Filter,
 }
 
 #[derive(Clone, Debug, Deserialize)]
@@ -113,7 +116,12 @@ pub(crate) struct AccessPoint {
 
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Filter {
+pub(crate) struct Filter {
+    pub(crate) listen: SocketAddr,
+    /// Host and port as other nodes reach it; absent: `listen`.
+    pub(crate) advertise: Option<String>,
+    /// What nodes show each other.
+    pub(crate) secret: Option<String>,
     memory_max_bytes: usize,
 }
 
@@ -203,7 +211,11 @@ impl Config {
     }
 
     pub(crate) fn filter(&self) -> filter::Config {
-        filter::Config { snapshots: self.data_dir.join("filter"), memory_max_bytes: self.filter.memory_max_bytes }
+        filter::Config {
+            node: self.node.clone(),
+            snapshots: self.data_dir.join("filter"),
+            memory_max_bytes: self.filter.memory_max_bytes,
+        }
     }
 
     pub(crate) fn stats(&self) -> stats::Config {
@@ -244,6 +256,19 @@ impl Config {
         ensure!(
             self.store.routes_url.is_none() || self.store.url.is_some(),
             "store.routes_url is for routes beside a store in Redis: set store.url too"
+        );
+        ensure!(
+            self.filter.listen.ip().is_loopback() || self.filter.secret.is_some(),
+            "filter.listen can be reached from other machines: set filter.secret, the same on every node"
+        );
+        ensure!(
+            !self.filter.listen.ip().is_unspecified() || self.filter.advertise.is_some(),
+            "filter.listen is every address: say in filter.advertise at which one other nodes reach it"
+        );
+        let short = self.filter.secret.as_ref().is_some_and(|secret| secret.len() < FILTER_SECRET_MIN_BYTES);
+        ensure!(
+            !short,
+            "filter.secret must have at least {FILTER_SECRET_MIN_BYTES} characters: `openssl rand -hex 16`"
         );
         self.rabbit().map(drop)
     }
@@ -291,6 +316,9 @@ mod tests {
             ("[access_point]\nproxies = [\"10.0.0.0/33\"]", "10.0.0.0/33"),
             ("[broker]\nurl = \"amqps://localhost\"", "broker.url"),
             ("[broker]\nreplicas = 2", "broker.replicas"),
+            ("[filter]\nlisten = \"10.0.0.1:1\"", "filter.secret"),
+            ("[filter]\nlisten = \"0.0.0.0:1\"\nsecret = \"0123456789012345678901\"", "filter.advertise"),
+            ("[filter]\nsecret = \"guess me\"", "at least 22"),
             ("[store]\nroutes_url = \"redis://localhost\"", "store.url"),
         ] {
             let error = format!("{:#}", load(text).expect_err(text));

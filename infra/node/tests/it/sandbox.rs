@@ -36,7 +36,7 @@ pub(crate) struct Sandbox {
     /// Where devices connect under TLS; a certificate that is to be trusted for it is `ca.pem` in the folder `tls`.
     pub(crate) tls: SocketAddr,
     pub(crate) key: String,
-    metrics: SocketAddr,
+    pub(crate) metrics: SocketAddr,
     /// Settings that not every sandbox has: the servers, TLS.
     more: Vec<(String, String)>,
 }
@@ -105,6 +105,7 @@ impl Sandbox {
             set("DATA_DIR", self.dir.path().join("data").display().to_string()),
             set("INGEST__LISTEN", self.http.to_string()),
             set("ACCESS_POINT__LISTEN", self.mqtt.to_string()),
+            set("FILTER__LISTEN", "127.0.0.1:0".to_owned()),
             set("METRICS__LISTEN", self.metrics.to_string()),
             set("LOG__FORMAT", "json".to_owned()),
             set("LOG__FILTER", "info,ingest=debug,dispatcher=debug,access_point=debug".to_owned()),

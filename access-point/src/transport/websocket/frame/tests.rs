@@ -1,3 +1,5 @@
+//! Frames however they are cut, and frames that are none.
+
 use proptest::prelude::*;
 
 use super::*;
