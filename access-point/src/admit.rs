@@ -1,7 +1,7 @@
 //! Finds a device's session: who it is in its app, that no later session is there, and where its streams go on. While the
 //! store is away it asks again and again, a few devices at a time.
 
-use std::{net::IpAddr, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use broker::Ring;
 use model::{
@@ -22,6 +22,7 @@ use crate::{
     connection::Peer,
     pull::Sent,
     registry::{Entered, Handle},
+    sightings::Origin,
     timeline::Timeline,
 };
 
@@ -44,7 +45,7 @@ pub(crate) struct Guest {
     pub(crate) since: Timestamp,
     pub(crate) arrival: Arrival,
     /// Where it comes from.
-    pub(crate) address: IpAddr,
+    pub(crate) origin: Origin,
 }
 
 /// A session that is found.
@@ -178,7 +179,8 @@ async fn give_way(
 /// Enters the session before its first look at the streams: a bell from now on finds it.
 async fn enter(site: &Arc<Site>, guest: &Guest, device: &Device, claim: &Claim) -> Result<Presence, Refused> {
     let app = &guest.login.app;
-    let handle = Arc::new(Handle::new(app.clone(), device.ordinal, claim.epoch, guest.token.generation));
+    let mailbox = site.workers.of(device.ordinal).clone();
+    let handle = Arc::new(Handle::new(app.clone(), device.ordinal, claim.epoch, guest.token.generation, mailbox));
     let before = match site.registry.enter(&handle) {
         Entered::Here(before) => before,
         Entered::Late => return Err(Refused::Superseded),
@@ -211,7 +213,7 @@ fn peer(guest: &Guest, device: Device) -> Peer {
         env: device.env,
         user: device.profile.user_id,
         format: guest.login.format,
-        address: guest.address,
+        origin: guest.origin,
         packet_max_bytes: guest.connect.maximum_packet_size.map_or(usize::MAX, |bytes| bytes as usize),
     }
 }

@@ -1,4 +1,4 @@
-//! Devices connect here: MQTT 3.1.1 and 5 over TCP. An access point knows who is connected, reads their streams after
+//! Devices connect here: MQTT 3.1.1 and 5 over TCP, TLS and WebSocket. An access point knows who is connected, reads their streams after
 //! a bell or a sweep, and tells how far each has come.
 //!
 //! It keeps marks, not messages: whatever a device has not acked is read again from the store. Sessions stay open
@@ -8,9 +8,12 @@ mod admit;
 mod arrival;
 mod auth;
 mod bell;
+mod certificates;
 mod close;
 mod connection;
 mod control;
+mod entry;
+mod errand;
 mod inbound;
 mod link;
 mod listen;
@@ -23,7 +26,9 @@ mod routes;
 mod sightings;
 mod sweep;
 mod timeline;
+mod transport;
 mod wait;
+mod worker;
 
 use std::{sync::Arc, time::Duration};
 
@@ -32,13 +37,17 @@ use model::{Clock, Lane, NodeId};
 use prometheus_client::registry::Registry as MetricsRegistry;
 use store::SharedStore;
 use thiserror::Error;
-use tokio::{net::TcpListener, sync::Semaphore, time::timeout};
+use tokio::{net::TcpListener, sync::Semaphore, task::JoinSet, time::timeout};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::warn;
 
 use crate::{
-    arrival::Arrivals, auth::Apps, close::Close, metrics::Metrics, outbox::Outbox, registry::Registry,
-    sightings::Sightings, timeline::Timelines,
+    arrival::Arrivals, auth::Apps, close::Close, entry::Door, metrics::Metrics, outbox::Outbox, registry::Registry,
+    sightings::Sightings, timeline::Timelines, worker::Workers,
+};
+pub use crate::{
+    certificates::{CertificateError, Certificates, TlsFiles},
+    transport::proxy::{InvalidNetwork, Network},
 };
 
 /// How often devices must be heard, in seconds; a link is dead after one and a half times as long.
@@ -73,6 +82,8 @@ pub struct Config {
     pub auto_register: bool,
     /// How often marks are compared with the streams' heads: bounds the delay after a lost bell.
     pub sweep: Duration,
+    /// Proxies that say who is behind them by the PROXY protocol, version 1 or 2: what comes from there must begin with it.
+    pub proxies: Vec<Network>,
 }
 
 impl Config {
@@ -88,7 +99,23 @@ impl Config {
             connect_deadline: Duration::from_secs(5),
             auto_register: true,
             sweep: Duration::from_secs(30),
+            proxies: Vec::new(),
         }
+    }
+}
+
+/// Where devices come in. On each, the first byte tells MQTT from WebSocket at `/mqtt`.
+#[derive(Debug, Default)]
+pub struct Listeners {
+    /// As it is.
+    pub plain: Option<TcpListener>,
+    /// Under TLS, and who the server is.
+    pub tls: Option<(TcpListener, Arc<Certificates>)>,
+}
+
+impl From<TcpListener> for Listeners {
+    fn from(plain: TcpListener) -> Self {
+        Self { plain: Some(plain), tls: None }
     }
 }
 
@@ -109,11 +136,20 @@ pub enum Error {
     /// The listener is of no use any more.
     #[error("access point: {0}")]
     Listener(#[from] std::io::Error),
+    /// TLS cannot be offered.
+    #[error("access point: {0}")]
+    Tls(#[from] rustls::Error),
+    /// A worker is gone, and its sessions with it.
+    #[error("access point: a worker has panicked")]
+    Worker,
 }
 
 /// Sessions that are looked for at the same time: bounds what a storm of devices asks of the store, and what all of them
 /// ask when it is back.
 const OPENING_MAX: usize = 256;
+
+/// Reads of streams at the same time: the same for sessions that are open.
+const READING_MAX: usize = 256;
 
 /// How long sessions have to say goodbye when the access point stops.
 const GOODBYE_MAX: Duration = Duration::from_secs(5);
@@ -130,6 +166,9 @@ pub(crate) struct Site {
     pub(crate) outbox: Outbox,
     pub(crate) sightings: Sightings,
     pub(crate) opening: Semaphore,
+    pub(crate) reading: Semaphore,
+    pub(crate) workers: Workers,
+    pub(crate) connections: TaskTracker,
     pub(crate) places: Arc<Semaphore>,
     pub(crate) shutdown: CancellationToken,
 }
@@ -155,6 +194,9 @@ impl AccessPoint {
             arrivals: Arrivals::default(),
             registry: Registry::default(),
             opening: Semaphore::new(OPENING_MAX),
+            reading: Semaphore::new(READING_MAX),
+            workers: Workers::new(),
+            connections: TaskTracker::new(),
             shutdown: CancellationToken::new(),
         };
         Self { site: Arc::new(site) }
@@ -169,10 +211,12 @@ impl AccessPoint {
     /// Serves devices until `shutdown`; then tells them to come back elsewhere, and tells receipts and cursors.
     ///
     /// # Errors
-    /// When the listener is of no use any more.
-    pub async fn run(self, listener: TcpListener, shutdown: CancellationToken) -> Result<(), Error> {
+    /// When a listener is of no use any more, or sessions are not served any more.
+    pub async fn run(self, listeners: impl Into<Listeners>, shutdown: CancellationToken) -> Result<(), Error> {
         let site = self.site;
-        let (background, connections) = (TaskTracker::new(), TaskTracker::new());
+        let (background, mut workers) = (TaskTracker::new(), JoinSet::new());
+        let doors = doors(listeners.into(), &site, &background)?;
+        site.workers.start(&site, &mut workers);
         for lane in Lane::ALL {
             background.spawn(until(site.shutdown.clone(), bell::listen(site.clone(), lane)));
         }
@@ -185,15 +229,17 @@ impl AccessPoint {
         background.spawn(sightings::tell(site.clone(), told.clone()));
         let outbox = tokio::spawn(async move { teller.outbox.run(&teller.deps, &teller.registry, done).await });
 
-        let served = listen::accept(&listener, &site, &connections, &shutdown).await;
-        drop(listener);
+        let served = tokio::select! {
+            served = listen::accept_all(doors, &site, &shutdown) => served.map_err(Error::from),
+            Some(_) = workers.join_next() => Err(Error::Worker),
+        };
         site.shutdown.cancel();
         for app in site.registry.apps() {
             site.registry.sessions(&app).iter().for_each(|session| session.close(Close::ShuttingDown));
         }
-        connections.close();
-        if timeout(GOODBYE_MAX, connections.wait()).await.is_err() {
-            warn!(connections = connections.len(), "stopping without the goodbyes of some devices");
+        site.connections.close();
+        if timeout(GOODBYE_MAX, site.connections.wait()).await.is_err() {
+            warn!(connections = site.connections.len(), "stopping without the goodbyes of some devices");
         }
         told.cancel();
         if let Err(panic) = outbox.await {
@@ -201,8 +247,18 @@ impl AccessPoint {
         }
         background.close();
         background.wait().await;
-        Ok(served?)
+        served
     }
+}
+
+/// Each listener with how it is spoken to; certificates are kept fresh from here on.
+fn doors(listeners: Listeners, site: &Arc<Site>, background: &TaskTracker) -> Result<Vec<(TcpListener, Door)>, Error> {
+    let mut doors: Vec<(TcpListener, Door)> = listeners.plain.into_iter().map(|plain| (plain, Door::Plain)).collect();
+    if let Some((listener, certificates)) = listeners.tls {
+        doors.push((listener, Door::Tls(certificates.config()?)));
+        background.spawn(until(site.shutdown.clone(), async move { certificates.keep_fresh().await }));
+    }
+    Ok(doors)
 }
 
 /// Runs something endless until the access point stops.

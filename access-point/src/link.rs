@@ -1,18 +1,22 @@
-//! A socket and what is under way on it. It owns no buffer while nothing is: bytes are read onto the stack, and only
+//! A transport and what is under way on it. It owns no buffer while nothing is: bytes are read onto the stack, and only
 //! the beginning of an unfinished packet is kept.
 
-use std::{collections::VecDeque, io, io::IoSlice, net::IpAddr};
+use std::{
+    collections::VecDeque,
+    io::{self, IoSlice},
+    mem::MaybeUninit,
+    task::{Context, Poll, ready},
+};
 
 use bytes::Bytes;
 use model::Timestamp;
 use mqtt::{Encoded, Packet, Version, wire};
 use tokio::{
-    io::Interest,
-    net::TcpStream,
-    time::{Duration, Instant, timeout},
+    io::{Interest, ReadBuf},
+    time::Instant,
 };
 
-use crate::close::Close;
+use crate::{close::Close, transport::Transport};
 
 /// Read at a time, on the stack: most packets of devices are a few bytes.
 const READ_BYTES: usize = 4 * 1024;
@@ -26,14 +30,10 @@ const SLICES_MAX: usize = 64;
 /// Unsent bytes beyond which nothing more is read: a device that does not take answers asks no more questions.
 const UNSENT_MAX_BYTES: usize = 32 * 1024;
 
-/// How long, and for how many bytes, the last words wait for the device to have read them.
-const LINGER: Duration = Duration::from_millis(500);
-const LINGER_MAX_BYTES: usize = 64 * 1024;
-
-/// A socket and what is under way on it.
+/// A transport and what is under way on it.
 #[derive(Debug)]
 pub(crate) struct Link {
-    stream: TcpStream,
+    transport: Transport,
     /// Known from CONNECT on.
     version: Option<Version>,
     /// The largest packet the device may send, in bytes.
@@ -49,9 +49,9 @@ pub(crate) struct Link {
 }
 
 impl Link {
-    pub(crate) fn new(stream: TcpStream, packet_max_bytes: usize) -> Self {
+    pub(crate) fn new(transport: Transport, packet_max_bytes: usize) -> Self {
         Self {
-            stream,
+            transport,
             version: None,
             packet_max_bytes,
             partial: Vec::new(),
@@ -60,11 +60,6 @@ impl Link {
             unsent_bytes: 0,
             stalled_since: None,
         }
-    }
-
-    /// The address at the other end; `None` when the link is over.
-    pub(crate) fn peer(&self) -> Option<IpAddr> {
-        self.stream.peer_addr().ok().map(|address| address.ip())
     }
 
     /// What the device speaks; the older version as long as it has not said.
@@ -79,7 +74,7 @@ impl Link {
             bytes if bytes < UNSENT_MAX_BYTES => Interest::READABLE | Interest::WRITABLE,
             _ => Interest::WRITABLE,
         };
-        self.stream.ready(interest).await.map(drop)
+        self.transport.ready(interest).await.map(drop)
     }
 
     /// Takes what the socket has, at most one read of it, and adds the whole packets in it to `packets`.
@@ -88,18 +83,41 @@ impl Link {
             return Ok(());
         }
         let mut fresh = [0; READ_BYTES];
-        let read = match self.stream.try_read(&mut fresh) {
+        let read = match self.transport.try_read(&mut fresh) {
             Ok(0) => return Err(Close::Lost),
             Ok(read) => read,
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
             Err(error) => return Err(error.into()),
         };
+        self.take_in(&fresh[..read], packets)
+    }
+
+    /// The same for a connection without a task: wakes `context` when there is something to read. Nothing is read for a
+    /// device that does not take what is unsent.
+    pub(crate) fn poll_read(
+        &mut self,
+        context: &mut Context<'_>,
+        packets: &mut Vec<Packet>,
+    ) -> Poll<Result<(), Close>> {
+        if self.unsent_bytes >= UNSENT_MAX_BYTES {
+            return Poll::Pending;
+        }
+        let mut fresh = [const { MaybeUninit::uninit() }; READ_BYTES];
+        let mut fresh = ReadBuf::uninit(&mut fresh);
+        ready!(self.transport.poll_read(context, &mut fresh))?;
+        Poll::Ready(match fresh.filled() {
+            [] => Err(Close::Lost),
+            filled => self.take_in(filled, packets),
+        })
+    }
+
+    fn take_in(&mut self, fresh: &[u8], packets: &mut Vec<Packet>) -> Result<(), Close> {
         if self.partial.is_empty() {
-            let used = self.decode(&fresh[..read], packets)?;
-            self.partial.extend_from_slice(&fresh[used..read]);
+            let used = self.decode(fresh, packets)?;
+            self.partial.extend_from_slice(&fresh[used..]);
         } else {
             let mut bytes = std::mem::take(&mut self.partial);
-            bytes.extend_from_slice(&fresh[..read]);
+            bytes.extend_from_slice(fresh);
             let used = self.decode(&bytes, packets)?;
             if used < bytes.len() {
                 bytes.drain(..used);
@@ -157,38 +175,64 @@ impl Link {
         self.stalled_since
     }
 
-    /// Gives the socket what it takes now, as much as possible in one write.
+    /// Lends it a buffer to write into.
+    pub(crate) fn lend(&mut self, mut buffer: Vec<u8>) {
+        buffer.extend_from_slice(&self.tail);
+        self.tail = buffer;
+    }
+
+    /// Gives the buffer back; what is unsent is kept elsewhere.
+    pub(crate) fn give_back(&mut self) -> Vec<u8> {
+        let mut buffer = std::mem::take(&mut self.tail);
+        if !buffer.is_empty() {
+            self.unsent.push_back(Bytes::copy_from_slice(&buffer));
+            buffer.clear();
+        }
+        buffer
+    }
+
+    /// Gives the transport what it takes now, as much as possible in one write.
     pub(crate) fn flush(&mut self) -> io::Result<()> {
-        if !self.tail.is_empty() {
-            self.unsent.push_back(std::mem::take(&mut self.tail).into());
+        if self.transport.has_unsent() && self.transport.flush()? {
+            self.stalled_since = None;
         }
         while self.unsent_bytes > 0 {
-            let slices: Vec<IoSlice<'_>> = self.unsent.iter().take(SLICES_MAX).map(|part| IoSlice::new(part)).collect();
-            match self.stream.try_write_vectored(&slices) {
+            let written = if self.unsent.is_empty() {
+                self.transport.try_write(&self.tail)
+            } else {
+                let parts = self.unsent.iter().map(|part| &part[..]).chain([&self.tail[..]]);
+                let slices: Vec<IoSlice<'_>> = parts.take(SLICES_MAX).map(IoSlice::new).collect();
+                self.transport.try_write_vectored(&slices)
+            };
+            match written {
                 Ok(written) => self.sent(written),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    self.stalled_since.get_or_insert_with(Instant::now);
-                    return Ok(());
-                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
                 Err(error) => return Err(error),
             }
+        }
+        if self.has_unsent() {
+            self.stalled_since.get_or_insert_with(Instant::now);
         }
         Ok(())
     }
 
-    /// Says the last words and closes. The device gets a moment to read them: what it still sends is read away, or
-    /// the system would cut the connection before them.
+    /// Whether the socket has yet to take something, be it in the transport's hands.
+    pub(crate) fn has_unsent(&self) -> bool {
+        self.unsent_bytes > 0 || self.transport.has_unsent()
+    }
+
+    /// Waits, without a task, until the socket takes more; only of use while something is unsent.
+    pub(crate) fn poll_flushable(&self, context: &mut Context<'_>) -> Poll<()> {
+        self.transport.poll_write_ready(context)
+    }
+
+    /// Says the last words and closes; the device gets a moment to read them.
     pub(crate) async fn close(mut self, last: &[Packet]) {
         for packet in last {
             let _ = self.push(packet);
         }
-        let said = !last.is_empty() && self.flush().is_ok() && self.unsent_bytes == 0;
-        if !said {
-            return;
-        }
-        let mut stream = self.stream;
-        if tokio::io::AsyncWriteExt::shutdown(&mut stream).await.is_ok() {
-            let _ = timeout(LINGER, read_away(&stream)).await;
+        if self.flush().is_ok() && self.stalled_since.is_none() && (!last.is_empty() || self.transport.is_layered()) {
+            self.transport.close().await;
         }
     }
 
@@ -204,17 +248,6 @@ impl Link {
             self.unsent.pop_front();
         }
         self.unsent = VecDeque::new();
-    }
-}
-
-async fn read_away(stream: &TcpStream) {
-    let mut left = LINGER_MAX_BYTES;
-    while stream.readable().await.is_ok() {
-        let mut dust = [0; READ_BYTES];
-        match stream.try_read(&mut dust) {
-            Ok(read) if read > 0 && read < left => left -= read,
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-            _ => return,
-        }
+        self.tail.drain(..written);
     }
 }

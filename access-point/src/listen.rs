@@ -2,15 +2,21 @@
 
 use std::{io, net::UdpSocket, sync::Arc, time::Duration};
 
+use futures_util::future::try_join_all;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::{
     net::{TcpListener, TcpStream},
+    sync::OwnedSemaphorePermit,
     time,
 };
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tokio_util::{sync::CancellationToken, task::task_tracker::TaskTrackerToken};
 use tracing::{debug, warn};
 
-use crate::{Site, open};
+use crate::{
+    Site,
+    entry::{Arrived, Door},
+    open,
+};
 
 /// Pause when the process is out of descriptors: accepting at once again would only burn a core.
 const EXHAUSTED_PAUSE: Duration = Duration::from_millis(50);
@@ -19,6 +25,19 @@ const EXHAUSTED_PAUSE: Duration = Duration::from_millis(50);
 /// alive of twenty minutes, and a dead one should not hold a place for that long.
 const PROBE_AFTER: Duration = Duration::from_secs(60);
 const PROBE_EVERY: Duration = Duration::from_secs(15);
+
+/// A connection's place among as many as are allowed. The access point does not stop before it is given up.
+pub(crate) struct Place {
+    _permit: OwnedSemaphorePermit,
+    _open: TaskTrackerToken,
+}
+
+impl Place {
+    fn take(site: &Site) -> Option<Self> {
+        let permit = site.places.clone().try_acquire_owned().ok()?;
+        Some(Self { _permit: permit, _open: site.connections.token() })
+    }
+}
 
 /// A descriptor to be given up when there are no others, so that a connection can be taken and closed: left alone it
 /// would wait in the backlog for ever.
@@ -36,13 +55,17 @@ impl Spare {
     }
 }
 
-/// Takes connections until `shutdown`.
-pub(crate) async fn accept(
-    listener: &TcpListener,
+/// Takes connections at every door until `shutdown`, or until one of them is of no use any more; then no door is open.
+pub(crate) async fn accept_all(
+    doors: Vec<(TcpListener, Door)>,
     site: &Arc<Site>,
-    connections: &TaskTracker,
     shutdown: &CancellationToken,
 ) -> io::Result<()> {
+    let accept = |(listener, door)| async move { accept(&listener, &door, site, shutdown).await };
+    try_join_all(doors.into_iter().map(accept)).await.map(drop)
+}
+
+async fn accept(listener: &TcpListener, door: &Door, site: &Arc<Site>, shutdown: &CancellationToken) -> io::Result<()> {
     let mut spare = Spare::new();
     loop {
         let accepted = tokio::select! {
@@ -50,17 +73,13 @@ pub(crate) async fn accept(
             accepted = listener.accept() => accepted,
         };
         match accepted {
-            Ok((stream, _)) => {
-                let Ok(place) = site.places.clone().try_acquire_owned() else {
+            Ok((stream, from)) => {
+                let Some(place) = Place::take(site) else {
                     site.metrics.connect("full");
                     continue;
                 };
                 prepare(&stream);
-                let site = site.clone();
-                connections.spawn(async move {
-                    open::serve(site, stream).await;
-                    drop(place);
-                });
+                tokio::spawn(open::open(site.clone(), Arrived { socket: stream, from, door: door.clone() }, place));
             }
             Err(error) if is_of_the_connection(&error) => debug!(%error, "a connection was lost before it was taken"),
             Err(error) if is_fatal(&error) => return Err(error),

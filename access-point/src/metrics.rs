@@ -55,6 +55,7 @@ pub(crate) struct Metrics {
     pub(crate) retransmits: Counter,
     pub(crate) stray_acks: Counter,
     pub(crate) resyncs: Counter,
+    pub(crate) bells: Counter,
     pub(crate) waiting: Gauge,
     pub(crate) in_flight: Gauge,
     pub(crate) unsent_bytes: Gauge,
@@ -95,6 +96,7 @@ impl Metrics {
         let retransmits = counter("fanfare_retransmit", "Messages sent again, with the DUP flag");
         let stray_acks = counter("fanfare_stray_acks", "Acks of packet ids that nothing waited under");
         let resyncs = counter("fanfare_resyncs", "Devices whose position was ahead of a stream's head");
+        let bells = counter("fanfare_bells", "Bells heard");
         let store_failures = counter("fanfare_access_point_store_failures", "Reads and writes put off for later");
         let sightings_lost =
             counter("fanfare_sightings_lost", "Devices that came or went while too many waited to be told");
@@ -112,6 +114,7 @@ impl Metrics {
             retransmits,
             stray_acks,
             resyncs,
+            bells,
             waiting,
             in_flight,
             unsent_bytes,

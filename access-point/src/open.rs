@@ -12,10 +12,7 @@ use mqtt::{
     publish::written,
     session::WINDOW_MAX,
 };
-use tokio::{
-    net::TcpStream,
-    time::{Instant, timeout},
-};
+use tokio::time::{Instant, timeout, timeout_at};
 use tracing::debug;
 
 use crate::{
@@ -24,9 +21,12 @@ use crate::{
     arrival::Arrival,
     auth::Refused,
     close::Close,
-    connection::Connection,
+    connection::Entrant,
     control,
+    entry::{Arrived, Entered, enter},
     link::Link,
+    listen::Place,
+    sightings::Origin,
     wait::Waiting,
 };
 
@@ -39,22 +39,34 @@ const ANSWER_MAX: Duration = Duration::from_millis(500);
 /// No link lasts so long that it would matter beyond.
 const TOKEN_CHECKED_MAX: Duration = Duration::from_hours(365 * 24);
 
-/// Serves a connection from its first byte to its last.
-pub(crate) async fn serve(site: Arc<Site>, stream: TcpStream) {
-    let mut link = Link::new(stream, CONNECT_MAX_BYTES);
+/// Lets a connection in and hands it to its worker, or turns it away.
+pub(crate) async fn open(site: Arc<Site>, arrived: Arrived, place: Place) {
+    let until = Instant::now() + site.config.connect_deadline;
+    let entered = tokio::select! {
+        () = site.shutdown.cancelled() => Err(Refused::ForNow("shutting_down")),
+        entered = Box::pin(enter(&site, arrived, until)) => entered,
+    };
+    let Entered { transport, address } = match entered {
+        Ok(entered) => entered,
+        Err(refused) => return site.metrics.connect(refused.as_str()),
+    };
+    let origin = Origin { address, transport: transport.name() };
+    let mut link = Link::new(transport, CONNECT_MAX_BYTES);
     let mut packets = Vec::new();
     let guest = tokio::select! {
         () = site.shutdown.cancelled() => Err(Refused::ForNow("shutting_down")),
-        guest = Box::pin(introduced(&site, &mut link, &mut packets)) => guest,
+        guest = Box::pin(introduced(&site, origin, &mut link, &mut packets, until)) => guest,
     };
     let guest = match guest {
         Ok(guest) => Arc::new(guest),
         Err(refused) => return refuse(&site, link, refused).await,
     };
+    debug!(app = %guest.login.app, device.id = %guest.login.device, %address, "a device says who it is");
     link.packet_max_bytes = site.config.packet_max_bytes;
     let token_ends = guest.token_ends;
     if let Some((admitted, link, early)) = Box::pin(let_in(&site, guest, link, packets)).await {
-        Connection::new(site, link, admitted, token_ends).run(early).await;
+        let mailbox = admitted.presence.handle.mailbox().clone();
+        mailbox.enter(Entrant { link, admitted, token_ends, early, place });
     }
 }
 
@@ -97,8 +109,14 @@ async fn let_in(
 }
 
 /// Who is at the other end, by its token; packets behind its CONNECT stay in `packets`.
-async fn introduced(site: &Arc<Site>, link: &mut Link, packets: &mut Vec<Packet>) -> Result<Guest, Refused> {
-    let first = timeout(site.config.connect_deadline, first_packet(link, packets)).await;
+async fn introduced(
+    site: &Arc<Site>,
+    origin: Origin,
+    link: &mut Link,
+    packets: &mut Vec<Packet>,
+    until: Instant,
+) -> Result<Guest, Refused> {
+    let first = timeout_at(until, first_packet(link, packets)).await;
     let connect = first.map_err(|_| Refused::ForNow("connect_deadline"))??;
     if connect.auth_method.is_some() {
         return Err(Refused::ForGood(Reason::BAD_AUTH_METHOD, "auth_method"));
@@ -118,9 +136,8 @@ async fn introduced(site: &Arc<Site>, link: &mut Link, packets: &mut Vec<Packet>
         ack_timeout: site.config.ack_timeout,
         keep_alive: Duration::from_secs(keep_alive_s.into()),
     };
-    let address = link.peer().ok_or(Refused::ForNow("lost"))?;
     let arrival = Arrival::new(site, login.app.clone(), login.device.clone());
-    Ok(Guest { connect, login, token, token_ends, limits, since, arrival, address })
+    Ok(Guest { connect, login, token, token_ends, limits, since, arrival, origin })
 }
 
 /// The CONNECT that a link must begin with; what came behind it stays in `packets`.

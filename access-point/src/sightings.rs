@@ -2,7 +2,7 @@
 //! batches, so that a storm of devices costs a few publications. Best effort: what is lost with this process is told by
 //! the next sessions of its devices.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{collections::HashMap, net::IpAddr, sync::Arc, time::Duration};
 
 use broker::Publication;
 use model::{
@@ -27,8 +27,13 @@ const DEVICES_MAX: usize = 1_000;
 /// point holds, many times.
 const WAITING_MAX: usize = 200_000;
 
-/// What carries every session.
-const TRANSPORT: &str = "tcp";
+/// Where a connection comes from, and on what.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Origin {
+    /// As far as trusted proxies say.
+    pub(crate) address: IpAddr,
+    pub(crate) transport: &'static str,
+}
 
 /// The latest that was seen of a device.
 #[derive(Clone, Debug)]
@@ -37,7 +42,7 @@ struct Latest {
     epoch: Epoch,
     over: bool,
     at: Timestamp,
-    ip_prefix: String,
+    origin: Origin,
 }
 
 impl Latest {
@@ -63,8 +68,7 @@ impl Sightings {
 
     /// Notes that a device's session began, or is `over`.
     pub(crate) fn note(&self, peer: &Peer, epoch: Epoch, over: bool, at: Timestamp) {
-        let ip_prefix = ip_prefix(peer.address);
-        let latest = Latest { device: peer.device.clone(), epoch, over, at, ip_prefix };
+        let latest = Latest { device: peer.device.clone(), epoch, over, at, origin: peer.origin };
         self.add((peer.app.clone(), peer.ordinal), latest);
     }
 
@@ -87,8 +91,8 @@ impl Sightings {
                 epoch: latest.epoch,
                 at: latest.at,
                 run: (!latest.over).then(|| run.clone()),
-                transport: TRANSPORT.to_owned(),
-                ip_prefix: latest.ip_prefix.clone(),
+                transport: latest.origin.transport.to_owned(),
+                ip_prefix: ip_prefix(latest.origin.address),
             };
             let sighting = Sighting { device: latest.device.clone(), ordinal: *ordinal, seen };
             apps.entry(app).or_default().push(sighting);

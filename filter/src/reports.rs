@@ -1,4 +1,5 @@
-//! From the reports queue into the profiles of devices: many reports in one step, acked when that is durable.
+//! From the reports queue into the profiles of devices: many reports in one step, acked when that is durable. Of several
+//! filter nodes one at a time does it: two would take turns with the reports of one device, and mix up their order.
 //!
 //! Reports are repeated when an ack is lost, which changes nothing: a merge patch is idempotent, and the reports of one
 //! device stay in order. What access points saw of devices comes the same way, many devices at once.
@@ -9,18 +10,27 @@ use std::time::Duration;
 
 use broker::{Consumer, Delivery};
 use merge::merge;
-use model::{Queue, Reported, record::Record as _};
+use model::{NodeId, Queue, Reported, record::Record as _};
 use tokio::time;
 use tokio_util::sync::CancellationToken;
-use tracing::warn;
+use tracing::{debug, warn};
 
 use crate::{Deps, Error, Metrics};
 
 /// Reports taken together: enough to gain from one flush, few enough to begin again cheaply.
 const TAKEN_MAX: usize = 256;
 
-/// Pause after a failure of the broker or the store.
+/// Pause after a failure of the broker or the store, and between two looks whether this is now the node that keeps reports.
 const PAUSE: Duration = Duration::from_millis(250);
+
+/// The name of this duty.
+const DUTY: &str = "reports";
+
+/// How long the duty stays with a node that is not heard of: so long reports wait when it dies.
+const LEASE: Duration = Duration::from_secs(3);
+
+/// Between two signs that the node with the duty is there: three fit a lease.
+const RENEW_EVERY: Duration = Duration::from_secs(1);
 
 /// What became of the reports of a batch.
 #[derive(Default)]
@@ -44,15 +54,48 @@ impl Outcomes {
     }
 }
 
-/// Keeps reports until `shutdown`; only damage ends it earlier.
-pub(crate) async fn keep(deps: &Deps, metrics: &Metrics, shutdown: &CancellationToken) -> Result<(), Error> {
+/// Keeps reports until `shutdown`, whenever that is the duty of this node; only damage ends it earlier.
+pub(crate) async fn keep(
+    deps: &Deps,
+    node: &NodeId,
+    metrics: &Metrics,
+    shutdown: &CancellationToken,
+) -> Result<(), Error> {
     while !shutdown.is_cancelled() {
-        match deps.broker.consume(Queue::Reports, TAKEN_MAX).await {
-            Ok(consumer) => drain(deps, metrics, consumer, shutdown).await?,
-            Err(damaged @ broker::Error::Corrupt(_)) => return Err(damaged.into()),
-            Err(error) => warn!(%error, "cannot take reports; trying again"),
+        if has_duty(deps, node).await.is_ok_and(|has| has) {
+            tokio::select! {
+                taken = take(deps, metrics, shutdown) => taken?,
+                // What is in hand goes back to the queue, for whoever has the duty now.
+                () = duty_lost(deps, node) => debug!("another node keeps reports now"),
+            }
         }
         pause(shutdown).await;
+    }
+    Ok(())
+}
+
+async fn has_duty(deps: &Deps, node: &NodeId) -> Result<bool, store::Error> {
+    deps.store.hold(DUTY, node, deps.clock.now(), LEASE).await
+}
+
+/// Keeps the duty; ends when another node has it, or nobody can say so for as long as it would take.
+async fn duty_lost(deps: &Deps, node: &NodeId) {
+    let mut held = time::Instant::now();
+    while held.elapsed() < LEASE {
+        time::sleep(RENEW_EVERY).await;
+        match has_duty(deps, node).await {
+            Ok(true) => held = time::Instant::now(),
+            Ok(false) => return,
+            Err(error) => debug!(%error, "cannot say that this node keeps reports"),
+        }
+    }
+}
+
+async fn take(deps: &Deps, metrics: &Metrics, shutdown: &CancellationToken) -> Result<(), Error> {
+    match deps.broker.consume(Queue::Reports, TAKEN_MAX).await {
+        Ok(consumer) => drain(deps, metrics, consumer, shutdown).await?,
+        Err(damaged @ broker::Error::Corrupt(_)) => return Err(damaged.into()),
+        Err(error) => warn!(%error, "cannot take reports; trying again"),
     }
     Ok(())
 }

@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use access_point::{AccessPoint, Config, Deps};
+use access_point::{AccessPoint, Certificates, Config, Deps, Listeners};
 use broker::{Ring, SharedBroker};
 use engine::Engine;
 use model::{
@@ -26,10 +26,13 @@ pub(crate) struct Bench {
     pub(crate) broker: SharedBroker,
     pub(crate) store: SharedStore,
     pub(crate) address: SocketAddr,
+    /// Where it speaks TLS, if it does.
+    pub(crate) tls: Option<SocketAddr>,
     pub(crate) metrics: Registry,
     config: Config,
     /// The broker as the access point sees it.
     given: SharedBroker,
+    certificates: Option<Arc<Certificates>>,
     shutdown: CancellationToken,
     running: Mutex<Option<JoinHandle<()>>>,
     _dir: tempfile::TempDir,
@@ -51,6 +54,14 @@ impl Bench {
         let engine = Engine::open(dir.path()).unwrap();
         let store: SharedStore = store::embedded::Embedded::open(engine.clone()).unwrap();
         Self::start_in(dir, config, &engine, store, give).await
+    }
+
+    /// Starts an access point that also speaks TLS, as this server.
+    pub(crate) async fn start_as(config: Config, certificates: Arc<Certificates>) -> Self {
+        let mut bench = Self::start(config).await;
+        bench.certificates = Some(certificates);
+        bench.restart().await;
+        bench
     }
 
     /// Starts an access point whose store is this one.
@@ -83,6 +94,8 @@ impl Bench {
             broker,
             store,
             address: SocketAddr::from(([127, 0, 0, 1], 0)),
+            tls: None,
+            certificates: None,
             metrics: Registry::default(),
             config,
             shutdown: CancellationToken::new(),
@@ -117,8 +130,14 @@ impl Bench {
     async fn another(&mut self, config: Config, token: CancellationToken) -> (SocketAddr, Option<JoinHandle<()>>) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
+        let mut listeners = Listeners::from(listener);
+        if let Some(certificates) = &self.certificates {
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            self.tls = Some(listener.local_addr().unwrap());
+            listeners.tls = Some((listener, certificates.clone()));
+        }
         let access_point = AccessPoint::new(config, self.deps(), &mut self.metrics);
-        let running = tokio::spawn(async move { access_point.run(listener, token).await.unwrap() });
+        let running = tokio::spawn(async move { access_point.run(listeners, token).await.unwrap() });
         (address, Some(running))
     }
 

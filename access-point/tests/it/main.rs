@@ -12,4 +12,8 @@ mod redis;
 mod slow_devices;
 mod store_away;
 mod takeover;
+mod tls;
+mod transports;
 mod upwards;
+mod via;
+mod websocket;

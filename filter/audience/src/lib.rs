@@ -78,6 +78,26 @@ pub trait Select: Send + Sync {
         Ok(self.select(app, env, expression, now).await?.len())
     }
 
+    /// How many of the devices in `among` each expression selects, in the order of the expressions: for showing what a
+    /// set consists of.
+    ///
+    /// # Errors
+    /// As [`select`](Self::select), of any of them.
+    async fn counts(
+        &self,
+        app: &AppId,
+        env: Env,
+        expressions: &[String],
+        among: &Ordinals,
+        now: Timestamp,
+    ) -> Result<Vec<u64>, SelectError> {
+        let mut counts = Vec::with_capacity(expressions.len());
+        for expression in expressions {
+            counts.push(self.select(app, env, expression, now).await?.common(among));
+        }
+        Ok(counts)
+    }
+
     /// At most `limit` tags after the one named `after`, in order of their bytes, each with how many devices of the app
     /// and environment have it at this moment.
     ///

@@ -1,5 +1,6 @@
 //! `fanfare bench`: what this build does on this machine, beside the machine's own floor.
 
+mod audience;
 mod filter;
 
 use std::{env, net::SocketAddr, process::ExitCode, time::Duration};
@@ -47,7 +48,11 @@ enum What {
     Isolation(Run),
     /// As much as goes through: clients post unicasts one request after the other, devices ack them.
     Intake(Clients),
-    /// Filters over a large generated population, from the index alone; SQLite beside it.
+    /// A million devices by one upload, which tells meanwhile how far it is.
+    Import(audience::Import),
+    /// A filtered send to a hundredth of a million devices, few of them connected: judged, and counted on the broker.
+    Audience(audience::Crowd),
+    /// Filters over a large generated population, from the index alone; SQLite and PostgreSQL beside it.
     Filter(filter::Population),
     /// The bare loop: a small packet to each socket and its answer back.
     Floor {
@@ -100,6 +105,9 @@ struct Clients {
 /// A server of its own for a bench: a child process on throw-away data, so that its CPU can be told apart.
 struct Subject {
     target: Target,
+    /// Where it tells its metrics.
+    metrics: SocketAddr,
+    launch: Launch,
     _server: Server,
     _data: TempDir,
 }
@@ -109,6 +117,8 @@ pub(crate) async fn run(options: Options, config: Config) -> anyhow::Result<Exit
         What::Sink { server, sockets } => sink(server, sockets).await?,
         What::Floor { sockets } => println!("{}", bare(sockets).await?),
         What::Filter(population) => filter::run(population).await?,
+        What::Import(wanted) => audience::register(wanted, config).await?,
+        What::Audience(crowd) => audience::send(crowd, config).await?,
         What::Connect(run) => {
             let (bench, _subject) = prepare(run, config).await?;
             println!("{}", bench.connect().await?);
@@ -191,6 +201,7 @@ async fn start(mut config: Config) -> anyhow::Result<Subject> {
             setting("DATA_DIR", data.path().display().to_string()),
             setting("INGEST__LISTEN", http.to_string()),
             setting("ACCESS_POINT__LISTEN", mqtt.to_string()),
+            setting("FILTER__LISTEN", "127.0.0.1:0".to_owned()),
             setting("METRICS__LISTEN", metrics.to_string()),
             setting("LOG__FILTER", "error".to_owned()),
         ],
@@ -200,5 +211,5 @@ async fn start(mut config: Config) -> anyhow::Result<Subject> {
     let api = Api::new(&format!("http://{http}"), &key);
     let server = Server::start(&launch, &api).await?;
     let target = Target { api, mqtt, pid: server.pid(), behind: behind(&config) };
-    Ok(Subject { target, _server: server, _data: data })
+    Ok(Subject { target, metrics, launch, _server: server, _data: data })
 }

@@ -1,6 +1,6 @@
 //! Whom a message is for, looked up: the lane, the queue and the audience that travel with it.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use audience::{Expr, Frozen, Leaf, Saved, freeze, may_hold_for_unknown, resting};
 use model::{
@@ -17,6 +17,9 @@ use crate::{
     view::Warning,
 };
 
+/// How long a send waits to be told how many a filter means: nobody notices, and an index that is there needs far less.
+const COUNT_PATIENCE: Duration = Duration::from_millis(500);
+
 /// Whom a message is for.
 pub(crate) struct Target {
     pub(crate) lane: Lane,
@@ -25,8 +28,8 @@ pub(crate) struct Target {
     pub(super) audience: Option<Audience>,
     /// What the sender's filter says.
     pub(crate) filter: Option<Expr>,
-    /// How many devices that is; for a filter, at most.
-    pub(super) count: u64,
+    /// How many devices that is at most.
+    count: u64,
     pub(crate) warnings: Vec<Warning>,
 }
 
@@ -121,6 +124,18 @@ impl Target {
     fn shared(caller: &Caller, lane: Lane, audience: Audience, count: u64) -> Self {
         let queue = Queue::Push(lane, Shard::of_app(caller.app()));
         Self { lane, queue, audience: (count > 0).then_some(audience), filter: None, count, warnings: Vec::new() }
+    }
+
+    /// How many devices that is, as far as it can be told at once: what a quota is charged. A filter is counted as it
+    /// would be answered now; where nobody can say so soon, everybody counts, and the message is taken all the same:
+    /// whom it goes to is decided when it is dispatched.
+    pub(super) async fn recipients(&self, api: &Api, caller: &Caller) -> u64 {
+        let (Some(Audience::Filter(text)), Some(select)) = (&self.audience, &api.select) else { return self.count };
+        let counted = select.count(caller.app(), caller.env(), text, api.clock.now());
+        match tokio::time::timeout(COUNT_PATIENCE, counted).await {
+            Ok(Ok(count)) => count,
+            Ok(Err(_)) | Err(_) => self.count,
+        }
     }
 
     /// Who would get a message of this type, were it dispatched now: what the dispatcher would decide, without deciding

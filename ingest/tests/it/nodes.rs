@@ -13,6 +13,7 @@ fn node(id: &str, tier: Tier, connections: Option<u64>) -> Node {
         boot: now,
         tiers: vec![tier],
         endpoint: connections.map(at),
+        filter: None,
         version: "1.2.3".into(),
         seen_at: now,
     }
