@@ -172,7 +172,7 @@ impl Connection {
             _ if stalled => Err(Close::Stalled),
             Some(overdue) => Err(Close::Overdue(overdue)),
             None if now >= self.token_ends => Err(Close::TokenEnded),
-            None => self.with_buffer(turn, Self::send),
+            None => self.with_buffer(turn, Self::go_on),
         }
     }
 
@@ -180,7 +180,10 @@ impl Connection {
     pub(crate) fn wake_at(&self, turn: &Turn) -> Instant {
         let stalled = self.link.stalled_since().map(|since| since + turn.site.config.write_timeout);
         let session = Instant::from_std(self.session.deadline());
-        [stalled, self.retry_at].into_iter().flatten().fold(session.min(self.token_ends), Instant::min)
+        [stalled, self.retry_at, self.link.wake_at()]
+            .into_iter()
+            .flatten()
+            .fold(session.min(self.token_ends), Instant::min)
     }
 
     fn with_buffer(
@@ -233,6 +236,9 @@ impl Connection {
             self.deliver(turn);
             self.link.flush()?;
             if !self.can_deliver() {
+                if self.link.has_read() && self.busy == 0 && self.link.stalled_since().is_none() {
+                    self.waker.wake_by_ref();
+                }
                 return self.wait_for_room();
             }
         }

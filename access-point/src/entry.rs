@@ -2,14 +2,13 @@
 //! byte tells MQTT from HTTP, so that one port is enough, and 443 passes firewalls that stop 8883.
 
 use std::{
-    io::{self, IoSlice},
+    io,
     net::{IpAddr, SocketAddr},
     sync::Arc,
 };
 
 use rustls::ServerConfig;
 use tokio::{
-    io::Interest,
     net::TcpStream,
     time::{Instant, timeout_at},
 };
@@ -18,6 +17,7 @@ use tracing::debug;
 use crate::{
     Site,
     auth::Refused,
+    sse,
     transport::{
         Stream, Transport, proxy,
         tls::Tls,
@@ -25,11 +25,8 @@ use crate::{
     },
 };
 
-/// The head of a request to upgrade; nothing larger is kept for somebody unknown.
+/// The head of a request; nothing larger is kept for somebody unknown.
 const HEAD_MAX_BYTES: usize = 8 * 1024;
-
-/// Read at a time, of a head.
-const READ_BYTES: usize = 2 * 1024;
 
 /// How a listener is spoken to.
 #[derive(Clone, Debug)]
@@ -74,8 +71,8 @@ async fn speak(site: &Site, arrived: Arrived) -> Result<Entered, Refused> {
             Stream::secured(socket, tls)
         }
     };
-    let transport = of_first_byte(stream).await.map_err(|error| refused(&error, address, "http"))?;
-    Ok(Entered { transport, address })
+    let transport = of_first_byte(site, stream).await.map_err(|error| refused(&error, address, "http"))?;
+    Ok(Entered { transport: transport.ok_or(Refused::ForNow("answered"))?, address })
 }
 
 fn refused(error: &io::Error, address: IpAddr, label: &'static str) -> Refused {
@@ -83,59 +80,32 @@ fn refused(error: &io::Error, address: IpAddr, label: &'static str) -> Refused {
     Refused::ForNow(if error.kind() == io::ErrorKind::InvalidData { label } else { "lost" })
 }
 
-async fn of_first_byte(mut stream: Stream) -> io::Result<Transport> {
+async fn of_first_byte(site: &Site, mut stream: Stream) -> io::Result<Option<Transport>> {
     match stream.first_byte().await? {
-        Some(first) if first.is_ascii_uppercase() => upgraded(stream).await,
+        Some(first) if first.is_ascii_uppercase() => of_request(site, stream).await,
         // Whatever else it is, MQTT says what is wrong with it.
-        Some(_) => Ok(stream.into()),
+        Some(_) => Ok(Some(stream.into())),
         None => Err(io::ErrorKind::UnexpectedEof.into()),
     }
 }
 
-/// Reads the head of a request and answers it.
-async fn upgraded(mut stream: Stream) -> io::Result<Transport> {
+/// Reads the head of a request and answers it; `None` when that was all that was wanted.
+async fn of_request(site: &Site, mut stream: Stream) -> io::Result<Option<Transport>> {
     let mut head = Vec::new();
     loop {
         match upgrade::answer(&head) {
-            Answer::Unfinished if head.len() < HEAD_MAX_BYTES => read_more(&mut stream, &mut head).await?,
-            Answer::Upgrade(answer, head_bytes) => {
-                write(&mut stream, answer.as_bytes()).await?;
-                return Ok(Transport::upgraded(stream, head.split_off(head_bytes)));
-            }
+            Answer::Unfinished if head.len() < HEAD_MAX_BYTES => stream.read_more(&mut head).await?,
             Answer::Unfinished => return Err(io::Error::new(io::ErrorKind::InvalidData, "a head without an end")),
+            Answer::Upgrade(answer, head_bytes) => {
+                stream.write_all(answer.as_bytes()).await?;
+                return Ok(Some(Transport::upgraded(stream, head.split_off(head_bytes))));
+            }
             Answer::Refuse(answer) => {
-                write(&mut stream, answer.as_bytes()).await?;
+                stream.write_all(answer.as_bytes()).await?;
                 Transport::from(stream).close().await;
                 return Err(io::Error::new(io::ErrorKind::InvalidData, "not a request for WebSocket"));
             }
+            Answer::Elsewhere => return sse::serve(site, stream, head).await,
         }
     }
-}
-
-async fn read_more(stream: &mut Stream, head: &mut Vec<u8>) -> io::Result<()> {
-    let mut fresh = [0; READ_BYTES];
-    loop {
-        stream.ready(Interest::READABLE).await?;
-        match stream.try_read(&mut fresh) {
-            Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
-            Ok(read) => {
-                head.extend_from_slice(&fresh[..read]);
-                return Ok(());
-            }
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-            Err(error) => return Err(error),
-        }
-    }
-}
-
-async fn write(stream: &mut Stream, mut bytes: &[u8]) -> io::Result<()> {
-    while !bytes.is_empty() {
-        stream.ready(Interest::WRITABLE).await?;
-        match stream.try_write_vectored(&[IoSlice::new(bytes)]) {
-            Ok(written) => bytes = &bytes[written..],
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(())
 }

@@ -24,6 +24,7 @@ mod pull;
 mod registry;
 mod routes;
 mod sightings;
+mod sse;
 mod sweep;
 mod timeline;
 mod transport;
@@ -43,7 +44,7 @@ use tracing::warn;
 
 use crate::{
     arrival::Arrivals, auth::Apps, close::Close, entry::Door, metrics::Metrics, outbox::Outbox, registry::Registry,
-    sightings::Sightings, timeline::Timelines, worker::Workers,
+    sightings::Sightings, sse::Inlets, timeline::Timelines, worker::Workers,
 };
 pub use crate::{
     certificates::{CertificateError, Certificates, TlsFiles},
@@ -161,6 +162,7 @@ pub(crate) struct Site {
     pub(crate) metrics: Metrics,
     pub(crate) apps: Apps,
     pub(crate) arrivals: Arrivals,
+    pub(crate) inlets: Inlets,
     pub(crate) registry: Registry,
     pub(crate) timelines: Timelines,
     pub(crate) outbox: Outbox,
@@ -192,6 +194,7 @@ impl AccessPoint {
             deps,
             metrics,
             arrivals: Arrivals::default(),
+            inlets: Inlets::default(),
             registry: Registry::default(),
             opening: Semaphore::new(OPENING_MAX),
             reading: Semaphore::new(READING_MAX),

@@ -221,6 +221,16 @@ impl Link {
         self.unsent_bytes > 0 || self.transport.has_unsent()
     }
 
+    /// Whether there is something to read that no socket tells of.
+    pub(crate) fn has_read(&self) -> bool {
+        self.transport.has_read()
+    }
+
+    /// When there will be something to read whatever happens.
+    pub(crate) fn wake_at(&self) -> Option<Instant> {
+        self.transport.wake_at()
+    }
+
     /// Waits, without a task, until the socket takes more; only of use while something is unsent.
     pub(crate) fn poll_flushable(&self, context: &mut Context<'_>) -> Poll<()> {
         self.transport.poll_write_ready(context)

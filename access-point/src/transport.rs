@@ -1,5 +1,5 @@
-//! The bytes between a device and its session, whatever carries them: a socket, with TLS on it or not, and with the frames
-//! of WebSocket on that or not. Nothing here waits but for readiness, and no layer owns a buffer while nothing is under
+//! The bytes between a device and its session, whatever carries them: a socket, with TLS on it or not, and on that MQTT as
+//! it is, or in the frames of WebSocket, or as events for a browser. Nothing here waits but for readiness, and no layer owns a buffer while nothing is under
 //! way: an idle connection costs its keys and its state.
 
 pub(crate) mod proxy;
@@ -16,14 +16,18 @@ use std::{
 use tokio::{
     io::{AsyncRead as _, AsyncWriteExt as _, Interest, ReadBuf, Ready},
     net::TcpStream,
-    time::timeout,
+    time::{Instant, timeout},
 };
 
 use self::{tls::Tls, websocket::WebSocket};
+use crate::sse::Events;
 
 /// How long, and for how many bytes, the last words wait for the device to have read them.
 const LINGER: Duration = Duration::from_millis(500);
 const LINGER_MAX_BYTES: usize = 64 * 1024;
+
+/// Read at a time, on the stack, of a request.
+const FRESH_BYTES: usize = 2 * 1024;
 
 /// Read away at a time, on the stack.
 const DUST_BYTES: usize = 4 * 1024;
@@ -86,6 +90,39 @@ impl Stream {
         }
     }
 
+    /// Adds what comes next to `bytes`.
+    ///
+    /// # Errors
+    /// `UnexpectedEof` when nothing more comes.
+    pub(crate) async fn read_more(&mut self, bytes: &mut Vec<u8>) -> io::Result<()> {
+        let mut fresh = [0; FRESH_BYTES];
+        loop {
+            self.ready(Interest::READABLE).await?;
+            match self.try_read(&mut fresh) {
+                Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+                Ok(read) => {
+                    bytes.extend_from_slice(&fresh[..read]);
+                    return Ok(());
+                }
+                Err(error) if must_wait(&error) => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// Writes all of `bytes`, however long that takes.
+    pub(crate) async fn write_all(&mut self, mut bytes: &[u8]) -> io::Result<()> {
+        while !bytes.is_empty() {
+            self.ready(Interest::WRITABLE).await?;
+            match self.try_write_vectored(&[IoSlice::new(bytes)]) {
+                Ok(written) => bytes = &bytes[written..],
+                Err(error) if must_wait(&error) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
     fn has_unsent(&self) -> bool {
         self.tls.as_ref().is_some_and(|tls| tls.has_unsent())
     }
@@ -99,38 +136,56 @@ impl Stream {
 #[derive(Debug)]
 pub(crate) struct Transport {
     stream: Stream,
-    websocket: Option<Box<WebSocket>>,
+    layer: Layer,
+}
+
+/// What carries MQTT on a stream.
+#[derive(Debug)]
+enum Layer {
+    Nothing,
+    WebSocket(Box<WebSocket>),
+    Events(Box<Events>),
 }
 
 impl From<Stream> for Transport {
     fn from(stream: Stream) -> Self {
-        Self { stream, websocket: None }
+        Self { stream, layer: Layer::Nothing }
     }
 }
 
 impl Transport {
     /// A stream that was upgraded to WebSocket; `early` came behind the request.
     pub(crate) fn upgraded(stream: Stream, early: Vec<u8>) -> Self {
-        Self { stream, websocket: Some(Box::new(WebSocket::new(early))) }
+        Self { stream, layer: Layer::WebSocket(Box::new(WebSocket::new(early))) }
+    }
+
+    /// A stream that is to be answered with events.
+    pub(crate) fn of_events(stream: Stream, events: Events) -> Self {
+        Self { stream, layer: Layer::Events(Box::new(events)) }
     }
 
     /// What it is, as people call it.
     pub(crate) const fn name(&self) -> &'static str {
-        match (&self.stream.tls, &self.websocket) {
-            (None, None) => "tcp",
-            (Some(_), None) => "tls",
-            (None, Some(_)) => "ws",
-            (Some(_), Some(_)) => "wss",
+        match (&self.layer, &self.stream.tls) {
+            (Layer::Nothing, None) => "tcp",
+            (Layer::Nothing, Some(_)) => "tls",
+            (Layer::WebSocket(_), None) => "ws",
+            (Layer::WebSocket(_), Some(_)) => "wss",
+            (Layer::Events(_), _) => "sse",
         }
     }
 
     /// Waits until there is something to read, or room to write, as asked; for room in any case while something that was
     /// taken is unsent.
     pub(crate) async fn ready(&self, interest: Interest) -> io::Result<Ready> {
-        match &self.websocket {
-            Some(websocket) if interest.is_readable() && websocket.has_read() => Ok(Ready::READABLE),
-            Some(websocket) if websocket.has_unsent() => self.stream.ready(interest | Interest::WRITABLE).await,
-            _ => self.stream.ready(interest).await,
+        let stream = self.stream.ready(if self.has_unsent() { interest | Interest::WRITABLE } else { interest });
+        match &self.layer {
+            _ if interest.is_readable() && self.has_read() => Ok(Ready::READABLE),
+            Layer::Events(events) if interest.is_readable() => tokio::select! {
+                ready = stream => ready,
+                () = events.woken() => Ok(Ready::READABLE),
+            },
+            _ => stream.await,
         }
     }
 
@@ -139,9 +194,10 @@ impl Transport {
     /// # Errors
     /// `WouldBlock` when nothing is there now, `InvalidData` when the other end broke the rules of a layer.
     pub(crate) fn try_read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
-        match &mut self.websocket {
-            Some(websocket) => websocket.try_read(&mut self.stream, bytes),
-            None => self.stream.try_read(bytes),
+        match &mut self.layer {
+            Layer::Nothing => self.stream.try_read(bytes),
+            Layer::WebSocket(websocket) => websocket.try_read(&mut self.stream, bytes),
+            Layer::Events(events) => events.try_read(&mut self.stream, bytes),
         }
     }
 
@@ -156,9 +212,34 @@ impl Transport {
                     bytes.advance(read);
                     return Poll::Ready(Ok(()));
                 }
-                Err(error) if must_wait(&error) => ready!(self.stream.socket.poll_read_ready(context))?,
+                Err(error) if must_wait(&error) => ready!(self.poll_more(context))?,
                 Err(error) => return Poll::Ready(Err(error)),
             }
+        }
+    }
+
+    fn poll_more(&self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let more = self.stream.socket.poll_read_ready(context);
+        match &self.layer {
+            Layer::Events(events) if more.is_pending() => events.poll_posted(context).map(Ok),
+            _ => more,
+        }
+    }
+
+    /// Whether there is something to read that no socket tells of.
+    pub(crate) fn has_read(&self) -> bool {
+        match &self.layer {
+            Layer::Nothing => false,
+            Layer::WebSocket(websocket) => websocket.has_read(),
+            Layer::Events(events) => events.has_read(),
+        }
+    }
+
+    /// When there will be something to read whatever happens.
+    pub(crate) fn wake_at(&self) -> Option<Instant> {
+        match &self.layer {
+            Layer::Events(events) => Some(events.beat_at()),
+            Layer::Nothing | Layer::WebSocket(_) => None,
         }
     }
 
@@ -177,41 +258,51 @@ impl Transport {
     }
 
     /// Writes as much as is taken now. What a layer has taken counts, though some of it may be unsent: no more than one
-    /// frame or record of 16 KiB.
+    /// frame or record of 16 KiB, or the events of as much and one packet.
     ///
     /// # Errors
     /// `WouldBlock` when nothing is taken now.
     pub(crate) fn try_write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
-        match &mut self.websocket {
-            Some(websocket) => websocket.try_write_vectored(&mut self.stream, slices),
-            None => self.stream.try_write_vectored(slices),
+        match &mut self.layer {
+            Layer::Nothing => self.stream.try_write_vectored(slices),
+            Layer::WebSocket(websocket) => websocket.try_write_vectored(&mut self.stream, slices),
+            Layer::Events(events) => events.try_write_vectored(&mut self.stream, slices),
         }
     }
 
     /// Whether there is anything on the socket that has a goodbye of its own.
     pub(crate) fn is_layered(&self) -> bool {
-        self.websocket.is_some() || self.stream.tls.is_some()
+        !matches!(self.layer, Layer::Nothing) || self.stream.tls.is_some()
     }
 
     /// Whether something that was taken is unsent: then [`Transport::flush`] is to be called when there is room.
     pub(crate) fn has_unsent(&self) -> bool {
-        self.stream.has_unsent() || self.websocket.as_ref().is_some_and(|websocket| websocket.has_unsent())
+        let unsent = match &self.layer {
+            Layer::Nothing => false,
+            Layer::WebSocket(websocket) => websocket.has_unsent(),
+            Layer::Events(events) => events.has_unsent(),
+        };
+        unsent || self.stream.has_unsent()
     }
 
     /// Gives the socket what it takes of what is unsent here; says whether it took anything.
     pub(crate) fn flush(&mut self) -> io::Result<bool> {
         let moved = self.stream.flush()?;
-        match &mut self.websocket {
-            Some(websocket) => Ok(websocket.flush(&mut self.stream)? || moved),
-            None => Ok(moved),
-        }
+        let moved_on = match &mut self.layer {
+            Layer::Nothing => false,
+            Layer::WebSocket(websocket) => websocket.flush(&mut self.stream)?,
+            Layer::Events(events) => events.flush(&mut self.stream)?,
+        };
+        Ok(moved || moved_on)
     }
 
     /// Says in every layer that nothing more comes, and closes. The device gets a moment to read it: what it still sends
     /// is read away, or the system would cut the connection before its last words.
     pub(crate) async fn close(mut self) {
-        if let Some(websocket) = &mut self.websocket {
-            websocket.say_goodbye(&mut self.stream);
+        match &mut self.layer {
+            Layer::Nothing => {}
+            Layer::WebSocket(websocket) => websocket.say_goodbye(&mut self.stream),
+            Layer::Events(events) => events.say_goodbye(&mut self.stream),
         }
         let Stream { mut socket, tls } = self.stream;
         if let Some(mut tls) = tls {
@@ -245,7 +336,7 @@ fn broken(reason: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> io::Er
 }
 
 /// Moves what fits from the front of `kept` to `bytes`; nothing is kept of what is empty.
-fn pour(kept: &mut Vec<u8>, bytes: &mut [u8]) -> usize {
+pub(crate) fn pour(kept: &mut Vec<u8>, bytes: &mut [u8]) -> usize {
     let poured = kept.len().min(bytes.len());
     bytes[..poured].copy_from_slice(&kept[..poured]);
     take_front(kept, poured);
@@ -253,7 +344,7 @@ fn pour(kept: &mut Vec<u8>, bytes: &mut [u8]) -> usize {
 }
 
 /// Takes bytes away from the front; nothing is kept of what is empty.
-fn take_front(kept: &mut Vec<u8>, taken: usize) {
+pub(crate) fn take_front(kept: &mut Vec<u8>, taken: usize) {
     if taken == kept.len() {
         *kept = Vec::new();
     } else {

@@ -10,6 +10,7 @@ mod delivery;
 mod door;
 mod redis;
 mod slow_devices;
+mod sse;
 mod store_away;
 mod takeover;
 mod tls;

@@ -252,7 +252,6 @@ async fn a_report_and_a_change_of_the_backend_in_the_same_moment_both_stay() {
     let profile = bench.profile(&device).await;
     assert_eq!((profile.tags.len(), profile.attributes.len()), (CHANGES, 50));
     running.stop().await;
-    running.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

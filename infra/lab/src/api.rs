@@ -284,6 +284,14 @@ impl Api {
         Ok(String::from_utf8_lossy(&body).into_owned())
     }
 
+    /// Asks for something that has no method of its own here, and gives the answer back as it is.
+    ///
+    /// # Errors
+    /// As every call.
+    pub async fn get(&self, path: &str) -> Result<Value, Error> {
+        parse(&self.call(Method::GET, path, None, None).await?)
+    }
+
     /// Posts a body of the caller's own, once, and gives the answer back as it is.
     ///
     /// # Errors

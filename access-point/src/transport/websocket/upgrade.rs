@@ -27,6 +27,8 @@ pub(crate) enum Answer {
     Upgrade(String, usize),
     /// Say this, and close.
     Refuse(String),
+    /// It is for somebody else.
+    Elsewhere,
 }
 
 /// Reads the head of a request.
@@ -40,7 +42,7 @@ pub(crate) fn answer(bytes: &[u8]) -> Answer {
     };
     let path = request.path.and_then(|target| target.split('?').next());
     if path != Some(PATH) {
-        return refuse("404 Not Found", "");
+        return Answer::Elsewhere;
     }
     let has = |name, token| lists(&request, name, token);
     if request.method != Some("GET") || request.version != Some(1) || !has("upgrade", "websocket") {
@@ -103,9 +105,10 @@ mod tests {
 
     #[test]
     fn other_requests_are_refused_with_what_is_wrong() {
+        for other in ["GET /", "GET /mqttx"] {
+            assert_eq!(answer(GOOD.replacen("GET /mqtt", other, 1).as_bytes()), Answer::Elsewhere);
+        }
         for (from, to, status) in [
-            ("GET /mqtt", "GET /", "404"),
-            ("GET /mqtt", "GET /mqttx", "404"),
             ("GET", "POST", "426"),
             ("HTTP/1.1", "HTTP/1.0", "426"),
             ("Upgrade: WebSocket", "Upgrade: h2c", "426"),

@@ -99,7 +99,8 @@ struct Heard {
     payload: Value,
 }
 
-fn tools() -> Option<PathBuf> {
+/// Where the clients of others are installed; `None` when nobody says so.
+pub(crate) fn tools() -> Option<PathBuf> {
     #[expect(clippy::disallowed_methods, reason = "how infra/test says where it installed the clients")]
     let tools = env::var("FANFARE_TEST_CLIENTS").ok().map(PathBuf::from);
     if tools.is_none() {
@@ -284,7 +285,7 @@ async fn online_then_offline(back_ends: On, kind: Kind, v5: bool) {
 }
 
 /// Waits until every message counts as acked by the device.
-async fn acked(sandbox: &Sandbox, messages: &[MessageId], device: &DeviceId) {
+pub(crate) async fn acked(sandbox: &Sandbox, messages: &[MessageId], device: &DeviceId) {
     let api = &sandbox.api();
     for message in messages {
         let asked = async {

@@ -12,4 +12,5 @@ mod marketing;
 mod presence;
 mod reports;
 mod sandbox;
+mod terminals;
 mod watchdog;
