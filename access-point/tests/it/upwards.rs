@@ -118,8 +118,15 @@ async fn who_comes_and_who_goes_is_told_for_many_at_once() {
     let bench = Bench::start(config()).await;
     let (id, now) = ("ap-1".parse().unwrap(), SystemClock.now());
     let run = Run { node: "ap-1".parse().unwrap(), boot: now };
-    let node =
-        Node { id, boot: now, tiers: vec![Tier::AccessPoint], endpoint: None, filter: None, version: "0".into(), seen_at: now };
+    let node = Node {
+        id,
+        boot: now,
+        tiers: vec![Tier::AccessPoint],
+        endpoint: None,
+        filter: None,
+        version: "0".into(),
+        seen_at: now,
+    };
     assert!(bench.store.beat(node).await.unwrap());
     let mut clients = Vec::new();
     for number in 0..DEVICES {
