@@ -15,7 +15,7 @@ use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
-use crate::{Site, connection::Peer};
+use crate::{Site, connection::Peer, entry::Origin};
 
 /// How long sightings are gathered: a device that comes and goes in this time is one of them.
 const GATHER: Duration = Duration::from_secs(1);
@@ -34,8 +34,7 @@ struct Latest {
     epoch: Epoch,
     over: bool,
     at: Timestamp,
-    transport: &'static str,
-    ip_prefix: String,
+    origin: Origin,
 }
 
 impl Latest {
@@ -61,9 +60,7 @@ impl Sightings {
 
     /// Notes that a device's session began, or is `over`.
     pub(crate) fn note(&self, peer: &Peer, epoch: Epoch, over: bool, at: Timestamp) {
-        let ip_prefix = ip_prefix(peer.origin.address);
-        let transport = peer.origin.transport;
-        let latest = Latest { device: peer.device.clone(), epoch, over, at, transport, ip_prefix };
+        let latest = Latest { device: peer.device.clone(), epoch, over, at, origin: peer.origin };
         self.add((peer.app.clone(), peer.ordinal), latest);
     }
 
@@ -86,8 +83,8 @@ impl Sightings {
                 epoch: latest.epoch,
                 at: latest.at,
                 run: (!latest.over).then(|| run.clone()),
-                transport: latest.transport.to_owned(),
-                ip_prefix: latest.ip_prefix.clone(),
+                transport: latest.origin.transport.to_owned(),
+                ip_prefix: ip_prefix(latest.origin.address),
             };
             let sighting = Sighting { device: latest.device.clone(), ordinal: *ordinal, seen };
             apps.entry(app).or_default().push(sighting);

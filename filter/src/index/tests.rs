@@ -19,7 +19,7 @@ const CROWD: u32 = 30_000;
 /// A change of what is known.
 #[derive(Clone, Debug)]
 enum Change {
-    Put(Device),
+    Put(Box<Device>),
     Remove(Ordinal),
 }
 
@@ -33,7 +33,7 @@ fn change() -> impl Strategy<Value = Change> {
     let put = (device(), ordinal(), env).prop_map(|(mut device, ordinal, env)| {
         // A name stays with its ordinal.
         device.id = format!("dev-{}", ordinal.0).parse().unwrap();
-        Change::Put(Device { ordinal, env, ..device })
+        Change::Put(Box::new(Device { ordinal, env, ..device }))
     });
     prop_oneof![5 => put, 1 => ordinal().prop_map(Change::Remove)]
 }
@@ -54,7 +54,7 @@ impl Both {
         match change {
             Change::Put(device) => {
                 self.index.put(&device);
-                self.devices.insert(device.ordinal, device);
+                self.devices.insert(device.ordinal, *device);
             }
             Change::Remove(ordinal) => {
                 self.index.remove(ordinal);
@@ -120,7 +120,7 @@ proptest! {
             Device { id: format!("dev-{ordinal}").parse().unwrap(), ordinal: Ordinal(ordinal), ..device.clone() }
         };
         for (ordinal, device) in (0..CROWD).zip(devices.iter().cycle()) {
-            both.apply(Change::Put(named(ordinal, device)));
+            both.apply(Change::Put(Box::new(named(ordinal, device))));
         }
         changes.into_iter().for_each(|change| both.apply(change));
         both.agree(&exprs[0])?;

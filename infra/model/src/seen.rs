@@ -33,7 +33,7 @@ pub struct Seen {
     pub at: Timestamp,
     /// What held it, or holds it still if that runs; `None` when it is known to be over.
     pub run: Option<Run>,
-    /// What carried it, as in `tcp`.
+    /// What carried it: `tcp`, `tls`, `ws`, `wss` or `sse`.
     pub transport: String,
     /// The network it came from.
     pub ip_prefix: String,

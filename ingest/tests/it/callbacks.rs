@@ -8,6 +8,8 @@ use std::{
     },
 };
 
+use async_trait::async_trait;
+use audience::{Invalid, Select, SelectError};
 use axum::{
     Router,
     http::{HeaderMap, StatusCode, header},
@@ -15,7 +17,7 @@ use axum::{
     routing::get,
 };
 use ingest::{Callbacks, Config};
-use model::{Audience, Excluded, Ordinal, Ordinals};
+use model::{AppId, Audience, Env, Excluded, Ordinal, Ordinals, Timestamp};
 use parking_lot::Mutex;
 use serde_json::json;
 use tokio::{io::AsyncWriteExt as _, net::TcpListener};
@@ -62,8 +64,23 @@ impl Product {
     }
 }
 
+/// A filter tier that nobody needs here.
+struct Unasked;
+
+#[async_trait]
+impl Select for Unasked {
+    async fn select(&self, _: &AppId, _: Env, text: &str, _: Timestamp) -> Result<Ordinals, SelectError> {
+        Err(SelectError::Unavailable(format!("nobody should ask for {text}")))
+    }
+
+    fn check(&self, _: &AppId, _: &str) -> Result<(), Invalid> {
+        Ok(())
+    }
+}
+
 async fn sandbox(callbacks: Callbacks) -> Sandbox {
-    let sandbox = Sandbox::with(Setup { config: Config { callbacks, ..Config::default() }, ..Setup::default() }).await;
+    let config = Config { callbacks, ..Config::default() };
+    let sandbox = Sandbox::with(Setup { config, select: Some(Arc::new(Unasked)), ..Setup::default() }).await;
     sandbox.add_devices(3).await;
     sandbox.put("/v1/devices/dev-4", r#"{"user_id":"u-4"}"#).await;
     sandbox

@@ -9,6 +9,7 @@ mod import;
 mod kill_nine;
 mod logs;
 mod marketing;
+mod presence;
 mod reports;
 mod sandbox;
 mod terminals;
