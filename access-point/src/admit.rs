@@ -1,7 +1,7 @@
 //! Finds a device's session: who it is in its app, that no later session is there, and where its streams go on. While the
 //! store is away it asks again and again, a few devices at a time.
 
-use std::{sync::Arc, time::Duration};
+use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use broker::Ring;
 use model::{
@@ -43,6 +43,8 @@ pub(crate) struct Guest {
     /// When it came. Its session is numbered by it, so that one that had to wait does not win over one that came later.
     pub(crate) since: Timestamp,
     pub(crate) arrival: Arrival,
+    /// Where it comes from.
+    pub(crate) address: IpAddr,
 }
 
 /// A session that is found.
@@ -184,12 +186,15 @@ async fn enter(site: &Arc<Site>, guest: &Guest, device: &Device, claim: &Claim) 
     let open = site.metrics.connections(app, guest.connect.version);
     open.inc();
     let presence = Presence { site: site.clone(), handle, open };
+    let elsewhere = claim.previous.as_ref().map(|route| &route.node).filter(|node| **node != site.config.node);
+    if before.is_some() || elsewhere.is_some() {
+        site.calm.taken_over(app, &device.id, guest.address, elsewhere);
+    }
     if let Some(before) = before {
         before.close(Close::TakenOver);
         site.metrics.takeovers.inc();
         let _ = timeout(HANDOVER_MAX, before.gone()).await;
     }
-    let elsewhere = claim.previous.as_ref().map(|route| &route.node).filter(|node| **node != site.config.node);
     if let Some(node) = elsewhere {
         supersede(site, node, &presence.handle);
     }

@@ -6,7 +6,7 @@ use model::{AppId, DeviceId, Env, Ordinal, Stream, UserId};
 use mqtt::{Format, Packet, Session, session::Change};
 use tokio::{
     task::yield_now,
-    time::{Instant, sleep_until},
+    time::{Duration, Instant, sleep_until, timeout},
 };
 use tracing::debug;
 
@@ -15,6 +15,7 @@ use crate::{
     admit::{Admitted, Presence},
     close::Close,
     control,
+    drain::Evicted,
     link::Link,
     outbox::Fact,
     pull::Sent,
@@ -23,6 +24,10 @@ use crate::{
 
 /// Reads after a link's end was decided: a window of acks fits one, and a device that never stops must not hold it.
 const LAST_READS_MAX: usize = 8;
+
+/// How long a device that is to go waits until its cursor is where the next access point finds it. Without it, it would
+/// be sent again what it has acked.
+const HANDOVER_MAX: Duration = Duration::from_secs(1);
 
 /// Who is at the other end.
 #[derive(Clone, Debug)]
@@ -200,6 +205,10 @@ impl Connection {
         }
         if self.session.change() > Change::Nothing {
             self.keep_cursor();
+        }
+        if matches!(close, Close::Moving(_)) {
+            let _ = timeout(HANDOVER_MAX, self.site.outbox.kept(&self.peer.app, self.peer.ordinal)).await;
+            self.site.drains.note(Evicted::of(&self.peer, self.presence.handle.epoch, &self.session, &self.site));
         }
         self.count_as(Counted::default());
         self.site.metrics.stray_acks.inc_by(self.session.strays());

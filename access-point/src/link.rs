@@ -1,7 +1,7 @@
 //! A socket and what is under way on it. It owns no buffer while nothing is: bytes are read onto the stack, and only
 //! the beginning of an unfinished packet is kept.
 
-use std::{collections::VecDeque, io, io::IoSlice};
+use std::{collections::VecDeque, io, io::IoSlice, net::IpAddr};
 
 use bytes::Bytes;
 use model::Timestamp;
@@ -60,6 +60,11 @@ impl Link {
             unsent_bytes: 0,
             stalled_since: None,
         }
+    }
+
+    /// The address at the other end; `None` when the link is over.
+    pub(crate) fn peer(&self) -> Option<IpAddr> {
+        self.stream.peer_addr().ok().map(|address| address.ip())
     }
 
     /// What the device speaks; the older version as long as it has not said.

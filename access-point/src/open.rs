@@ -23,6 +23,7 @@ use crate::{
     admit::{Admitted, Guest, admit, is_ahead},
     arrival::Arrival,
     auth::Refused,
+    calm::Newcomer,
     close::Close,
     connection::Connection,
     control,
@@ -43,12 +44,12 @@ const TOKEN_CHECKED_MAX: Duration = Duration::from_hours(365 * 24);
 pub(crate) async fn serve(site: Arc<Site>, stream: TcpStream) {
     let mut link = Link::new(stream, CONNECT_MAX_BYTES);
     let mut packets = Vec::new();
-    let guest = tokio::select! {
+    let entered = tokio::select! {
         () = site.shutdown.cancelled() => Err(Refused::ForNow("shutting_down")),
-        guest = Box::pin(introduced(&site, &mut link, &mut packets)) => guest,
+        entered = Box::pin(entered(&site, &mut link, &mut packets)) => entered,
     };
-    let guest = match guest {
-        Ok(guest) => Arc::new(guest),
+    let (_newcomer, guest) = match entered {
+        Ok((newcomer, guest)) => (newcomer, Arc::new(guest)),
         Err(refused) => return refuse(&site, link, refused).await,
     };
     link.packet_max_bytes = site.config.packet_max_bytes;
@@ -96,8 +97,28 @@ async fn let_in(
     }
 }
 
+/// Whoever is at the other end, once it is his turn and he has said who he is.
+async fn entered(site: &Arc<Site>, link: &mut Link, packets: &mut Vec<Packet>) -> Result<(Newcomer, Guest), Refused> {
+    if site.drains.is_closed() {
+        return Err(Refused::ForNow("draining"));
+    }
+    let address = link.peer().ok_or(Refused::ForNow("lost"))?;
+    let newcomer = site.calm.turn(address).await?;
+    let guest = introduced(site, &newcomer, link, packets).await?;
+    let (here, login) = (site.endpoint(), &guest.login);
+    tokio::select! {
+        () = site.calm.hesitate(&newcomer, &here, &login.app, &login.device) => Ok((newcomer, guest)),
+        () = guest.arrival.superseded() => Err(Refused::Superseded),
+    }
+}
+
 /// Who is at the other end, by its token; packets behind its CONNECT stay in `packets`.
-async fn introduced(site: &Arc<Site>, link: &mut Link, packets: &mut Vec<Packet>) -> Result<Guest, Refused> {
+async fn introduced(
+    site: &Arc<Site>,
+    newcomer: &Newcomer,
+    link: &mut Link,
+    packets: &mut Vec<Packet>,
+) -> Result<Guest, Refused> {
     let first = timeout(site.config.connect_deadline, first_packet(link, packets)).await;
     let connect = first.map_err(|_| Refused::ForNow("connect_deadline"))??;
     if connect.auth_method.is_some() {
@@ -119,7 +140,7 @@ async fn introduced(site: &Arc<Site>, link: &mut Link, packets: &mut Vec<Packet>
         keep_alive: Duration::from_secs(keep_alive_s.into()),
     };
     let arrival = Arrival::new(site, login.app.clone(), login.device.clone());
-    Ok(Guest { connect, login, token, token_ends, limits, since, arrival })
+    Ok(Guest { connect, login, token, token_ends, limits, since, arrival, address: newcomer.address })
 }
 
 /// The CONNECT that a link must begin with; what came behind it stays in `packets`.

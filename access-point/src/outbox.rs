@@ -7,7 +7,10 @@ use broker::Publication;
 use model::{AppId, Cursor, Epoch, MessageId, Ordinal, Queue, Receipt, ReceiptBatch, record::Record as _};
 use parking_lot::Mutex;
 use store::CursorWrite;
-use tokio::{sync::Notify, time};
+use tokio::{
+    sync::{Notify, watch},
+    time,
+};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, warn};
 
@@ -90,12 +93,14 @@ struct State {
 pub(crate) struct Outbox {
     state: Mutex<State>,
     full: Notify,
+    /// Counts reports that went through.
+    reports: watch::Sender<u64>,
     metrics: Metrics,
 }
 
 impl Outbox {
     pub(crate) fn new(metrics: Metrics) -> Self {
-        Self { state: Mutex::default(), full: Notify::new(), metrics }
+        Self { state: Mutex::default(), full: Notify::new(), reports: watch::Sender::new(0), metrics }
     }
 
     /// Whether so much is unreported that nothing more should be sent to devices.
@@ -147,6 +152,16 @@ impl Outbox {
         kept.map(|(_, cursor)| cursor.clone())
     }
 
+    /// Returns when a device's cursor has reached the store, so that a session elsewhere goes on from there.
+    pub(crate) async fn kept(&self, app: &AppId, device: Ordinal) {
+        let mut reports = self.reports.subscribe();
+        while self.cursor(app, device).is_some() {
+            if reports.changed().await.is_err() {
+                return;
+            }
+        }
+    }
+
     /// Reports until `done` is cancelled and everything is told, or cannot be.
     pub(crate) async fn run(&self, deps: &Deps, registry: &Registry, done: CancellationToken) {
         while !done.is_cancelled() {
@@ -163,6 +178,7 @@ impl Outbox {
                 return;
             }
             self.state.lock().leaving = Arc::default();
+            self.reports.send_modify(|reports| *reports += 1);
         }
     }
 

@@ -7,12 +7,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use access_point::{AccessPoint, Config, Deps};
+use access_point::{AccessPoint, Config, Deps, Status};
 use broker::{Ring, SharedBroker};
 use engine::Engine;
 use model::{
-    App, AppId, Bell, Clock as _, Env, Lane, Limits, Message, MessageId, Ordinal, Ordinals, Priority, Queue,
-    ReceiptBatch, SystemClock, Tally, Timestamp, TraceParent, record::Record as _, sign::DeviceToken,
+    App, AppId, Bell, Clock as _, Endpoint, Env, Lane, Limits, Message, MessageId, Node, Ordinal, Ordinals, Priority,
+    Queue, ReceiptBatch, SystemClock, Tally, Tier, Timestamp, TraceParent, record::Record as _, sign::DeviceToken,
 };
 use prometheus_client::registry::Registry;
 use store::{InboxAppend, Registration, SharedStore, TimelineAppend};
@@ -32,6 +32,7 @@ pub(crate) struct Bench {
     given: SharedBroker,
     shutdown: CancellationToken,
     running: Mutex<Option<JoinHandle<()>>>,
+    status: Box<dyn Fn() -> Status + Send + Sync>,
     _dir: tempfile::TempDir,
 }
 
@@ -87,6 +88,7 @@ impl Bench {
             config,
             shutdown: CancellationToken::new(),
             running: Mutex::default(),
+            status: Box::new(|| Status { connections: 0, drain: None }),
             _dir: dir,
         };
         bench.restart().await;
@@ -99,6 +101,20 @@ impl Bench {
         self.shutdown = CancellationToken::new();
         self.metrics = Registry::default();
         (self.address, *self.running.get_mut()) = self.another(self.config.clone(), self.shutdown.clone()).await;
+    }
+
+    /// How the access point says it is.
+    pub(crate) fn status(&self) -> Status {
+        (self.status)()
+    }
+
+    /// Says that a node runs, and where devices may connect there.
+    pub(crate) async fn beat(&self, node: &str, address: SocketAddr) {
+        let endpoint = Endpoint { address: address.to_string(), connections: 0, connections_max: 1_000 };
+        let (now, tiers) = (self.now(), vec![Tier::AccessPoint]);
+        let (id, version) = (node.parse().unwrap(), "0".into());
+        let node = Node { id, boot: now, tiers, endpoint: Some(endpoint), version, seen_at: now, drain: None };
+        assert!(self.store.beat(node).await.unwrap());
     }
 
     /// Starts an access point more, under another name.
@@ -118,6 +134,7 @@ impl Bench {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let access_point = AccessPoint::new(config, self.deps(), &mut self.metrics);
+        self.status = Box::new(access_point.status());
         let running = tokio::spawn(async move { access_point.run(listener, token).await.unwrap() });
         (address, Some(running))
     }

@@ -3,6 +3,7 @@
 
 use std::{
     net::SocketAddr,
+    num::{NonZeroU32, NonZeroUsize},
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -98,6 +99,8 @@ pub(crate) struct AccessPoint {
     /// Host and port as devices reach it; absent: `listen`.
     pub(crate) advertise: Option<String>,
     pub(crate) connections_max: usize,
+    pub(crate) connections_per_address_max: usize,
+    pub(crate) connects_per_s: u32,
     pub(crate) keep_alive_s: u16,
     pub(crate) keep_alive_min_s: u16,
     pub(crate) keep_alive_max_s: u16,
@@ -149,6 +152,8 @@ impl Config {
         let settings = &self.access_point;
         access_point::Config {
             connections_max: settings.connections_max,
+            connections_per_address_max: NonZeroUsize::new(settings.connections_per_address_max),
+            connects_per_s: NonZeroU32::new(settings.connects_per_s),
             keep_alive: access_point::KeepAlive {
                 default_s: settings.keep_alive_s,
                 min_s: settings.keep_alive_min_s,

@@ -138,7 +138,7 @@ fn node(config: &Config, tiers: &[Tier], access_point: Option<SocketAddr>) -> No
         connections_max: config.access_point.connections_max as u64,
     });
     let version = env!("CARGO_PKG_VERSION").to_owned();
-    Node { id: config.node.clone(), boot: now, tiers: tiers.to_vec(), endpoint, version, seen_at: now }
+    Node { id: config.node.clone(), boot: now, tiers: tiers.to_vec(), endpoint, version, seen_at: now, drain: None }
 }
 
 async fn serve_metrics(listener: TcpListener, registry: Registry, shutdown: CancellationToken) -> std::io::Result<()> {

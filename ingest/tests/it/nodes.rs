@@ -15,6 +15,7 @@ fn node(id: &str, tier: Tier, connections: Option<u64>) -> Node {
         endpoint: connections.map(at),
         version: "1.2.3".into(),
         seen_at: now,
+        drain: None,
     }
 }
 

@@ -17,6 +17,7 @@ fn node(id: &str, boot: Timestamp, seen_at: Timestamp) -> Node {
         endpoint: Some(Endpoint { address: "push.example:1883".into(), connections: 7, connections_max: 9 }),
         version: "1.2.3".into(),
         seen_at,
+        drain: None,
     }
 }
 

@@ -11,7 +11,7 @@ fn node(n: u32) -> NodeId {
 
 fn running(n: u32, seen_at: Timestamp) -> Node {
     let version = "1.2.3".to_owned();
-    Node { id: node(n), boot: NOW, tiers: vec![Tier::AccessPoint], endpoint: None, version, seen_at }
+    Node { id: node(n), boot: NOW, tiers: vec![Tier::AccessPoint], endpoint: None, version, seen_at, drain: None }
 }
 
 /// Also when the clock stands still or goes back, and after a release.
