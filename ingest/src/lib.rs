@@ -12,6 +12,7 @@ mod auth;
 mod cancel;
 mod caps;
 mod devices;
+mod drain;
 mod fields;
 mod filter;
 mod gate;
@@ -120,6 +121,7 @@ impl Ingest {
             budgets: Budgets::new(),
             nodes: Nodes::new(),
             running: Running::default(),
+            pings: Semaphore::new(nodes::PINGS_MAX),
             metrics: Metrics::new(registry),
         };
         Self { api: Arc::new(api), others: deps.others }

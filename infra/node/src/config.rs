@@ -14,6 +14,9 @@ use config::{Environment, File, FileFormat};
 use model::{NodeId, SystemClock};
 use serde::Deserialize;
 
+/// What of the grace is left when devices were moved away: for the last of them, and for what they have told.
+const LAST_WORDS: Duration = Duration::from_secs(7);
+
 /// Every setting with its default and what it means.
 pub(crate) const REFERENCE: &str = include_str!("../fanfare.toml");
 
@@ -107,6 +110,8 @@ pub(crate) struct AccessPoint {
     pub(crate) ack_timeout_s: u64,
     pub(crate) auto_register: bool,
     pub(crate) sweep_s: u64,
+    pub(crate) drain_wait_s: u64,
+    pub(crate) drain_per_s: NonZeroU32,
 }
 
 #[derive(Clone, Debug, Deserialize)]
@@ -162,6 +167,11 @@ impl Config {
             ack_timeout: Duration::from_secs(settings.ack_timeout_s),
             auto_register: settings.auto_register,
             sweep: Duration::from_secs(settings.sweep_s),
+            drain: access_point::Drain {
+                wait: Duration::from_secs(settings.drain_wait_s),
+                per_s: settings.drain_per_s,
+                within: self.shutdown_grace().saturating_sub(Duration::from_secs(settings.drain_wait_s) + LAST_WORDS),
+            },
             ..access_point::Config::new(self.node.clone())
         }
     }

@@ -19,7 +19,7 @@ use tracing::{error, info, warn};
 use crate::{
     backends::{self, Backends},
     config::Config,
-    presence::{Connections, Presence},
+    presence::{Presence, Status},
     telemetry, watchdog,
 };
 
@@ -83,7 +83,7 @@ pub(crate) async fn start(tiers: &[Tier], config: &Config, backends: &Backends) 
     let filter_deps = filter::Deps { broker: broker.clone(), store: store.clone(), clock: clock.clone() };
     let filter = filter::Filter::new(config.filter(), filter_deps, &mut registry);
     let select = filter.select();
-    let mut connections: Option<Connections> = None;
+    let mut status: Option<Status> = None;
     for tier in tiers {
         let (broker, store, clock, shutdown) = (broker.clone(), store.clone(), clock.clone(), shutdown.clone());
         match tier {
@@ -102,7 +102,7 @@ pub(crate) async fn start(tiers: &[Tier], config: &Config, backends: &Backends) 
                 running.access_point = Some(listener.local_addr()?);
                 let deps = access_point::Deps { broker, store, clock };
                 let access_point = access_point::AccessPoint::new(config.access_point(), deps, &mut registry);
-                connections = Some(Box::new(access_point.connections()));
+                status = Some(Box::new(access_point.status()));
                 running.spawn(access_point.run(listener, shutdown));
             }
             Tier::Ingest => {
@@ -124,7 +124,7 @@ pub(crate) async fn start(tiers: &[Tier], config: &Config, backends: &Backends) 
     }
     let listener = bind(config.metrics.listen, "metrics.listen")?;
     running.spawn(serve_metrics(listener, registry, shutdown.clone()));
-    let presence = Presence { node: node(config, tiers, running.access_point), connections };
+    let presence = Presence { node: node(config, tiers, running.access_point), status };
     running.tiers.spawn(presence.run(store.clone(), shutdown));
     Ok(running)
 }
