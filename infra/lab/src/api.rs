@@ -270,6 +270,14 @@ impl Api {
         self.call(Method::POST, &format!("/v1/groups/{group}/members"), Some(&body), None).await.map(drop)
     }
 
+    /// Asks for what lies at a path, once, and gives the answer back as it is.
+    ///
+    /// # Errors
+    /// As every call.
+    pub async fn get(&self, path: &str) -> Result<Value, Error> {
+        parse(&self.call(Method::GET, path, None, None).await?)
+    }
+
     /// Posts a body of the caller's own, once, and gives the answer back as it is.
     ///
     /// # Errors

@@ -4,6 +4,7 @@
 mod clients;
 mod cluster;
 mod command_line;
+mod drain;
 mod kill_nine;
 mod logs;
 mod marketing;
