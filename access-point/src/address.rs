@@ -15,38 +15,38 @@ const PREFIX_V6: u128 = !0 << 64;
 /// Open connections by address; no more entries than there are connections.
 #[derive(Debug)]
 pub(crate) struct Addresses {
-    /// Of one address at most; absent: any number.
-    most: Option<NonZeroUsize>,
+    /// Of one address at most.
+    most: NonZeroUsize,
     open: Mutex<HashMap<IpAddr, usize>>,
 }
 
 /// One connection's place among those of its address; it is given up when this is dropped.
 #[derive(Debug)]
-pub(crate) struct Seat {
+pub(crate) struct Share {
     addresses: Arc<Addresses>,
     of: IpAddr,
 }
 
 impl Addresses {
-    pub(crate) fn new(most: Option<NonZeroUsize>) -> Arc<Self> {
+    pub(crate) fn new(most: NonZeroUsize) -> Arc<Self> {
         Arc::new(Self { most, open: Mutex::default() })
     }
 
     /// A place for a connection from this address; `None` when it has as many as it may.
-    pub(crate) fn seat(self: &Arc<Self>, address: IpAddr) -> Option<Seat> {
+    pub(crate) fn share(self: &Arc<Self>, address: IpAddr) -> Option<Share> {
         let of = customer(address);
         let mut open = self.open.lock();
         let count = open.get(&of).copied().unwrap_or(0);
-        if self.most.is_some_and(|most| count >= most.get()) {
+        if count >= self.most.get() {
             return None;
         }
         open.insert(of, count + 1);
         drop(open);
-        Some(Seat { addresses: self.clone(), of })
+        Some(Share { addresses: self.clone(), of })
     }
 }
 
-impl Drop for Seat {
+impl Drop for Share {
     fn drop(&mut self) {
         let mut open = self.addresses.open.lock();
         if let Some(count) = open.get_mut(&self.of) {
@@ -71,16 +71,16 @@ mod tests {
 
     #[test]
     fn an_address_has_its_share_and_gets_it_back() {
-        let addresses = Addresses::new(NonZeroUsize::new(2));
-        let seat = |address: &str| addresses.seat(address.parse().unwrap());
-        let (one, _two) = (seat("10.0.0.1").unwrap(), seat("::ffff:10.0.0.1").unwrap());
-        assert!(seat("10.0.0.1").is_none());
-        assert!(seat("10.0.0.2").is_some());
+        let addresses = Addresses::new(NonZeroUsize::new(2).unwrap());
+        let share = |address: &str| addresses.share(address.parse().unwrap());
+        let (one, _two) = (share("10.0.0.1").unwrap(), share("::ffff:10.0.0.1").unwrap());
+        assert!(share("10.0.0.1").is_none());
+        assert!(share("10.0.0.2").is_some());
         drop(one);
-        assert!(seat("10.0.0.1").is_some());
-        let (_three, _four) = (seat("2001:db8::1").unwrap(), seat("2001:db8::2").unwrap());
-        assert!(seat("2001:db8::3").is_none(), "a customer chooses among 2^64 addresses");
-        assert!(seat("2001:db8:0:1::1").is_some());
+        assert!(share("10.0.0.1").is_some());
+        let (_three, _four) = (share("2001:db8::1").unwrap(), share("2001:db8::2").unwrap());
+        assert!(share("2001:db8::3").is_none(), "a customer chooses among 2^64 addresses");
+        assert!(share("2001:db8:0:1::1").is_some());
         assert_eq!(addresses.open.lock().len(), 2, "nothing is kept of those who are gone");
     }
 }

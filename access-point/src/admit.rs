@@ -178,7 +178,8 @@ async fn give_way(
 /// Enters the session before its first look at the streams: a bell from now on finds it.
 async fn enter(site: &Arc<Site>, guest: &Guest, device: &Device, claim: &Claim) -> Result<Presence, Refused> {
     let app = &guest.login.app;
-    let handle = Arc::new(Handle::new(app.clone(), device.ordinal, claim.epoch, guest.token.generation));
+    let mailbox = site.workers.of(device.ordinal).clone();
+    let handle = Arc::new(Handle::new(app.clone(), device.ordinal, claim.epoch, guest.token.generation, mailbox));
     let before = match site.registry.enter(&handle) {
         Entered::Here(before) => before,
         Entered::Late => return Err(Refused::Superseded),

@@ -7,21 +7,13 @@ use model::{AppId, Bell, Carried, Lane, Placed, Seq, Stream, record::Record as _
 use tokio::time;
 use tracing::{debug, warn};
 
-use crate::{
-    Site,
-    close::Close,
-    drain::Order,
-    registry::{Entry, Handle},
-};
+use crate::{Site, close::Close, drain::Order, registry::Entry};
 
 /// Pause before listening again when the broker is away.
 const RETRY_PAUSE: Duration = Duration::from_secs(1);
 
-/// Sessions woken at once by a timeline; then others get their turn, so that a broadcast does not hold up unicasts.
-const WOKEN_MAX: usize = 32;
-
-/// Pause between two such groups: at most about 15,000 sessions a second, half of what one core can serve.
-const WAKING_PAUSE: Duration = Duration::from_millis(2);
+/// Devices that are looked for one by one; past that, workers go through their sessions.
+const FEW: u64 = 1_000;
 
 /// Hears the bells of one lane, for as long as there is a broker.
 pub(crate) async fn listen(site: Arc<Site>, lane: Lane) {
@@ -84,28 +76,19 @@ async fn hear(site: &Site, bell: Bell) {
     }
 }
 
-/// A timeline has grown: reads the new entries once and wakes the sessions they are for. Other sessions go past them
-/// when they are next awake.
+/// A timeline has grown: reads the new entries once and has the sessions they are for go on. When they are for few, others
+/// go past them when they are next awake.
 pub(crate) async fn grown(site: &Site, app: &AppId, head: Seq) {
     let Some(timeline) = site.timelines.get(app) else { return };
     match timeline.refresh(head).await {
-        Ok(whom) => {
-            let sessions = site.registry.sessions(app);
-            wake(sessions.iter().filter(|session| whom.contains(session.ordinal))).await;
+        Ok(whom) if whom.len() <= FEW => {
+            let sessions = whom.iter().filter_map(|device| site.registry.get(app, device));
+            sessions.for_each(|session| session.ring(Stream::Timeline));
         }
+        Ok(_) => site.workers.grown(app),
         Err(error) => {
             site.metrics.store_failures.inc();
             debug!(%app, %error, "cannot read the timeline; the sweep will");
         }
-    }
-}
-
-/// Wakes sessions for their timeline, a few at a time.
-pub(crate) async fn wake(sessions: impl Iterator<Item = &Arc<Handle>>) {
-    for (at, session) in sessions.enumerate() {
-        if at > 0 && at % WOKEN_MAX == 0 {
-            time::sleep(WAKING_PAUSE).await;
-        }
-        session.ring(Stream::Timeline);
     }
 }

@@ -15,7 +15,7 @@ use tokio::time::{Instant, sleep_until};
 use tracing::warn;
 
 use crate::{
-    address::{Addresses, Seat},
+    address::{Addresses, Share},
     auth::Refused,
     flap::{Flaps, Party},
     metrics::Metrics,
@@ -28,7 +28,7 @@ const TICK: Duration = Duration::from_millis(1);
 /// What newcomers have to wait for.
 pub(crate) struct Calm {
     pace: Option<Mutex<Pace>>,
-    addresses: Arc<Addresses>,
+    addresses: Option<Arc<Addresses>>,
     flaps: Mutex<Flaps>,
     metrics: Metrics,
 }
@@ -38,7 +38,8 @@ pub(crate) struct Calm {
 pub(crate) struct Newcomer {
     pub(crate) address: IpAddr,
     came_at: Instant,
-    _seat: Seat,
+    /// To be kept for as long as the connection lasts.
+    pub(crate) share: Option<Box<Share>>,
 }
 
 impl Calm {
@@ -46,7 +47,7 @@ impl Calm {
     pub(crate) fn new(per_s: Option<NonZeroU32>, per_address: Option<NonZeroUsize>, metrics: Metrics) -> Self {
         Self {
             pace: per_s.map(|per_s| Mutex::new(Pace::new(per_s, Instant::now()))),
-            addresses: Addresses::new(per_address),
+            addresses: per_address.map(Addresses::new),
             flaps: Mutex::default(),
             metrics,
         }
@@ -55,14 +56,17 @@ impl Calm {
     /// Waits for the turn of whoever comes from this address; nothing is read and nothing is computed for it before.
     pub(crate) async fn turn(&self, address: IpAddr) -> Result<Newcomer, Refused> {
         let came_at = Instant::now();
-        let seat = self.addresses.seat(address).ok_or(Refused::ForNow("address"))?;
+        let share = match &self.addresses {
+            Some(addresses) => Some(Box::new(addresses.share(address).ok_or(Refused::ForNow("address"))?)),
+            None => None,
+        };
         let turn = self.pace.as_ref().map(|pace| pace.lock().turn(came_at, ANSWER_DELAY_MAX));
         match turn {
             None => {}
             Some(None) => return Err(Refused::ForNow("paced")),
             Some(Some(wait)) => until(came_at, wait).await,
         }
-        Ok(Newcomer { address, came_at, _seat: seat })
+        Ok(Newcomer { address, came_at, share })
     }
 
     /// Waits before a device is answered: longer the fuller the access point is, and when somebody else uses its id. All

@@ -1,33 +1,36 @@
-//! One connected device, from CONNACK to the end of its link: one task that waits for whatever comes next.
+//! One connected device, as a record of its worker: what is known of it, and what happens when its socket wakes, when it
+//! is told something, and when its time is up. It waits for nothing.
 
-use std::sync::Arc;
+use std::{
+    sync::Arc,
+    task::{Context, Poll, Waker},
+};
 
 use model::{AppId, DeviceId, Env, Ordinal, Stream, UserId};
 use mqtt::{Format, Packet, Session, session::Change};
-use tokio::{
-    task::yield_now,
-    time::{Duration, Instant, sleep_until, timeout},
-};
+use store::CursorWrite;
+use tokio::time::Instant;
 use tracing::debug;
 
 use crate::{
-    Site,
     admit::{Admitted, Presence},
     close::Close,
     control,
     drain::Evicted,
+    errand::{self, Home, Outcome, Parting},
     link::Link,
-    outbox::Fact,
+    listen::Place,
     pull::Sent,
     timeline::Timeline,
+    worker::{Held, Seat, Turn},
 };
 
-/// Reads after a link's end was decided: a window of acks fits one, and a device that never stops must not hold it.
-const LAST_READS_MAX: usize = 8;
+/// Reads in one turn, and after a link's end was decided: a window of acks fits one, and a device that never stops must
+/// not hold up others.
+const READS_MAX: usize = 8;
 
-/// How long a device that is to go waits until its cursor is where the next access point finds it. Without it, it would
-/// be sent again what it has acked.
-const HANDOVER_MAX: Duration = Duration::from_secs(1);
+/// Writes in one turn: with each goes as much as should wait for a slow device.
+const WRITES_MAX: usize = 4;
 
 /// Who is at the other end.
 #[derive(Clone, Debug)]
@@ -42,9 +45,19 @@ pub(crate) struct Peer {
     pub(crate) packet_max_bytes: usize,
 }
 
+/// A device that has been let in, on its way to its worker. It has been answered, or will read the answer first.
+pub(crate) struct Entrant {
+    pub(crate) link: Link,
+    pub(crate) admitted: Admitted,
+    /// Its token counts until then.
+    pub(crate) token_ends: Instant,
+    /// Packets that came before its session was found.
+    pub(crate) early: Vec<Packet>,
+    pub(crate) place: Place,
+}
+
 /// One connected device.
 pub(crate) struct Connection {
-    pub(crate) site: Arc<Site>,
     pub(crate) link: Link,
     pub(crate) peer: Peer,
     pub(crate) presence: Presence,
@@ -52,177 +65,245 @@ pub(crate) struct Connection {
     pub(crate) timeline: Arc<Timeline>,
     /// The streams, by number, that may hold entries after the mark.
     pub(crate) behind: [bool; 2],
+    /// The streams that are being read.
+    pub(crate) reading: [bool; 2],
+    /// How much of what it said is being dealt with; it is heard again after that.
+    pub(crate) busy: usize,
     /// When to ask a store again that was not there.
     pub(crate) retry_at: Option<Instant>,
     /// When a ping last made it look at its streams.
     pub(crate) looked_at: Instant,
     token_ends: Instant,
-    counted: Counted,
-}
-
-/// What the gauges hold of this session.
-#[derive(Clone, Copy, Debug, Default)]
-struct Counted {
-    in_flight: i64,
-    unsent_bytes: i64,
-}
-
-enum Event {
-    Socket,
-    Woken,
-    Time,
+    /// Its cursor has moved, and its worker knows.
+    moved: bool,
+    held: Held,
+    seat: Seat,
+    waker: Waker,
+    place: Place,
 }
 
 impl Connection {
-    /// A session whose device has been answered, or will read the answer first; its token counts until `token_ends`.
-    pub(crate) fn new(site: Arc<Site>, link: Link, admitted: Admitted, token_ends: Instant) -> Self {
-        let Admitted { peer, presence, session, timeline, .. } = admitted;
-        let (behind, looked_at) = ([true; 2], Instant::now());
-        let (retry_at, counted) = (None, Counted::default());
-        Self { site, link, peer, presence, session, timeline, behind, retry_at, looked_at, token_ends, counted }
+    /// A connection in its seat, whose socket wakes by `waker`; with what the device has said already.
+    pub(crate) fn new(entrant: Entrant, seat: Seat, waker: Waker) -> (Self, Vec<Packet>) {
+        let Entrant { link, admitted, token_ends, early, place } = entrant;
+        let Admitted { peer, presence, session, timeline, latest } = admitted;
+        // Whatever was appended after `latest` was read has rung: the session was registered before.
+        let behind = [session.mark(Stream::Inbox) < latest.inbox, true];
+        presence.handle.seated(seat);
+        let connection = Self {
+            link,
+            peer,
+            presence,
+            session,
+            timeline,
+            behind,
+            reading: [false; 2],
+            busy: 0,
+            retry_at: None,
+            looked_at: Instant::now(),
+            token_ends,
+            moved: false,
+            held: Held::default(),
+            seat,
+            waker,
+            place,
+        };
+        (connection, early)
     }
 
-    /// Serves the device until its link ends; `early` are packets that came before it was found.
-    pub(crate) async fn run(mut self, early: Vec<Packet>) {
+    /// Where the outcomes of its errands go.
+    pub(crate) fn home(&self) -> Home {
+        Home { handle: self.presence.handle.clone(), seat: self.seat }
+    }
+
+    /// Its first turn.
+    pub(crate) fn begin(&mut self, early: Vec<Packet>, turn: &mut Turn) -> Result<(), Close> {
         debug!(app = %self.peer.app, device.id = %self.peer.device, "a device is connected");
-        let close = match self.take(early).await {
-            Ok(()) => loop {
-                if let Err(close) = self.turn().await {
-                    break close;
-                }
-            },
-            Err(close) => close,
-        };
-        self.end(close).await;
+        self.with_buffer(turn, |connection, turn| {
+            connection.take(early, turn)?;
+            connection.hear(turn)?;
+            connection.go_on(turn)
+        })
     }
 
-    /// Sends what can be sent, then waits for one thing to happen.
-    async fn turn(&mut self) -> Result<(), Close> {
-        self.deliver().await;
-        self.settle();
-        self.link.flush()?;
-        self.count();
-        if self.can_deliver() {
-            yield_now().await;
-            return Ok(());
-        }
-        let event = tokio::select! {
-            ready = self.link.ready() => { ready?; Event::Socket }
-            () = self.presence.handle.woken() => Event::Woken,
-            () = sleep_until(self.wake_at()) => Event::Time,
-        };
-        match event {
-            Event::Socket => {
-                let mut packets = Vec::new();
-                let read = self.link.read(&mut packets);
-                self.take(packets).await?;
-                read
+    /// It was told something.
+    pub(crate) fn called(&mut self, turn: &mut Turn) -> Result<(), Close> {
+        self.with_buffer(turn, |connection, turn| {
+            connection.hear(turn)?;
+            connection.send(turn)
+        })
+    }
+
+    /// Its socket can be read or written.
+    pub(crate) fn ready(&mut self, turn: &mut Turn) -> Result<(), Close> {
+        self.with_buffer(turn, Self::go_on)
+    }
+
+    /// Its timeline has grown.
+    pub(crate) fn follow(&mut self, turn: &mut Turn) -> Result<(), Close> {
+        self.behind[Stream::Timeline as usize] = true;
+        self.with_buffer(turn, Self::send)
+    }
+
+    /// Something it needed is here.
+    pub(crate) fn conclude(&mut self, outcome: Outcome, turn: &mut Turn) -> Result<(), Close> {
+        self.with_buffer(turn, |connection, turn| {
+            match outcome {
+                Outcome::Inbox(page) => connection.take_inbox(page, turn),
+                Outcome::Timeline(page) => connection.take_timeline(page, turn),
+                Outcome::Heads { after, packet_id, latest } => connection.synced(after, packet_id, latest, turn)?,
+                Outcome::Uploaded { packet_ids, reason } => connection.uploaded(packet_ids, reason)?,
             }
-            Event::Woken => self.woken(),
-            Event::Time => self.check(Instant::now()),
-        }
+            connection.go_on(turn)
+        })
     }
 
-    fn woken(&mut self) -> Result<(), Close> {
-        let heard = self.presence.handle.heard();
-        for stream in [Stream::Inbox, Stream::Timeline] {
-            self.behind[stream as usize] |= heard[stream as usize];
-        }
-        self.take_handed();
-        self.presence.handle.order().map_or(Ok(()), Err)
-    }
-
-    /// When something must happen even if nothing does.
-    fn wake_at(&self) -> Instant {
-        let stalled = self.link.stalled_since().map(|since| since + self.site.config.write_timeout);
-        let session = Instant::from_std(self.session.deadline());
-        [stalled, self.retry_at].into_iter().flatten().fold(session.min(self.token_ends), Instant::min)
-    }
-
-    fn check(&mut self, now: Instant) -> Result<(), Close> {
+    /// Its time may be up.
+    pub(crate) fn check(&mut self, turn: &mut Turn) -> Result<(), Close> {
+        let now = turn.instant;
         if self.retry_at.is_some_and(|at| now >= at) {
             self.retry_at = None;
         }
-        let stalled = self.link.stalled_since().is_some_and(|since| now >= since + self.site.config.write_timeout);
+        let stalled = self.link.stalled_since().is_some_and(|since| now >= since + turn.site.config.write_timeout);
         match self.session.overdue(now.into_std()) {
             _ if stalled => Err(Close::Stalled),
             Some(overdue) => Err(Close::Overdue(overdue)),
             None if now >= self.token_ends => Err(Close::TokenEnded),
-            None => Ok(()),
+            None => self.with_buffer(turn, Self::send),
         }
     }
 
-    /// Hands over the cursor when it has moved, after the receipts it covers, and says how far the session is.
-    fn settle(&mut self) {
-        if self.session.change() == Change::Moved {
-            self.keep_cursor();
+    /// When something must happen even if nothing does.
+    pub(crate) fn wake_at(&self, turn: &Turn) -> Instant {
+        let stalled = self.link.stalled_since().map(|since| since + turn.site.config.write_timeout);
+        let session = Instant::from_std(self.session.deadline());
+        [stalled, self.retry_at].into_iter().flatten().fold(session.min(self.token_ends), Instant::min)
+    }
+
+    fn with_buffer(
+        &mut self,
+        turn: &mut Turn,
+        serve: impl FnOnce(&mut Self, &mut Turn) -> Result<(), Close>,
+    ) -> Result<(), Close> {
+        self.link.lend(std::mem::take(&mut turn.buffer));
+        let served = serve(self, turn);
+        turn.buffer = self.link.give_back();
+        self.settle(turn);
+        served
+    }
+
+    /// Hears what it was told.
+    fn hear(&mut self, turn: &mut Turn) -> Result<(), Close> {
+        let told = self.presence.handle.told();
+        for stream in [Stream::Inbox, Stream::Timeline] {
+            self.behind[stream as usize] |= told.rung[stream as usize];
         }
+        self.take_handed(told.handed, turn);
+        told.order.map_or(Ok(()), Err)
+    }
+
+    /// Reads what the device has sent, as long as there is something, and sends what can be sent.
+    fn go_on(&mut self, turn: &mut Turn) -> Result<(), Close> {
+        self.link.flush()?;
+        let mut reads = 0;
+        while self.busy == 0 {
+            let mut packets = Vec::new();
+            let read = self.link.poll_read(&mut Context::from_waker(&self.waker), &mut packets);
+            let taken = self.take(packets, turn);
+            match read {
+                _ if taken.is_err() => return taken,
+                Poll::Ready(read) => read?,
+                Poll::Pending => break,
+            }
+            reads += 1;
+            if reads == READS_MAX {
+                self.waker.wake_by_ref();
+                break;
+            }
+        }
+        self.send(turn)
+    }
+
+    /// Sends what can be sent.
+    fn send(&mut self, turn: &mut Turn) -> Result<(), Close> {
+        for _ in 0..WRITES_MAX {
+            self.deliver(turn);
+            self.link.flush()?;
+            if !self.can_deliver() {
+                return self.wait_for_room();
+            }
+        }
+        self.waker.wake_by_ref();
+        Ok(())
+    }
+
+    /// Has its socket wake it when there is room for what is unsent.
+    fn wait_for_room(&mut self) -> Result<(), Close> {
+        while self.link.unsent_bytes() > 0 {
+            if self.link.poll_flushable(&mut Context::from_waker(&self.waker)).is_pending() {
+                return Ok(());
+            }
+            self.link.flush()?;
+        }
+        Ok(())
+    }
+
+    /// Says how far it is, and what it holds.
+    fn settle(&mut self, turn: &mut Turn) {
         for stream in [Stream::Inbox, Stream::Timeline] {
             self.presence.handle.set_mark(stream, self.session.mark(stream));
         }
+        let held = Held { in_flight: self.session.in_flight(), unsent_bytes: self.link.unsent_bytes() };
+        turn.count(self.held, held);
+        self.held = held;
     }
 
-    fn keep_cursor(&mut self) {
-        let cursor = self.session.cursor();
-        self.site.outbox.keep(&self.peer.app, self.peer.ordinal, self.presence.handle.epoch, cursor);
-        self.session.saved();
+    /// Whether its cursor has moved, told once.
+    pub(crate) fn has_moved(&mut self) -> bool {
+        let told = self.moved;
+        self.moved |= self.session.change() == Change::Moved;
+        self.moved && !told
     }
 
-    /// Brings the gauges up to what this session holds.
-    fn count(&mut self) {
-        let number = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
-        self.count_as(Counted {
-            in_flight: number(self.session.in_flight()),
-            unsent_bytes: number(self.link.unsent_bytes()),
-        });
-    }
-
-    fn count_as(&mut self, now: Counted) {
-        self.site.metrics.in_flight.inc_by(now.in_flight - self.counted.in_flight);
-        self.site.metrics.unsent_bytes.inc_by(now.unsent_bytes - self.counted.unsent_bytes);
-        self.counted = now;
-    }
-
-    /// Tells facts about this device.
-    pub(crate) fn tell(&self, facts: &[(model::MessageId, Fact)]) {
-        self.site.outbox.tell(&self.peer.app, self.peer.ordinal, facts);
+    /// The cursor, when it has moved: it must reach the store after the receipts it covers.
+    pub(crate) fn take_cursor(&mut self) -> Option<CursorWrite> {
+        self.moved = false;
+        (self.session.change() > Change::Nothing).then(|| {
+            let cursor = self.session.cursor();
+            self.session.saved();
+            let handle = &self.presence.handle;
+            CursorWrite { app: handle.app.clone(), device: handle.ordinal, epoch: handle.epoch, cursor }
+        })
     }
 
     /// Takes what the device has sent and nobody has read: most of it are acks, and what they are for would come again.
-    async fn hear_out(&mut self) {
-        for _ in 0..LAST_READS_MAX {
+    pub(crate) fn hear_out(&mut self, close: &Close, turn: &mut Turn) {
+        if matches!(close, Close::Goodbye | Close::Broken(_)) {
+            return;
+        }
+        for _ in 0..READS_MAX {
             let mut packets = Vec::new();
             let read = self.link.read(&mut packets);
-            if packets.is_empty() || self.take(packets).await.is_err() || read.is_err() {
+            if packets.is_empty() || self.take(packets, turn).is_err() || read.is_err() {
                 return;
             }
         }
     }
 
-    async fn end(mut self, close: Close) {
-        if !matches!(close, Close::Goodbye | Close::Broken(_)) {
-            Box::pin(self.hear_out()).await;
-        }
-        if self.session.change() > Change::Nothing {
-            self.keep_cursor();
-        }
-        if matches!(close, Close::Moving(_)) {
-            let _ = timeout(HANDOVER_MAX, self.site.outbox.kept(&self.peer.app, self.peer.ordinal)).await;
-            self.site.drains.note(Evicted::of(&self.peer, self.presence.handle.epoch, &self.session, &self.site));
-        }
-        self.count_as(Counted::default());
-        self.site.metrics.stray_acks.inc_by(self.session.strays());
-        self.site.metrics.disconnect(close.as_str());
+    /// The end. What there was to tell of it was told before, but for its cursor.
+    pub(crate) fn end(mut self, close: &Close, turn: &mut Turn) {
+        turn.site.outbox.keep(self.take_cursor().into_iter().collect());
+        turn.count(self.held, Held::default());
+        turn.site.metrics.stray_acks.inc_by(self.session.strays());
+        turn.site.metrics.disconnect(close.as_str());
         debug!(app = %self.peer.app, device.id = %self.peer.device, reason = close.as_str(), "a device is gone");
-        let Self { site, link, peer, presence, .. } = self;
-        let epoch = presence.handle.epoch;
-        drop(presence);
-        let last: Vec<Packet> = control::farewell(link.version(), &peer.app, &close).into_iter().collect();
-        link.close(&last).await;
-        if close != Close::TakenOver
-            && let Err(error) = site.deps.store.release(&peer.app, peer.ordinal, epoch).await
-        {
-            debug!(app = %peer.app, device.id = %peer.device, %error, "a route stays behind; nobody trusts it");
-        }
+        let last: Vec<Packet> = control::farewell(self.link.version(), &self.peer.app, close).into_iter().collect();
+        let route = (*close != Close::TakenOver).then(|| self.presence.handle.clone());
+        let evicted = matches!(close, Close::Moving(_)).then(|| {
+            let handle = &self.presence.handle;
+            Evicted::of(handle, &self.session, turn.now)
+        });
+        drop(self.presence);
+        errand::say_goodbye(&turn.site, Parting { link: self.link, last, route, evicted, place: self.place });
     }
 }

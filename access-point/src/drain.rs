@@ -112,9 +112,9 @@ impl Drains {
         self.told.borrow().clone()
     }
 
-    /// A session that was told to go has ended.
-    pub(crate) fn note(&self, evicted: Evicted) {
-        self.evicted.lock().push(evicted);
+    /// A session that is to go has ended, and its device is told now.
+    pub(crate) fn note(&self, evicted: Evicted, now: Timestamp) {
+        self.evicted.lock().push(evicted.told(now));
     }
 }
 
@@ -233,7 +233,7 @@ impl<'a> Move<'a> {
     /// Devices that came in at the last moment.
     fn choose_late_ones(&mut self) {
         self.chosen = sessions(self.site);
-        self.chosen.retain(|session| session.order().is_none());
+        self.chosen.retain(|session| !session.is_leaving());
         self.report.sessions += self.chosen.len() as u64;
     }
 

@@ -2,28 +2,26 @@
 //! is where it is kept.
 
 use broker::Publication;
-use model::{AppId, MessageId, Position, Queue, Report, TraceParent, Uplink, UplinkId, record::Record as _};
+use model::{AppId, Position, Queue, Report, Timestamp, TraceParent, Uplink, UplinkId, record::Record as _};
 use mqtt::{
     Answered, Packet, Reason, Up, Version,
     packet::{PubAck, Publish, SubAck, Subscribe, Unsubscribe},
     topic,
 };
 use serde::Deserialize;
-use tokio::time::{Duration, Instant, timeout};
+use tokio::time::Duration;
 use tracing::debug;
 
 use crate::{
-    admit::{cut, heads, is_ahead},
+    admit::{cut, is_ahead},
     close::Close,
     connection::Connection,
-    control,
+    control, errand,
     metrics::Delivered,
     outbox::Fact,
     pull::Sent,
+    worker::Turn,
 };
-
-/// How long the broker may take for what devices send up; then they are told to try again.
-const UPLOAD_MAX: Duration = Duration::from_secs(4);
 
 /// A ping makes a session look at its streams, but not more often than this.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
@@ -34,13 +32,12 @@ struct Sync {
     after: String,
 }
 
-/// What some packets of a device amount to.
+/// What some packets of a device bring up.
 #[derive(Default)]
 struct Batch {
-    facts: Vec<(MessageId, Fact)>,
     uploads: Vec<Publication>,
     /// Acked once the uploads are confirmed.
-    uploaded: Vec<u16>,
+    packet_ids: Vec<u16>,
 }
 
 /// Nothing depends on subscriptions: messages come without. They are granted for the clients that want them.
@@ -61,40 +58,40 @@ pub(crate) fn forgotten(unsubscribe: &Unsubscribe) -> Packet {
 
 impl Connection {
     /// Deals with what a device has sent.
-    pub(crate) async fn take(&mut self, packets: Vec<Packet>) -> Result<(), Close> {
+    pub(crate) fn take(&mut self, packets: Vec<Packet>, turn: &mut Turn) -> Result<(), Close> {
         if packets.is_empty() {
             return Ok(());
         }
-        self.session.touched(Instant::now().into_std());
+        self.session.touched(turn.instant.into_std());
         let mut batch = Batch::default();
         let mut taken = Ok(());
         for packet in packets {
-            taken = self.take_one(packet, &mut batch).await;
+            taken = self.take_one(packet, &mut batch, turn);
             if taken.is_err() {
                 break;
             }
         }
-        self.tell(&batch.facts);
         if !batch.uploads.is_empty() {
-            Box::pin(self.upload(batch)).await?;
+            self.busy += 1;
+            errand::upload(&turn.site, self.home(), batch.uploads, batch.packet_ids);
         }
         taken
     }
 
-    async fn take_one(&mut self, packet: Packet, batch: &mut Batch) -> Result<(), Close> {
+    fn take_one(&mut self, packet: Packet, batch: &mut Batch, turn: &mut Turn) -> Result<(), Close> {
         match packet {
             Packet::PubAck(ack) => {
                 if let Some(answered) = self.session.ack(ack.packet_id, ack.reason) {
-                    self.answered(&answered, batch);
+                    self.answered(&answered, turn);
                 }
                 Ok(())
             }
-            Packet::Publish(publish) => Box::pin(self.publish(*publish, batch)).await,
+            Packet::Publish(publish) => self.publish(*publish, batch, turn),
             Packet::Subscribe(subscribe) => self.link.push(&granted(&self.peer.app, &subscribe)),
             Packet::Unsubscribe(unsubscribe) => self.link.push(&forgotten(&unsubscribe)),
             Packet::PingReq => {
-                if self.looked_at.elapsed() >= LOOK_EVERY {
-                    self.looked_at = Instant::now();
+                if turn.instant.duration_since(self.looked_at) >= LOOK_EVERY {
+                    self.looked_at = turn.instant;
                     self.behind = [true; 2];
                 }
                 self.link.push(&Packet::PingResp)
@@ -106,22 +103,22 @@ impl Connection {
         }
     }
 
-    fn answered(&self, answered: &Answered<Sent>, batch: &mut Batch) {
+    fn answered(&self, answered: &Answered<Sent>, turn: &mut Turn) {
         let sent = answered.tag;
         let (fact, delivered) = match answered.rejected {
             true => (Fact::Rejected, Delivered::Rejected),
             false => (Fact::Acked, Delivered::Acked),
         };
-        batch.facts.push((sent.message, fact));
-        self.site.metrics.delivered(sent.lane, delivered);
-        self.site.metrics.acked_after(sent.lane, self.site.deps.clock.now().since(sent.created_at));
+        turn.tell(&self.peer.app, self.peer.ordinal, sent.message, fact);
+        turn.site.metrics.delivered(sent.lane, delivered);
+        turn.site.metrics.acked_after(sent.lane, turn.now.since(sent.created_at));
         debug!(
             app = %self.peer.app, device.id = %self.peer.device, message.id = %sent.message,
             trace.id = sent.trace.id(), rejected = answered.rejected, "acked"
         );
     }
 
-    async fn publish(&mut self, publish: Publish, batch: &mut Batch) -> Result<(), Close> {
+    fn publish(&mut self, publish: Publish, batch: &mut Batch, turn: &Turn) -> Result<(), Close> {
         if publish.qos > 1 && self.link.version() == Version::V5 {
             return Err(Close::Broken(Reason::QOS_UNSUPPORTED));
         }
@@ -131,18 +128,18 @@ impl Connection {
         match up {
             Up::Uplink(kind) => {
                 let kind = kind.to_owned();
-                batch
-                    .uploads
-                    .push(Publication { queue: Queue::Uplink, body: self.uplink(publish, kind).encode().into() });
-                batch.uploaded.extend(packet_id);
+                let uplink = self.uplink(publish, kind, turn.now);
+                batch.uploads.push(Publication { queue: Queue::Uplink, body: uplink.encode().into() });
+                batch.packet_ids.extend(packet_id);
                 Ok(())
             }
             Up::Attributes if publish.payload.len() > model::report::PATCH_MAX_BYTES => {
                 self.refuse(packet_id, Reason::BAD_PAYLOAD)
             }
             Up::Attributes => {
-                batch.uploads.push(Publication { queue: Queue::Reports, body: self.report(publish).encode().into() });
-                batch.uploaded.extend(packet_id);
+                let report = self.report(publish, turn.now);
+                batch.uploads.push(Publication { queue: Queue::Reports, body: report.encode().into() });
+                batch.packet_ids.extend(packet_id);
                 Ok(())
             }
             Up::Sync => {
@@ -150,31 +147,39 @@ impl Connection {
                 let Some(after) = sync.and_then(|sync| sync.after.parse().ok()) else {
                     return self.refuse(packet_id, Reason::BAD_PAYLOAD);
                 };
-                self.sync(after, batch).await?;
-                self.acknowledge(packet_id, Reason::SUCCESS)
+                self.busy += 1;
+                errand::look_up_heads(&turn.site, self.home(), self.peer.clone(), after, packet_id);
+                Ok(())
             }
             Up::Heartbeat => self.acknowledge(packet_id, Reason::SUCCESS),
             Up::Event | Up::Bind => self.refuse(packet_id, Reason::NOT_AUTHORIZED),
         }
     }
 
-    /// The device says what it has received. When the store cannot confirm it now, nothing is lost: entries go out
+    /// The device has said what it has received. When the store cannot confirm it now, nothing is lost: entries go out
     /// once more.
-    async fn sync(&mut self, after: Position, batch: &mut Batch) -> Result<(), Close> {
-        let Ok(latest) = heads(&self.site, &self.peer).await else { return Ok(()) };
-        for answered in self.session.state(cut(after, latest)) {
-            self.answered(&answered, batch);
+    pub(crate) fn synced(
+        &mut self,
+        after: Position,
+        packet_id: Option<u16>,
+        latest: Result<Position, store::Error>,
+        turn: &mut Turn,
+    ) -> Result<(), Close> {
+        self.busy -= 1;
+        if let Ok(latest) = latest {
+            for answered in self.session.state(cut(after, latest)) {
+                self.answered(&answered, turn);
+            }
+            self.behind = [true; 2];
+            if is_ahead(after, latest) {
+                turn.site.metrics.resyncs.inc();
+                self.link.push(&control::resync(&self.peer.app, latest))?;
+            }
         }
-        self.behind = [true; 2];
-        if is_ahead(after, latest) {
-            self.site.metrics.resyncs.inc();
-            self.link.push(&control::resync(&self.peer.app, latest))?;
-        }
-        Ok(())
+        self.acknowledge(packet_id, Reason::SUCCESS)
     }
 
-    fn uplink(&self, publish: Publish, kind: String) -> Uplink {
-        let now = self.site.deps.clock.now();
+    fn uplink(&self, publish: Publish, kind: String, now: Timestamp) -> Uplink {
         let trace = publish.property("traceparent").and_then(|trace| trace.parse().ok());
         Uplink {
             id: UplinkId::new(now, rand::random()),
@@ -190,28 +195,20 @@ impl Connection {
         }
     }
 
-    fn report(&self, publish: Publish) -> Report {
+    fn report(&self, publish: Publish, at: Timestamp) -> Report {
         Report {
             app: self.peer.app.clone(),
             device: self.peer.device.clone(),
             ordinal: self.peer.ordinal,
             patch: publish.payload,
-            at: self.site.deps.clock.now(),
+            at,
         }
     }
 
-    /// Brings what the device sent up to where it is kept, then acks it.
-    async fn upload(&mut self, batch: Batch) -> Result<(), Close> {
-        let published = timeout(UPLOAD_MAX, self.site.deps.broker.publish(batch.uploads)).await;
-        let reason = match published {
-            Ok(Ok(())) => Reason::SUCCESS,
-            Ok(Err(broker::Error::Full(_))) => Reason::QUOTA_EXCEEDED,
-            Ok(Err(_)) | Err(_) => Reason::IMPLEMENTATION,
-        };
-        if reason.is_error() {
-            debug!(app = %self.peer.app, device.id = %self.peer.device, ?reason, "what a device sent was not taken");
-        }
-        for packet_id in batch.uploaded {
+    /// What the device has sent up is kept, or is not.
+    pub(crate) fn uploaded(&mut self, packet_ids: Vec<u16>, reason: Reason) -> Result<(), Close> {
+        self.busy -= 1;
+        for packet_id in packet_ids {
             match reason {
                 Reason::SUCCESS => self.acknowledge(Some(packet_id), reason)?,
                 reason => self.refuse(Some(packet_id), reason)?,

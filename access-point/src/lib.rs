@@ -14,6 +14,7 @@ mod close;
 mod connection;
 mod control;
 mod drain;
+mod errand;
 mod flap;
 mod inbound;
 mod link;
@@ -28,6 +29,7 @@ mod routes;
 mod sweep;
 mod timeline;
 mod wait;
+mod worker;
 
 use std::{
     num::{NonZeroU32, NonZeroUsize},
@@ -40,13 +42,13 @@ use model::{Clock, Endpoint, Lane, NodeId};
 use prometheus_client::registry::Registry as MetricsRegistry;
 use store::SharedStore;
 use thiserror::Error;
-use tokio::{net::TcpListener, sync::Semaphore, time::timeout};
+use tokio::{net::TcpListener, sync::Semaphore, task::JoinSet, time::timeout};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::warn;
 
 use crate::{
     arrival::Arrivals, auth::Apps, calm::Calm, close::Close, drain::Drains, metrics::Metrics, outbox::Outbox,
-    registry::Registry, timeline::Timelines,
+    registry::Registry, timeline::Timelines, worker::Workers,
 };
 
 /// How often devices must be heard, in seconds; a link is dead after one and a half times as long.
@@ -141,11 +143,17 @@ pub enum Error {
     /// The listener is of no use any more.
     #[error("access point: {0}")]
     Listener(#[from] std::io::Error),
+    /// A worker is gone, and its sessions with it.
+    #[error("access point: a worker has panicked")]
+    Worker,
 }
 
 /// Sessions that are looked for at the same time: bounds what a storm of devices asks of the store, and what all of them
 /// ask when it is back.
 const OPENING_MAX: usize = 256;
+
+/// Reads of streams at the same time: the same for sessions that are open.
+const READING_MAX: usize = 256;
 
 /// How long sessions have to say goodbye when the access point stops.
 const GOODBYE_MAX: Duration = Duration::from_secs(5);
@@ -163,6 +171,9 @@ pub(crate) struct Site {
     pub(crate) timelines: Timelines,
     pub(crate) outbox: Outbox,
     pub(crate) opening: Semaphore,
+    pub(crate) reading: Semaphore,
+    pub(crate) workers: Workers,
+    pub(crate) connections: TaskTracker,
     pub(crate) places: Arc<Semaphore>,
     pub(crate) shutdown: CancellationToken,
 }
@@ -211,6 +222,9 @@ impl AccessPoint {
             arrivals: Arrivals::default(),
             registry: Registry::default(),
             opening: Semaphore::new(OPENING_MAX),
+            reading: Semaphore::new(READING_MAX),
+            workers: Workers::new(),
+            connections: TaskTracker::new(),
             shutdown: CancellationToken::new(),
         };
         Self { site: Arc::new(site) }
@@ -226,10 +240,11 @@ impl AccessPoint {
     /// cursors.
     ///
     /// # Errors
-    /// When the listener is of no use any more.
+    /// When the listener is of no use any more, or sessions are not served any more.
     pub async fn run(self, listener: TcpListener, shutdown: CancellationToken) -> Result<(), Error> {
         let site = self.site;
-        let (background, connections) = (TaskTracker::new(), TaskTracker::new());
+        let (background, mut workers) = (TaskTracker::new(), JoinSet::new());
+        site.workers.start(&site, &mut workers);
         for lane in Lane::ALL {
             background.spawn(until(site.shutdown.clone(), bell::listen(site.clone(), lane)));
         }
@@ -248,16 +263,19 @@ impl AccessPoint {
             drain::announced(&closing, shutdown.cancelled()).await;
             close.cancel();
         }));
-        let served = listen::accept(&listener, &site, &connections, &closed).await;
+        let served = tokio::select! {
+            served = listen::accept(&listener, &site, &closed) => served.map_err(Error::from),
+            Some(_) = workers.join_next() => Err(Error::Worker),
+        };
         drop(listener);
         drain::leave(&site).await;
         site.shutdown.cancel();
         for app in site.registry.apps() {
             site.registry.sessions(&app).iter().for_each(|session| session.close(Close::ShuttingDown));
         }
-        connections.close();
-        if timeout(GOODBYE_MAX, connections.wait()).await.is_err() {
-            warn!(connections = connections.len(), "stopping without the goodbyes of some devices");
+        site.connections.close();
+        if timeout(GOODBYE_MAX, site.connections.wait()).await.is_err() {
+            warn!(connections = site.connections.len(), "stopping without the goodbyes of some devices");
         }
         told.cancel();
         if let Err(panic) = outbox.await {
@@ -265,7 +283,7 @@ impl AccessPoint {
         }
         background.close();
         background.wait().await;
-        Ok(served?)
+        served
     }
 }
 

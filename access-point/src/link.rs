@@ -1,13 +1,20 @@
 //! A socket and what is under way on it. It owns no buffer while nothing is: bytes are read onto the stack, and only
 //! the beginning of an unfinished packet is kept.
 
-use std::{collections::VecDeque, io, io::IoSlice, net::IpAddr};
+use std::{
+    collections::VecDeque,
+    io::{self, IoSlice},
+    mem::MaybeUninit,
+    net::IpAddr,
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
 
 use bytes::Bytes;
 use model::Timestamp;
 use mqtt::{Encoded, Packet, Version, wire};
 use tokio::{
-    io::Interest,
+    io::{AsyncRead as _, Interest, ReadBuf},
     net::TcpStream,
     time::{Duration, Instant, timeout},
 };
@@ -94,12 +101,35 @@ impl Link {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
             Err(error) => return Err(error.into()),
         };
+        self.take_in(&fresh[..read], packets)
+    }
+
+    /// The same for a connection without a task: wakes `context` when there is something to read. Nothing is read for a
+    /// device that does not take what is unsent.
+    pub(crate) fn poll_read(
+        &mut self,
+        context: &mut Context<'_>,
+        packets: &mut Vec<Packet>,
+    ) -> Poll<Result<(), Close>> {
+        if self.unsent_bytes >= UNSENT_MAX_BYTES {
+            return Poll::Pending;
+        }
+        let mut fresh = [const { MaybeUninit::uninit() }; READ_BYTES];
+        let mut fresh = ReadBuf::uninit(&mut fresh);
+        ready!(Pin::new(&mut self.stream).poll_read(context, &mut fresh))?;
+        Poll::Ready(match fresh.filled() {
+            [] => Err(Close::Lost),
+            filled => self.take_in(filled, packets),
+        })
+    }
+
+    fn take_in(&mut self, fresh: &[u8], packets: &mut Vec<Packet>) -> Result<(), Close> {
         if self.partial.is_empty() {
-            let used = self.decode(&fresh[..read], packets)?;
-            self.partial.extend_from_slice(&fresh[used..read]);
+            let used = self.decode(fresh, packets)?;
+            self.partial.extend_from_slice(&fresh[used..]);
         } else {
             let mut bytes = std::mem::take(&mut self.partial);
-            bytes.extend_from_slice(&fresh[..read]);
+            bytes.extend_from_slice(fresh);
             let used = self.decode(&bytes, packets)?;
             if used < bytes.len() {
                 bytes.drain(..used);
@@ -157,14 +187,33 @@ impl Link {
         self.stalled_since
     }
 
+    /// Lends it a buffer to write into.
+    pub(crate) fn lend(&mut self, mut buffer: Vec<u8>) {
+        buffer.extend_from_slice(&self.tail);
+        self.tail = buffer;
+    }
+
+    /// Gives the buffer back; what is unsent is kept elsewhere.
+    pub(crate) fn give_back(&mut self) -> Vec<u8> {
+        let mut buffer = std::mem::take(&mut self.tail);
+        if !buffer.is_empty() {
+            self.unsent.push_back(Bytes::copy_from_slice(&buffer));
+            buffer.clear();
+        }
+        buffer
+    }
+
     /// Gives the socket what it takes now, as much as possible in one write.
     pub(crate) fn flush(&mut self) -> io::Result<()> {
-        if !self.tail.is_empty() {
-            self.unsent.push_back(std::mem::take(&mut self.tail).into());
-        }
         while self.unsent_bytes > 0 {
-            let slices: Vec<IoSlice<'_>> = self.unsent.iter().take(SLICES_MAX).map(|part| IoSlice::new(part)).collect();
-            match self.stream.try_write_vectored(&slices) {
+            let written = if self.unsent.is_empty() {
+                self.stream.try_write(&self.tail)
+            } else {
+                let parts = self.unsent.iter().map(|part| &part[..]).chain([&self.tail[..]]);
+                let slices: Vec<IoSlice<'_>> = parts.take(SLICES_MAX).map(IoSlice::new).collect();
+                self.stream.try_write_vectored(&slices)
+            };
+            match written {
                 Ok(written) => self.sent(written),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     self.stalled_since.get_or_insert_with(Instant::now);
@@ -174,6 +223,11 @@ impl Link {
             }
         }
         Ok(())
+    }
+
+    /// Waits, without a task, until the socket takes more; only of use while something is unsent.
+    pub(crate) fn poll_flushable(&self, context: &mut Context<'_>) -> Poll<()> {
+        self.stream.poll_write_ready(context).map(drop)
     }
 
     /// Says the last words and closes. The device gets a moment to read them: what it still sends is read away, or
@@ -204,6 +258,7 @@ impl Link {
             self.unsent.pop_front();
         }
         self.unsent = VecDeque::new();
+        self.tail.drain(..written);
     }
 }
 

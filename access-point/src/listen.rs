@@ -5,12 +5,13 @@ use std::{io, net::UdpSocket, sync::Arc, time::Duration};
 use socket2::{SockRef, TcpKeepalive};
 use tokio::{
     net::{TcpListener, TcpStream},
+    sync::OwnedSemaphorePermit,
     time,
 };
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tokio_util::{sync::CancellationToken, task::task_tracker::TaskTrackerToken};
 use tracing::{debug, warn};
 
-use crate::{Site, open};
+use crate::{Site, address::Share, open};
 
 /// Pause when the process is out of descriptors: accepting at once again would only burn a core.
 const EXHAUSTED_PAUSE: Duration = Duration::from_millis(50);
@@ -19,6 +20,21 @@ const EXHAUSTED_PAUSE: Duration = Duration::from_millis(50);
 /// alive of twenty minutes, and a dead one should not hold a place for that long.
 const PROBE_AFTER: Duration = Duration::from_secs(60);
 const PROBE_EVERY: Duration = Duration::from_secs(15);
+
+/// A connection's place among as many as are allowed. The access point does not stop before it is given up.
+pub(crate) struct Place {
+    _permit: OwnedSemaphorePermit,
+    _open: TaskTrackerToken,
+    /// Its part of what its address may have, if that is bounded.
+    pub(crate) share: Option<Box<Share>>,
+}
+
+impl Place {
+    fn take(site: &Site) -> Option<Self> {
+        let permit = site.places.clone().try_acquire_owned().ok()?;
+        Some(Self { _permit: permit, _open: site.connections.token(), share: None })
+    }
+}
 
 /// A descriptor to be given up when there are no others, so that a connection can be taken and closed: left alone it
 /// would wait in the backlog for ever.
@@ -37,12 +53,7 @@ impl Spare {
 }
 
 /// Takes connections until `shutdown`.
-pub(crate) async fn accept(
-    listener: &TcpListener,
-    site: &Arc<Site>,
-    connections: &TaskTracker,
-    shutdown: &CancellationToken,
-) -> io::Result<()> {
+pub(crate) async fn accept(listener: &TcpListener, site: &Arc<Site>, shutdown: &CancellationToken) -> io::Result<()> {
     let mut spare = Spare::new();
     loop {
         let accepted = tokio::select! {
@@ -51,16 +62,12 @@ pub(crate) async fn accept(
         };
         match accepted {
             Ok((stream, _)) => {
-                let Ok(place) = site.places.clone().try_acquire_owned() else {
+                let Some(place) = Place::take(site) else {
                     site.metrics.connect("full");
                     continue;
                 };
                 prepare(&stream);
-                let site = site.clone();
-                connections.spawn(async move {
-                    open::serve(site, stream).await;
-                    drop(place);
-                });
+                tokio::spawn(open::open(site.clone(), stream, place));
             }
             Err(error) if is_of_the_connection(&error) => debug!(%error, "a connection was lost before it was taken"),
             Err(error) if is_fatal(&error) => return Err(error),

@@ -25,9 +25,10 @@ use crate::{
     auth::Refused,
     calm::Newcomer,
     close::Close,
-    connection::Connection,
+    connection::Entrant,
     control,
     link::Link,
+    listen::Place,
     wait::Waiting,
 };
 
@@ -40,22 +41,26 @@ const ANSWER_MAX: Duration = Duration::from_millis(500);
 /// No link lasts so long that it would matter beyond.
 const TOKEN_CHECKED_MAX: Duration = Duration::from_hours(365 * 24);
 
-/// Serves a connection from its first byte to its last.
-pub(crate) async fn serve(site: Arc<Site>, stream: TcpStream) {
+/// Lets a connection in and hands it to its worker, or turns it away.
+pub(crate) async fn open(site: Arc<Site>, stream: TcpStream, mut place: Place) {
     let mut link = Link::new(stream, CONNECT_MAX_BYTES);
     let mut packets = Vec::new();
     let entered = tokio::select! {
         () = site.shutdown.cancelled() => Err(Refused::ForNow("shutting_down")),
         entered = Box::pin(entered(&site, &mut link, &mut packets)) => entered,
     };
-    let (_newcomer, guest) = match entered {
-        Ok((newcomer, guest)) => (newcomer, Arc::new(guest)),
+    let guest = match entered {
+        Ok((newcomer, guest)) => {
+            place.share = newcomer.share;
+            Arc::new(guest)
+        }
         Err(refused) => return refuse(&site, link, refused).await,
     };
     link.packet_max_bytes = site.config.packet_max_bytes;
     let token_ends = guest.token_ends;
     if let Some((admitted, link, early)) = Box::pin(let_in(&site, guest, link, packets)).await {
-        Connection::new(site, link, admitted, token_ends).run(early).await;
+        let mailbox = admitted.presence.handle.mailbox().clone();
+        mailbox.enter(Entrant { link, admitted, token_ends, early, place });
     }
 }
 

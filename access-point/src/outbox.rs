@@ -1,7 +1,14 @@
 //! What sessions have to tell: receipts for the funnel, cursors for the next session. Gathered for a moment and sent
 //! in batches, receipts first: a crash between the two repeats a message, and the funnel still balances.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
 use broker::Publication;
 use model::{AppId, Cursor, Epoch, MessageId, Ordinal, Queue, Receipt, ReceiptBatch, record::Record as _};
@@ -92,6 +99,8 @@ struct State {
 #[derive(Debug)]
 pub(crate) struct Outbox {
     state: Mutex<State>,
+    /// How many facts are gathered or on their way.
+    unreported: AtomicUsize,
     full: Notify,
     /// Counts reports that went through.
     reports: watch::Sender<u64>,
@@ -100,47 +109,51 @@ pub(crate) struct Outbox {
 
 impl Outbox {
     pub(crate) fn new(metrics: Metrics) -> Self {
-        Self { state: Mutex::default(), full: Notify::new(), reports: watch::Sender::new(0), metrics }
+        let (state, full, reports) = (Mutex::default(), Notify::new(), watch::Sender::new(0));
+        Self { state, unreported: AtomicUsize::new(0), full, reports, metrics }
     }
 
     /// Whether so much is unreported that nothing more should be sent to devices.
     pub(crate) fn is_full(&self) -> bool {
-        let state = self.state.lock();
-        state.gathering.facts + state.leaving.facts > UNREPORTED_MAX
+        self.unreported.load(Ordering::Relaxed) > UNREPORTED_MAX
     }
 
-    /// Tells facts about one device.
-    pub(crate) fn tell(&self, app: &AppId, device: Ordinal, facts: &[(MessageId, Fact)]) {
-        if facts.is_empty() {
-            return;
-        }
+    /// Tells facts about devices of an app.
+    pub(crate) fn tell(&self, app: &AppId, facts: &[(Ordinal, MessageId, Fact)]) {
         let mut state = self.state.lock();
         let gathering = &mut state.gathering;
         let receipts = match gathering.receipts.get_mut(app) {
             Some(receipts) => receipts,
             None => gathering.receipts.entry(app.clone()).or_default(),
         };
-        for (message, fact) in facts {
-            let receipt = receipts.entry(*message).or_insert_with(|| Receipt::new(*message));
-            let devices = match fact {
-                Fact::Sent => &mut receipt.sent,
-                Fact::Acked => &mut receipt.acked,
-                Fact::Rejected => &mut receipt.rejected,
-            };
-            devices.insert(device);
+        // What is told together is mostly about one message.
+        for of_message in facts.chunk_by(|one, next| one.1 == next.1) {
+            let message = of_message[0].1;
+            let receipt = receipts.entry(message).or_insert_with(|| Receipt::new(message));
+            for (device, _, fact) in of_message {
+                let devices = match fact {
+                    Fact::Sent => &mut receipt.sent,
+                    Fact::Acked => &mut receipt.acked,
+                    Fact::Rejected => &mut receipt.rejected,
+                };
+                devices.insert(*device);
+            }
         }
         gathering.facts += facts.len();
-        if gathering.facts >= GATHER_MAX {
+        self.unreported.store(gathering.facts + state.leaving.facts, Ordering::Relaxed);
+        if state.gathering.facts >= GATHER_MAX {
             self.full.notify_one();
         }
     }
 
-    /// Hands over a session's cursor, after the facts it covers.
-    pub(crate) fn keep(&self, app: &AppId, device: Ordinal, epoch: Epoch, cursor: Cursor) {
+    /// Takes over cursors of sessions, after the facts they cover.
+    pub(crate) fn keep(&self, cursors: Vec<CursorWrite>) {
         let mut state = self.state.lock();
-        let kept = state.gathering.cursors.entry((app.clone(), device)).or_default();
-        if epoch >= kept.0 {
-            *kept = (epoch, cursor);
+        for CursorWrite { app, device, epoch, cursor } in cursors {
+            let kept = state.gathering.cursors.entry((app, device)).or_default();
+            if epoch >= kept.0 {
+                *kept = (epoch, cursor);
+            }
         }
     }
 
@@ -177,7 +190,10 @@ impl Outbox {
                 error!(facts = leaving.facts, "stopping with receipts and cursors not told");
                 return;
             }
-            self.state.lock().leaving = Arc::default();
+            let mut state = self.state.lock();
+            state.leaving = Arc::default();
+            self.unreported.store(state.gathering.facts, Ordering::Relaxed);
+            drop(state);
             self.reports.send_modify(|reports| *reports += 1);
         }
     }

@@ -4,10 +4,18 @@
 
 use model::{Lane, Message, MessageId, Seq, Stream, Timestamp, TraceParent};
 use mqtt::{Encoded, Offer};
-use tokio::time::{Duration, Instant};
+use tokio::time::Duration;
 use tracing::debug;
 
-use crate::{connection::Connection, metrics::Delivered, outbox::Fact, registry::Entry};
+use crate::{
+    connection::Connection,
+    errand::{self, InboxPage},
+    metrics::Delivered,
+    outbox::Fact,
+    registry::Entry,
+    timeline::{Page, Shared},
+    worker::Turn,
+};
 
 /// Inbox entries that go before the next timeline entry, when both streams have some.
 const INBOX_TURN: usize = 10;
@@ -35,8 +43,6 @@ pub(crate) struct Sent {
     pub(crate) trace: TraceParent,
 }
 
-type Facts = Vec<(MessageId, Fact)>;
-
 impl Connection {
     /// Whether there may be something to send and nothing stands against it.
     pub(crate) fn can_deliver(&self) -> bool {
@@ -44,154 +50,181 @@ impl Connection {
         wanted && self.link.stalled_since().is_none() && self.retry_at.is_none()
     }
 
+    /// What is being read of the inbox goes before more of the timeline.
     fn wants(&self, stream: Stream) -> bool {
-        self.behind[stream as usize] && self.session.room(stream) > 0
+        let reads = self.reading[stream as usize] || self.reading[Stream::Inbox as usize];
+        self.behind[stream as usize] && !reads && self.session.room(stream) > 0
     }
 
     /// Writes pending entries, inbox first, as many as the window and one write take. While the device has not taken
     /// what was written before, it does nothing.
-    pub(crate) async fn deliver(&mut self) {
-        if self.retry_at.is_some() || self.link.stalled_since().is_some() {
+    pub(crate) fn deliver(&mut self, turn: &mut Turn) {
+        if !self.can_deliver() {
             return;
         }
-        if self.site.outbox.is_full() {
-            return self.retry_later();
+        if turn.site.outbox.is_full() {
+            return self.retry_later(turn);
         }
-        let mut facts = Facts::new();
-        while (self.wants(Stream::Inbox) || self.wants(Stream::Timeline)) && self.link.unsent_bytes() < BATCH_MAX_BYTES
-        {
-            if let Err(error) = self.pull(&mut facts).await {
-                self.site.metrics.store_failures.inc();
-                debug!(app = %self.peer.app, device.id = %self.peer.device, %error, "streams cannot be read; later");
-                self.retry_later();
-                break;
-            }
+        if self.wants(Stream::Inbox) {
+            return self.read_inbox(turn);
         }
-        self.tell(&facts);
+        while self.wants(Stream::Timeline) && self.link.unsent_bytes() < BATCH_MAX_BYTES {
+            self.pull_timeline(usize::MAX, turn);
+        }
     }
 
     /// Writes what bells have handed over, as far as it follows the mark; the rest is left to be read.
-    pub(crate) fn take_handed(&mut self) {
-        let mut facts = Facts::new();
-        for entry in self.presence.handle.handed() {
+    pub(crate) fn take_handed(&mut self, handed: Vec<Entry>, turn: &mut Turn) {
+        for entry in handed {
             if entry.seq <= self.session.mark(Stream::Inbox) {
                 continue;
             }
-            let taken = self.follows(&entry) && {
-                let (version, format) = (self.link.version(), self.peer.format);
-                let encoded = Encoded::new(&entry.message, Stream::Inbox, entry.seq, version, format);
-                self.put(Stream::Inbox, entry.seq, &entry.message, encoded.as_ref().ok(), &mut facts)
-            };
+            let taken = self.follows(&entry, turn) && self.put_inbox(entry.seq, &entry.message, turn);
             self.behind[Stream::Inbox as usize] |= !taken;
         }
-        self.tell(&facts);
     }
 
     /// Whether an entry is the next one, everything before it is dealt with, and it could be sent now.
-    fn follows(&self, entry: &Entry) -> bool {
-        let next = !self.behind[Stream::Inbox as usize] && entry.before == self.session.mark(Stream::Inbox);
-        let now = self.site.deps.clock.now();
-        let fresh = now.since(entry.at).max(entry.at.since(now)) < FRESH;
-        next && fresh && self.retry_at.is_none() && self.link.stalled_since().is_none() && !self.site.outbox.is_full()
+    fn follows(&self, entry: &Entry, turn: &Turn) -> bool {
+        let inbox = Stream::Inbox as usize;
+        let caught_up = !self.behind[inbox] && !self.reading[inbox];
+        let next = caught_up && entry.before == self.session.mark(Stream::Inbox);
+        let fresh = turn.now.since(entry.at).max(entry.at.since(turn.now)) < FRESH;
+        next && fresh && self.retry_at.is_none() && self.link.stalled_since().is_none() && !turn.site.outbox.is_full()
     }
 
-    fn retry_later(&mut self) {
-        self.retry_at = Some(Instant::now() + RETRY_PAUSE.mul_f64(rand::random_range(1.0..2.0)));
+    fn retry_later(&mut self, turn: &Turn) {
+        self.retry_at = Some(turn.instant + RETRY_PAUSE.mul_f64(rand::random_range(1.0..2.0)));
     }
 
-    async fn pull(&mut self, facts: &mut Facts) -> Result<(), store::Error> {
-        if self.wants(Stream::Inbox) {
-            self.pull_inbox(facts).await?;
-        }
-        if self.wants(Stream::Timeline) {
-            let most = if self.wants(Stream::Inbox) { 1 } else { usize::MAX };
-            self.pull_timeline(most, facts).await?;
-        }
-        Ok(())
+    fn put_off(&mut self, error: &store::Error, turn: &Turn) {
+        turn.site.metrics.store_failures.inc();
+        debug!(app = %self.peer.app, device.id = %self.peer.device, %error, "streams cannot be read; later");
+        self.retry_later(turn);
     }
 
-    async fn pull_inbox(&mut self, facts: &mut Facts) -> Result<(), store::Error> {
-        let head = self.presence.handle.inbox_head();
-        let (mark, limit) = (self.session.mark(Stream::Inbox), self.session.room(Stream::Inbox).min(INBOX_TURN));
-        let entries = self.site.deps.store.inbox_after(&self.peer.app, self.peer.ordinal, mark, limit).await?;
-        let complete = entries.len() < limit;
-        for entry in entries {
-            let encoded = Encoded::new(&entry.message, Stream::Inbox, entry.seq, self.link.version(), self.peer.format);
-            if !self.put(Stream::Inbox, entry.seq, &entry.message, encoded.as_ref().ok(), facts) {
-                return Ok(());
+    /// Sends for the next entries of the inbox. What is rung from now on is not among them for certain.
+    fn read_inbox(&mut self, turn: &Turn) {
+        let inbox = Stream::Inbox as usize;
+        (self.behind[inbox], self.reading[inbox]) = (false, true);
+        let limit = self.session.room(Stream::Inbox).min(INBOX_TURN);
+        errand::read_inbox(&turn.site, self.home(), self.session.mark(Stream::Inbox), limit);
+    }
+
+    /// Writes entries of the inbox that are here now.
+    pub(crate) fn take_inbox(&mut self, page: Result<InboxPage, store::Error>, turn: &mut Turn) {
+        self.reading[Stream::Inbox as usize] = false;
+        let complete = match page {
+            Ok(page) => {
+                let taken = page.entries.iter().all(|entry| self.put_inbox(entry.seq, &entry.message, turn));
+                let complete_to = page.complete_to.filter(|_| taken);
+                complete_to.inspect(|head| self.session.pass(Stream::Inbox, *head)).is_some()
             }
+            Err(error) => {
+                self.put_off(&error, turn);
+                false
+            }
+        };
+        self.behind[Stream::Inbox as usize] |= !complete;
+        if self.wants(Stream::Inbox) && self.wants(Stream::Timeline) {
+            self.pull_timeline(1, turn);
         }
-        if complete {
-            self.session.pass(Stream::Inbox, head);
-            self.behind[Stream::Inbox as usize] = false;
-        }
-        Ok(())
     }
 
-    async fn pull_timeline(&mut self, most: usize, facts: &mut Facts) -> Result<(), store::Error> {
-        let limit = self.session.room(Stream::Timeline).max(TIMELINE_PAGE).min(most);
-        let page = self.timeline.after(self.session.mark(Stream::Timeline), limit).await?;
-        for entry in &page.entries {
-            if !entry.is_for(self.peer.ordinal) || entry.message.env != self.peer.env {
-                self.session.pass(Stream::Timeline, entry.seq);
-                continue;
+    fn put_inbox(&mut self, seq: Seq, message: &Message, turn: &mut Turn) -> bool {
+        let encoded = Encoded::new(message, Stream::Inbox, seq, self.link.version(), self.peer.format);
+        self.put(Stream::Inbox, seq, message, encoded.as_ref().ok(), turn)
+    }
+
+    /// Writes the next entries of the timeline if they are kept here, else sends for them.
+    fn pull_timeline(&mut self, most: usize, turn: &mut Turn) {
+        let timeline = Stream::Timeline as usize;
+        self.behind[timeline] = false;
+        let mark = self.session.mark(Stream::Timeline);
+        let newest = self.timeline.newest();
+        let complete = if let Some(entries) = newest.after(mark) {
+            let some = &entries[..entries.len().min(most)];
+            let taken = some.iter().all(|entry| self.put_timeline(entry, turn));
+            let complete = taken && some.len() == entries.len();
+            if complete {
+                self.session.pass(Stream::Timeline, newest.head);
             }
-            let encoded = entry.encoded(self.link.version(), self.peer.format);
-            if !self.put(Stream::Timeline, entry.seq, &entry.message, encoded.ok(), facts) {
-                return Ok(());
+            complete
+        } else {
+            self.reading[timeline] = true;
+            let limit = self.session.room(Stream::Timeline).max(TIMELINE_PAGE).min(most);
+            errand::read_timeline(&turn.site, self.home(), &self.timeline, mark, limit);
+            true
+        };
+        self.behind[timeline] |= !complete;
+    }
+
+    /// Writes entries of the timeline that are here now.
+    pub(crate) fn take_timeline(&mut self, page: Result<Page, store::Error>, turn: &mut Turn) {
+        self.reading[Stream::Timeline as usize] = false;
+        let complete = match page {
+            Ok(page) => {
+                let taken = page.entries.iter().all(|entry| self.put_timeline(entry, turn));
+                let complete_to = page.complete_to.filter(|_| taken);
+                complete_to.inspect(|head| self.session.pass(Stream::Timeline, *head)).is_some()
             }
+            Err(error) => {
+                self.put_off(&error, turn);
+                false
+            }
+        };
+        self.behind[Stream::Timeline as usize] |= !complete;
+    }
+
+    fn put_timeline(&mut self, entry: &Shared, turn: &mut Turn) -> bool {
+        if entry.seq <= self.session.mark(Stream::Timeline) {
+            return true;
         }
-        if let Some(head) = page.complete_to {
-            self.session.pass(Stream::Timeline, head);
-            self.behind[Stream::Timeline as usize] = false;
+        if !entry.is_for(self.peer.ordinal) || entry.message.env != self.peer.env {
+            self.session.pass(Stream::Timeline, entry.seq);
+            return true;
         }
-        Ok(())
+        let encoded = entry.encoded(self.link.version(), self.peer.format);
+        self.put(Stream::Timeline, entry.seq, &entry.message, encoded.ok(), turn)
     }
 
     /// Writes an entry if it is still wanted; false when there is no room for it, in the window or in this write.
-    fn put(
-        &mut self,
-        stream: Stream,
-        seq: Seq,
-        message: &Message,
-        encoded: Option<&Encoded>,
-        facts: &mut Facts,
-    ) -> bool {
+    fn put(&mut self, stream: Stream, seq: Seq, message: &Message, encoded: Option<&Encoded>, turn: &mut Turn) -> bool {
         if self.link.unsent_bytes() >= BATCH_MAX_BYTES {
             return false;
         }
-        let now = self.site.deps.clock.now();
-        if message.is_expired(now) {
-            self.site.metrics.delivered(message.lane, Delivered::Expired);
+        if message.is_expired(turn.now) {
+            turn.site.metrics.delivered(message.lane, Delivered::Expired);
             self.session.pass(stream, seq);
             return true;
         }
         let Some(encoded) = encoded.filter(|encoded| encoded.len() <= self.peer.packet_max_bytes) else {
             debug!(device.id = %self.peer.device, message.id = %message.id, "too large for the device");
-            self.site.metrics.delivered(message.lane, Delivered::Rejected);
-            facts.push((message.id, Fact::Rejected));
+            turn.site.metrics.delivered(message.lane, Delivered::Rejected);
+            turn.tell(&self.peer.app, self.peer.ordinal, message.id, Fact::Rejected);
             self.session.pass(stream, seq);
             return true;
         };
         let Message { id, lane, created_at, expires_at, trace, .. } = *message;
         let sent = Sent { message: id, lane, created_at, expires_at, trace };
-        match self.session.offer(stream, seq, sent, Instant::now().into_std()) {
+        match self.session.offer(stream, seq, sent, turn.instant.into_std()) {
             Offer::Send { packet_id, dup } => {
-                self.link.push_message(encoded, packet_id, dup, now);
-                self.sent(&sent, dup, facts);
+                self.link.push_message(encoded, packet_id, dup, turn.now);
+                self.sent(&sent, dup, turn);
             }
-            Offer::Received(_) => facts.push((message.id, Fact::Acked)),
+            Offer::Received(_) => turn.tell(&self.peer.app, self.peer.ordinal, message.id, Fact::Acked),
             Offer::Past => {}
             Offer::Full => return false,
         }
         true
     }
 
-    fn sent(&self, sent: &Sent, dup: bool, facts: &mut Facts) {
-        facts.push((sent.message, Fact::Sent));
-        self.site.metrics.delivered(sent.lane, Delivered::Sent);
+    fn sent(&self, sent: &Sent, dup: bool, turn: &mut Turn) {
+        turn.tell(&self.peer.app, self.peer.ordinal, sent.message, Fact::Sent);
+        turn.wrote(sent.lane);
+        turn.site.metrics.delivered(sent.lane, Delivered::Sent);
         if dup {
-            self.site.metrics.retransmits.inc();
+            turn.site.metrics.retransmits.inc();
         }
         debug!(
             app = %self.peer.app, device.id = %self.peer.device, message.id = %sent.message,

@@ -3,22 +3,24 @@
 use std::{
     collections::HashMap,
     sync::{
-        Arc, OnceLock,
-        atomic::{AtomicU8, AtomicU64, Ordering},
+        Arc,
+        atomic::{AtomicU64, Ordering},
     },
 };
 
 use model::{AppId, Epoch, Message, Ordinal, Seq, Stream, Timestamp};
 use parking_lot::{Mutex, RwLock};
-use tokio::sync::Notify;
-use tokio_util::sync::CancellationToken;
+use tokio::sync::oneshot;
 
-use crate::close::Close;
+use crate::{
+    close::Close,
+    worker::{Mailbox, Seat},
+};
 
 /// Locks of an app's sessions: enough that bells and connects rarely meet at one.
 const SHARDS: u32 = 64;
 
-/// Entries that wait for a session to wake up: as many as may be rung in that time, and little to hold.
+/// Entries that wait for a session's turn: as many as may be rung in that time, and little to hold.
 const HANDED_MAX: usize = 4;
 
 /// An entry of a device's inbox, handed over by a bell.
@@ -32,82 +34,91 @@ pub(crate) struct Entry {
     pub(crate) at: Timestamp,
 }
 
-/// How a session is reached from outside its task.
-#[derive(Debug)]
+/// What a session was told since it last looked.
+#[derive(Debug, Default)]
+pub(crate) struct Told {
+    /// The streams, by number, that were rung.
+    pub(crate) rung: [bool; 2],
+    /// Entries, in the order of the bells.
+    pub(crate) handed: Vec<Entry>,
+    /// To go, and why; the first order counts.
+    pub(crate) order: Option<Close>,
+}
+
+#[derive(Debug, Default)]
+struct Post {
+    told: Told,
+    /// Where its worker keeps the session, once it does.
+    seat: Option<Seat>,
+    /// Whether its worker was called and has not come.
+    called: bool,
+    gone: bool,
+    /// Who waits for the session's end.
+    waits: Option<oneshot::Sender<()>>,
+}
+
+/// How a session is reached from outside its worker.
 pub(crate) struct Handle {
     pub(crate) app: AppId,
     pub(crate) ordinal: Ordinal,
     pub(crate) epoch: Epoch,
     pub(crate) generation: u32,
-    wake: Notify,
-    rung: AtomicU8,
-    handed: Mutex<Vec<Entry>>,
-    order: OnceLock<Close>,
+    mailbox: Arc<Mailbox>,
+    post: Mutex<Post>,
     marks: [AtomicU64; 2],
     inbox_head: AtomicU64,
-    gone: CancellationToken,
 }
 
 impl Handle {
-    pub(crate) fn new(app: AppId, ordinal: Ordinal, epoch: Epoch, generation: u32) -> Self {
-        Self {
-            app,
-            ordinal,
-            epoch,
-            generation,
-            wake: Notify::new(),
-            rung: AtomicU8::new(0),
-            handed: Mutex::default(),
-            order: OnceLock::new(),
-            marks: Default::default(),
-            inbox_head: AtomicU64::new(0),
-            gone: CancellationToken::new(),
-        }
+    pub(crate) fn new(app: AppId, ordinal: Ordinal, epoch: Epoch, generation: u32, mailbox: Arc<Mailbox>) -> Self {
+        let (post, marks, inbox_head) = Default::default();
+        Self { app, ordinal, epoch, generation, mailbox, post, marks, inbox_head }
     }
 
-    /// Wakes the session to look for entries of a stream.
+    /// Has the session look for entries of a stream.
     pub(crate) fn ring(&self, stream: Stream) {
-        self.rung.fetch_or(1 << stream as u8, Ordering::AcqRel);
-        self.wake.notify_one();
+        self.tell(|told| told.rung[stream as usize] = true);
     }
 
-    /// Hands the session an entry of its inbox, or wakes it to look when too many wait.
+    /// Hands the session an entry of its inbox, or has it look when too many wait.
     pub(crate) fn hand(&self, entry: Entry) {
-        let mut handed = self.handed.lock();
-        if handed.len() >= HANDED_MAX {
-            drop(handed);
-            return self.ring(Stream::Inbox);
-        }
-        handed.push(entry);
-        drop(handed);
-        self.wake.notify_one();
-    }
-
-    /// What was handed over since the last call, in the order of the bells.
-    pub(crate) fn handed(&self) -> Vec<Entry> {
-        std::mem::take(&mut self.handed.lock())
-    }
-
-    /// Which streams were rung since the last call.
-    pub(crate) fn heard(&self) -> [bool; 2] {
-        let rung = self.rung.swap(0, Ordering::AcqRel);
-        [Stream::Inbox, Stream::Timeline].map(|stream| rung & (1 << stream as u8) != 0)
+        self.tell(|told| match told.handed.len() {
+            ..HANDED_MAX => told.handed.push(entry),
+            _ => told.rung[Stream::Inbox as usize] = true,
+        });
     }
 
     /// Tells the session to go; the first order counts.
     pub(crate) fn close(&self, why: Close) {
-        let _ = self.order.set(why);
-        self.wake.notify_one();
+        self.tell(|told| {
+            told.order.get_or_insert(why);
+        });
     }
 
-    /// Why the session was told to go.
-    pub(crate) fn order(&self) -> Option<Close> {
-        self.order.get().cloned()
+    /// Whether the session was told to go and has not heard it.
+    pub(crate) fn is_leaving(&self) -> bool {
+        self.post.lock().told.order.is_some()
     }
 
-    /// Returns when something was rung or ordered since the last time.
-    pub(crate) async fn woken(&self) {
-        self.wake.notified().await;
+    fn tell(&self, tell: impl FnOnce(&mut Told)) {
+        let mut post = self.post.lock();
+        tell(&mut post.told);
+        let seat = post.seat.filter(|_| !post.called);
+        post.called |= seat.is_some();
+        drop(post);
+        seat.into_iter().for_each(|seat| self.mailbox.call(seat));
+    }
+
+    /// From now on its worker is called to this seat when the session is told something.
+    pub(crate) fn seated(&self, seat: Seat) {
+        self.post.lock().seat = Some(seat);
+    }
+
+    /// What the session was told since the last look.
+    pub(crate) fn told(&self) -> Told {
+        let mut post = self.post.lock();
+        post.called = false;
+        std::mem::take(&mut post.told)
     }
 
     /// The session says how far it is.
@@ -130,21 +141,32 @@ impl Handle {
         Seq(self.inbox_head.load(Ordering::Acquire))
     }
 
-    /// Says that the session has told all it knows and is over.
-    pub(crate) fn set_gone(&self) {
-        self.gone.cancel();
+    /// Its worker, to which the session's connection goes.
+    pub(crate) fn mailbox(&self) -> &Arc<Mailbox> {
+        &self.mailbox
     }
 
-    /// Returns when the session is over.
+    /// Says that the session has told all it knows and is over.
+    pub(crate) fn set_gone(&self) {
+        let mut post = self.post.lock();
+        (post.gone, post.seat, post.waits) = (true, None, None);
+    }
+
+    /// Returns when the session is over, or when somebody else waits for it, who came later.
     pub(crate) async fn gone(&self) {
-        self.gone.cancelled().await;
+        let over = {
+            let mut post = self.post.lock();
+            let (waits, over) = oneshot::channel();
+            post.waits = (!post.gone).then_some(waits);
+            over
+        };
+        let _ = over.await;
     }
 }
 
 type Shard = Mutex<HashMap<Ordinal, Arc<Handle>>>;
 
 /// The sessions of one app.
-#[derive(Debug)]
 struct Sessions(Vec<Shard>);
 
 impl Sessions {
@@ -154,7 +176,6 @@ impl Sessions {
 }
 
 /// What happened to a session that wanted to enter.
-#[derive(Debug)]
 pub(crate) enum Entered {
     /// It is the one session of its device now; the one before must go.
     Here(Option<Arc<Handle>>),
@@ -163,7 +184,7 @@ pub(crate) enum Entered {
 }
 
 /// Every session of this access point.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(crate) struct Registry {
     apps: RwLock<HashMap<AppId, Arc<Sessions>>>,
 }
@@ -219,7 +240,7 @@ mod tests {
     use super::*;
 
     fn handle(epoch: u64) -> Arc<Handle> {
-        Arc::new(Handle::new("demo".parse().unwrap(), Ordinal(7), Epoch(epoch), 0))
+        Arc::new(Handle::new("demo".parse().unwrap(), Ordinal(7), Epoch(epoch), 0, Arc::default()))
     }
 
     #[test]
@@ -240,10 +261,10 @@ mod tests {
         let handle = handle(1);
         handle.ring(Stream::Timeline);
         handle.ring(Stream::Timeline);
-        assert_eq!(handle.heard(), [false, true]);
-        assert_eq!(handle.heard(), [false, false]);
+        assert_eq!(handle.told().rung, [false, true]);
+        assert_eq!(handle.told().rung, [false, false]);
         handle.close(Close::TakenOver);
         handle.close(Close::ShuttingDown);
-        assert_eq!(handle.order(), Some(Close::TakenOver));
+        assert_eq!(handle.told().order, Some(Close::TakenOver));
     }
 }

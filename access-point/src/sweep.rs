@@ -41,7 +41,9 @@ async fn sweep(site: &Site, app: &AppId) -> Result<(), store::Error> {
     }
     let head = site.deps.store.timeline_head(app).await?;
     bell::grown(site, app, head).await;
-    bell::wake(sessions.iter().filter(|session| session.mark(Stream::Timeline) < head)).await;
+    if sessions.iter().any(|session| session.mark(Stream::Timeline) < head) {
+        site.workers.grown(app);
+    }
     for some in sessions.chunks(HEADS_MAX) {
         inboxes(site, app, some).await?;
     }

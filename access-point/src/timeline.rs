@@ -19,6 +19,9 @@ use tokio::sync::Mutex as AsyncMutex;
 /// Entries kept of an app: a device that was away for a moment needs no read of the store.
 const KEPT_MAX: usize = 1_000;
 
+/// Entries that are shown to every session: more than a burst has.
+const NEWEST_MAX: usize = 64;
+
 /// Bytes of bodies and audiences kept of an app, however few entries that is.
 const KEPT_MAX_BYTES: usize = 16 * 1024 * 1024;
 
@@ -87,6 +90,23 @@ impl Shared {
     }
 }
 
+/// The newest entries of a timeline, as they were at some moment.
+#[derive(Debug)]
+pub(crate) struct Newest {
+    /// Every entry after this one, up to `head`, is in `entries`.
+    floor: Seq,
+    pub(crate) head: Seq,
+    entries: Vec<Arc<Shared>>,
+}
+
+impl Newest {
+    /// All entries after `mark`; `None` when not all of them are here.
+    pub(crate) fn after(&self, mark: Seq) -> Option<&[Arc<Shared>]> {
+        let start = self.entries.partition_point(|entry| entry.seq <= mark);
+        (mark >= self.floor).then(|| &self.entries[start..])
+    }
+}
+
 #[derive(Debug)]
 struct Kept {
     /// Every entry after this one, up to `head`, is in `entries`.
@@ -94,9 +114,23 @@ struct Kept {
     head: Seq,
     entries: VecDeque<Arc<Shared>>,
     bytes: usize,
+    newest: Arc<Newest>,
 }
 
 impl Kept {
+    fn new(start: Seq) -> Self {
+        let newest = Arc::new(Newest { floor: start, head: start, entries: Vec::new() });
+        Self { floor: start, head: start, entries: VecDeque::new(), bytes: 0, newest }
+    }
+
+    /// Shows sessions what is kept now.
+    fn show(&mut self) {
+        let older = self.entries.len().saturating_sub(NEWEST_MAX);
+        let floor = older.checked_sub(1).map_or(self.floor, |last| self.entries[last].seq);
+        let entries = self.entries.iter().skip(older).cloned().collect();
+        self.newest = Arc::new(Newest { floor, head: self.head, entries });
+    }
+
     fn push(&mut self, entry: Arc<Shared>) {
         self.head = entry.seq;
         self.bytes += entry.bytes();
@@ -132,9 +166,8 @@ impl Timeline {
         let head = store.timeline_head(app).await?;
         // Numbers grow with time, so this is where the entries of an hour ago stand.
         let start = Seq::ZERO.next(now - WARM).min(head);
-        let kept = Kept { floor: start, head: start, entries: VecDeque::new(), bytes: 0 };
-        let timeline =
-            Self { app: app.clone(), store: store.clone(), kept: Mutex::new(kept), reading: AsyncMutex::default() };
+        let (kept, reading) = (Mutex::new(Kept::new(start)), AsyncMutex::default());
+        let timeline = Self { app: app.clone(), store: store.clone(), kept, reading };
         timeline.read_on(head, |_| {}).await?;
         Ok(timeline)
     }
@@ -142,6 +175,11 @@ impl Timeline {
     /// The last entry that is known here.
     pub(crate) fn head(&self) -> Seq {
         self.kept.lock().head
+    }
+
+    /// The newest entries: all that a session needs which is not far behind.
+    pub(crate) fn newest(&self) -> Arc<Newest> {
+        self.kept.lock().newest.clone()
     }
 
     /// At most `limit` entries after `mark`.
@@ -185,6 +223,7 @@ impl Timeline {
             if complete {
                 kept.head = kept.head.max(head);
             }
+            kept.show();
         }
     }
 

@@ -6,7 +6,7 @@ use model::{AppId, Cursor, Drain, Epoch, NodeId, Ordinal, Route, Seq, Stream, Ti
 use mqtt::Session;
 use store::Store;
 
-use crate::{Site, connection::Peer, pull::Sent};
+use crate::{pull::Sent, registry::Handle};
 
 /// Devices whose routes are asked for at once.
 const ASKED_MAX: usize = 500;
@@ -25,15 +25,21 @@ pub(crate) struct Evicted {
     app: AppId,
     device: Ordinal,
     epoch: Epoch,
+    /// When it was told.
     at: Timestamp,
     unacked: Vec<Unacked>,
 }
 
 impl Evicted {
-    pub(crate) fn of(peer: &Peer, epoch: Epoch, session: &Session<Sent>, site: &Site) -> Self {
+    pub(crate) fn of(handle: &Handle, session: &Session<Sent>, at: Timestamp) -> Self {
         let unacked = session.unacked().map(|(stream, seq, sent)| Unacked { stream, seq, expires_at: sent.expires_at });
         let unacked = unacked.collect();
-        Self { app: peer.app.clone(), device: peer.ordinal, epoch, at: site.deps.clock.now(), unacked }
+        Self { app: handle.app.clone(), device: handle.ordinal, epoch: handle.epoch, at, unacked }
+    }
+
+    /// Its device is told only now.
+    pub(super) fn told(self, at: Timestamp) -> Self {
+        Self { at, ..self }
     }
 }
 

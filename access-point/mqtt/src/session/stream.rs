@@ -97,6 +97,10 @@ impl<T> Progressing<T> {
         while self.entries.front().is_some_and(|entry| entry.acked) {
             self.entries.pop_front();
         }
+        if self.entries.is_empty() {
+            // Most devices wait for hours with nothing under way, and should hold nothing meanwhile.
+            self.entries = VecDeque::new();
+        }
         Some(settled)
     }
 

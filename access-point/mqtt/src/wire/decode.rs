@@ -11,12 +11,19 @@ use flowsdk::mqtt_serde::{
 use super::{Error, Version};
 use crate::packet::{ConnAck, Connect, Disconnect, Packet, PubAck, Publish, Reason, SubAck, Subscribe, Unsubscribe};
 
+/// First byte of a PUBACK.
+const PUBACK: u8 = 0x40;
+
 /// The packet in a whole frame, as [`frame_len`](super::frame_len) cut it out.
 ///
 /// # Errors
 /// [`Error::Malformed`] when it is against the protocol, [`Error::Unexpected`] for a packet that Fanfare never asks
 /// for.
 pub fn decode(frame: &[u8], version: Version) -> Result<Packet, Error> {
+    // Nearly all that devices send, and the same in both versions.
+    if let [PUBACK, 2, high, low] = *frame {
+        return Ok(Packet::PubAck(PubAck { packet_id: u16::from_be_bytes([high, low]), reason: Reason::SUCCESS }));
+    }
     match MqttPacket::from_bytes_with_version(frame, version.level()).map_err(malformed)? {
         ParseOk::Packet(packet, consumed) if consumed == frame.len() => packet_of(packet),
         _ => Err(Error::Malformed("its lengths do not add up".into())),

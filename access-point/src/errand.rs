@@ -1,0 +1,151 @@
+//! What a connection needs and cannot wait for in its worker's turn: its streams from the store, what it brings up to
+//! the broker, its goodbye. Each is a task of its own, whose outcome comes back to the worker.
+
+use std::{sync::Arc, time::Duration};
+
+use broker::Publication;
+use model::{Position, Seq};
+use mqtt::{Packet, Reason};
+use store::InboxEntry;
+use tokio::time::timeout;
+use tracing::debug;
+
+use crate::{
+    Site,
+    admit::heads,
+    connection::Peer,
+    drain::Evicted,
+    link::Link,
+    listen::Place,
+    registry::Handle,
+    timeline::{Page, Timeline},
+    worker::Seat,
+};
+
+/// How long a device that is to go elsewhere waits for its cursor to be kept: several times as long as that usually takes.
+const HANDOVER_MAX: Duration = Duration::from_secs(1);
+
+/// How long the broker may take for what devices send up; then they are told to try again.
+const UPLOAD_MAX: Duration = Duration::from_secs(4);
+
+/// What came of an errand.
+pub(crate) enum Outcome {
+    /// Entries of the inbox; `complete_to` when nothing else stands there up to this number.
+    Inbox(Result<InboxPage, store::Error>),
+    /// Entries of the timeline, older than those that are kept here.
+    Timeline(Result<Page, store::Error>),
+    /// Where the streams end, for a device that has said it is at `after`.
+    Heads { after: Position, packet_id: Option<u16>, latest: Result<Position, store::Error> },
+    /// What became of what the device has sent up under these packet ids.
+    Uploaded { packet_ids: Vec<u16>, reason: Reason },
+}
+
+/// Some entries after a mark in an inbox.
+pub(crate) struct InboxPage {
+    pub(crate) entries: Vec<InboxEntry>,
+    /// When these are all there are: up to here nothing else stands in the inbox.
+    pub(crate) complete_to: Option<Seq>,
+}
+
+/// The outcome of an errand, and whose it is.
+pub(crate) struct Done {
+    pub(crate) seat: Seat,
+    pub(crate) outcome: Outcome,
+}
+
+/// Where outcomes go: to a connection in its seat.
+#[derive(Clone)]
+pub(crate) struct Home {
+    pub(crate) handle: Arc<Handle>,
+    pub(crate) seat: Seat,
+}
+
+impl Home {
+    fn bring(&self, outcome: Outcome) {
+        self.handle.mailbox().done(Done { seat: self.seat, outcome });
+    }
+}
+
+/// Reads at most `limit` entries of a device's inbox after `mark`.
+pub(crate) fn read_inbox(site: &Arc<Site>, home: Home, mark: Seq, limit: usize) {
+    let site = site.clone();
+    tokio::spawn(async move {
+        let Ok(_turn) = site.reading.acquire().await else { return };
+        // Before the entries: what is appended in between stands after it.
+        let head = home.handle.inbox_head();
+        let read = site.deps.store.inbox_after(&home.handle.app, home.handle.ordinal, mark, limit).await;
+        let page = read.map(|entries| {
+            let complete_to = (entries.len() < limit).then_some(head);
+            InboxPage { entries, complete_to }
+        });
+        home.bring(Outcome::Inbox(page));
+    });
+}
+
+/// Reads at most `limit` entries of a timeline after `mark`.
+pub(crate) fn read_timeline(site: &Arc<Site>, home: Home, timeline: &Arc<Timeline>, mark: Seq, limit: usize) {
+    let (site, timeline) = (site.clone(), timeline.clone());
+    tokio::spawn(async move {
+        let Ok(_turn) = site.reading.acquire().await else { return };
+        home.bring(Outcome::Timeline(timeline.after(mark, limit).await));
+    });
+}
+
+/// Asks where the streams of a device end that has said it is at `after`.
+pub(crate) fn look_up_heads(site: &Arc<Site>, home: Home, peer: Peer, after: Position, packet_id: Option<u16>) {
+    let site = site.clone();
+    tokio::spawn(async move {
+        let Ok(_turn) = site.reading.acquire().await else { return };
+        let latest = heads(&site, &peer).await;
+        home.bring(Outcome::Heads { after, packet_id, latest });
+    });
+}
+
+/// Brings what a device has sent up to where it is kept.
+pub(crate) fn upload(site: &Arc<Site>, home: Home, uploads: Vec<Publication>, packet_ids: Vec<u16>) {
+    let site = site.clone();
+    tokio::spawn(async move {
+        let reason = match timeout(UPLOAD_MAX, site.deps.broker.publish(uploads)).await {
+            Ok(Ok(())) => Reason::SUCCESS,
+            Ok(Err(broker::Error::Full(_))) => Reason::QUOTA_EXCEEDED,
+            Ok(Err(_)) | Err(_) => Reason::IMPLEMENTATION,
+        };
+        if reason.is_error() {
+            debug!(app = %home.handle.app, device.ordinal = home.handle.ordinal.0, ?reason, "not taken");
+        }
+        home.bring(Outcome::Uploaded { packet_ids, reason });
+    });
+}
+
+/// A connection that is over.
+pub(crate) struct Parting {
+    pub(crate) link: Link,
+    /// What there is to say to the device.
+    pub(crate) last: Vec<Packet>,
+    /// Its route, unless that is another session's now.
+    pub(crate) route: Option<Arc<Handle>>,
+    /// What is known of a device that is to go elsewhere.
+    pub(crate) evicted: Option<Evicted>,
+    pub(crate) place: Place,
+}
+
+/// Says the last words to a device and gives its route up. One that is to go elsewhere hears them when its cursor is where it
+/// will be looked for: else it would be sent again what it has acked.
+pub(crate) fn say_goodbye(site: &Arc<Site>, parting: Parting) {
+    let site = site.clone();
+    tokio::spawn(async move {
+        let Parting { link, last, route, evicted, place } = parting;
+        if let (Some(evicted), Some(handle)) = (evicted, &route) {
+            let _ = timeout(HANDOVER_MAX, site.outbox.kept(&handle.app, handle.ordinal)).await;
+            site.drains.note(evicted, site.deps.clock.now());
+        }
+        link.close(&last).await;
+        if let Some(route) = route
+            && let Err(error) = site.deps.store.release(&route.app, route.ordinal, route.epoch).await
+        {
+            let (app, device) = (&route.app, route.ordinal.0);
+            debug!(%app, device.ordinal = device, %error, "a route stays behind; nobody trusts it");
+        }
+        drop(place);
+    });
+}

@@ -1,0 +1,255 @@
+//! Serves connections: a worker a core, each with a flat table of them. A connection is a record, not a task: its
+//! worker comes when its socket wakes, when it is told something, and when its time is up. All that in turns: a few
+//! who were called, a few sockets, a stretch of the table for a broadcast, and then others get the core. So a
+//! broadcast to everybody never stands before a unicast for longer than a turn.
+
+mod mailbox;
+mod table;
+mod turn;
+
+use std::{collections::VecDeque, num::NonZero, sync::Arc, thread::available_parallelism, time::Duration};
+
+use model::{AppId, Ordinal};
+use store::CursorWrite;
+use tokio::{
+    task::{JoinSet, unconstrained, yield_now},
+    time::{Instant, sleep_until},
+};
+
+use mailbox::Mail;
+pub(crate) use mailbox::Mailbox;
+pub(crate) use table::Seat;
+use table::Table;
+pub(crate) use turn::{Held, Turn};
+
+use crate::{Site, close::Close, connection::Connection, errand::Done};
+
+/// Workers at most: more cores than this have better things to do.
+const WORKERS_MAX: usize = 16;
+
+/// Connections served in a turn because they were called, and because of their sockets: some hundred microseconds.
+const SERVED_MAX: usize = 32;
+
+/// Records of a table that a broadcast goes past in a turn, of which most may not be for it; and those it is sent to.
+const PASSED_MAX: usize = 1_024;
+const SENT_MAX: usize = 32;
+
+/// While unicasts were written so lately, a broadcast leaves the core to their like for so long between two stretches: one
+/// core then serves about ten thousand devices a second, and has most of its time left. Alone, it need not wait.
+const BESIDE_UNICASTS: Duration = Duration::from_secs(1);
+const GENTLE_PAUSE: Duration = Duration::from_millis(3);
+
+/// How often the worker looks whose time is up, and hands over cursors: fine beside every deadline of a connection.
+const LOOK_EVERY: Duration = Duration::from_millis(200);
+
+/// The mailboxes of all workers.
+pub(crate) struct Workers(Vec<Arc<Mailbox>>);
+
+impl Workers {
+    /// One a core.
+    pub(crate) fn new() -> Self {
+        let cores = available_parallelism().map_or(1, NonZero::get).min(WORKERS_MAX);
+        Self((0..cores).map(|_| Arc::default()).collect())
+    }
+
+    /// Starts the workers; they end with `tasks`.
+    pub(crate) fn start(&self, site: &Arc<Site>, tasks: &mut JoinSet<()>) {
+        for mailbox in &self.0 {
+            // A turn is bounded by itself, and the runtime's own bound would only interrupt it.
+            tasks.spawn(unconstrained(Worker::new(site.clone(), mailbox.clone()).run()));
+        }
+    }
+
+    /// The mailbox of a device's worker.
+    pub(crate) fn of(&self, device: Ordinal) -> &Arc<Mailbox> {
+        &self.0[device.0 as usize % self.0.len()]
+    }
+
+    /// An app's timeline has grown: every session of the app goes on in it.
+    pub(crate) fn grown(&self, app: &AppId) {
+        self.0.iter().for_each(|mailbox| mailbox.grown(app));
+    }
+}
+
+/// A broadcast's way through the table. It ends where it began, and begins anew where it is when there is more to send:
+/// who was passed last goes on first.
+struct Walk {
+    app: AppId,
+    at: usize,
+    left: usize,
+}
+
+struct Worker {
+    mailbox: Arc<Mailbox>,
+    mail: Mail,
+    table: Table<Connection>,
+    /// When a connection's time is up, by seat.
+    due: Vec<Instant>,
+    called: VecDeque<Seat>,
+    ready: VecDeque<Seat>,
+    walks: VecDeque<Walk>,
+    /// When broadcasts go on.
+    walk_at: Instant,
+    /// Whose cursor has moved.
+    moved: Vec<Seat>,
+    look_at: Instant,
+    turn: Turn,
+}
+
+impl Worker {
+    fn new(site: Arc<Site>, mailbox: Arc<Mailbox>) -> Self {
+        Self {
+            mailbox,
+            mail: Mail::default(),
+            table: Table::default(),
+            due: Vec::new(),
+            called: VecDeque::new(),
+            ready: VecDeque::new(),
+            walks: VecDeque::new(),
+            walk_at: Instant::now(),
+            moved: Vec::new(),
+            look_at: Instant::now() + LOOK_EVERY,
+            turn: Turn::new(site),
+        }
+    }
+
+    async fn run(mut self) {
+        loop {
+            if self.turn() {
+                yield_now().await;
+            } else if self.table.len() == 0 {
+                self.mailbox.filled().await;
+            } else {
+                tokio::select! {
+                    () = self.mailbox.filled() => {}
+                    () = sleep_until(self.wake_at()) => {}
+                }
+            }
+        }
+    }
+
+    /// Does a little of everything there is to do; true when there is more.
+    fn turn(&mut self) -> bool {
+        self.turn.begin();
+        self.open_mail();
+        for _ in 0..SERVED_MAX {
+            let Some(seat) = self.called.pop_front() else { break };
+            self.serve(seat, Connection::called);
+        }
+        for _ in 0..SERVED_MAX {
+            let Some(seat) = self.ready.pop_front() else { break };
+            self.serve(seat, Connection::ready);
+        }
+        if self.turn.instant >= self.walk_at {
+            self.walk();
+        }
+        if self.turn.instant >= self.look_at {
+            self.look();
+        }
+        self.turn.end();
+        let walks = !self.walks.is_empty() && self.turn.instant >= self.walk_at;
+        walks || !self.called.is_empty() || !self.ready.is_empty()
+    }
+
+    /// When there is something to do even if nothing happens.
+    fn wake_at(&self) -> Instant {
+        if self.walks.is_empty() { self.look_at } else { self.look_at.min(self.walk_at) }
+    }
+
+    fn open_mail(&mut self) {
+        let mut mail = std::mem::take(&mut self.mail);
+        self.mailbox.take(&mut mail);
+        for entrant in mail.entrants.drain(..) {
+            let (table, mailbox) = (&mut self.table, &self.mailbox);
+            let mut early = Vec::new();
+            let seat = table.seat(|seat| {
+                let (connection, packets) = Connection::new(entrant, seat, mailbox.waker(seat));
+                early = packets;
+                connection
+            });
+            self.due.resize(self.table.end(), self.turn.instant);
+            self.serve(seat, |connection, turn| connection.begin(early, turn));
+        }
+        for Done { seat, outcome } in mail.done.drain(..) {
+            self.serve(seat, |connection, turn| connection.conclude(outcome, turn));
+        }
+        self.called.extend(mail.called.drain(..));
+        self.ready.extend(mail.ready.drain(..));
+        for app in mail.grown.drain(..) {
+            self.grown(app);
+        }
+        self.mail = mail;
+    }
+
+    fn grown(&mut self, app: AppId) {
+        let left = self.table.end();
+        match self.walks.iter_mut().find(|walk| walk.app == app) {
+            Some(walk) => walk.left = left,
+            None => self.walks.push_back(Walk { app, at: 0, left }),
+        }
+    }
+
+    /// Goes a stretch of the table for one app, and then it is another's turn.
+    fn walk(&mut self) {
+        let Some(mut walk) = self.walks.pop_front() else { return };
+        let (mut passed, mut sent) = (0, 0);
+        let end = self.table.end();
+        while passed < PASSED_MAX.min(walk.left) && sent < SENT_MAX {
+            let at = (walk.at + passed) % end.max(1);
+            passed += 1;
+            let of_app = self.table.at(at).filter(|(_, connection)| connection.peer.app == walk.app);
+            if let Some((seat, _)) = of_app {
+                let before = self.turn.sent;
+                self.serve(seat, Connection::follow);
+                sent += usize::from(self.turn.sent != before);
+            }
+        }
+        if self.turn.unicast_at.is_some_and(|at| self.turn.instant < at + BESIDE_UNICASTS) {
+            self.walk_at = self.turn.instant + GENTLE_PAUSE;
+        }
+        walk.at = (walk.at + passed) % end.max(1);
+        walk.left -= passed.min(walk.left);
+        if walk.left > 0 {
+            self.walks.push_back(walk);
+        }
+    }
+
+    /// Serves a connection, and sees what follows from it.
+    fn serve(&mut self, seat: Seat, serve: impl FnOnce(&mut Connection, &mut Turn) -> Result<(), Close>) {
+        let Some(connection) = self.table.get_mut(seat) else { return };
+        match serve(connection, &mut self.turn) {
+            Ok(()) => {
+                self.due[seat.number()] = connection.wake_at(&self.turn);
+                if connection.has_moved() {
+                    self.moved.push(seat);
+                }
+            }
+            Err(close) => self.end(seat, close),
+        }
+    }
+
+    /// Sees whose time is up, and hands over the cursors that have moved.
+    fn look(&mut self) {
+        self.look_at = self.turn.instant + LOOK_EVERY;
+        for number in 0..self.due.len() {
+            let is_due = self.due[number] <= self.turn.instant;
+            if let Some((seat, _)) = self.table.at(number).filter(|_| is_due) {
+                self.serve(seat, Connection::check);
+            }
+        }
+        // The receipts that these cursors cover go first.
+        self.turn.end();
+        let mut writes: Vec<CursorWrite> = Vec::with_capacity(self.moved.len());
+        for seat in self.moved.drain(..) {
+            writes.extend(self.table.get_mut(seat).and_then(Connection::take_cursor));
+        }
+        self.turn.site.outbox.keep(writes);
+    }
+
+    fn end(&mut self, seat: Seat, close: Close) {
+        let Some(mut connection) = self.table.take(seat) else { return };
+        connection.hear_out(&close, &mut self.turn);
+        self.turn.end();
+        connection.end(&close, &mut self.turn);
+    }
+}
