@@ -187,12 +187,15 @@ async fn enter(site: &Arc<Site>, guest: &Guest, device: &Device, claim: &Claim) 
     let open = site.metrics.connections(app, guest.origin.transport, guest.connect.version);
     open.inc();
     let presence = Presence { site: site.clone(), handle, open };
+    let elsewhere = claim.previous.as_ref().map(|route| &route.node).filter(|node| **node != site.config.node);
+    if before.is_some() || elsewhere.is_some() {
+        site.calm.taken_over(app, &device.id, guest.origin.address, elsewhere);
+    }
     if let Some(before) = before {
         before.close(Close::TakenOver);
         site.metrics.takeovers.inc();
         let _ = timeout(HANDOVER_MAX, before.gone()).await;
     }
-    let elsewhere = claim.previous.as_ref().map(|route| &route.node).filter(|node| **node != site.config.node);
     if let Some(node) = elsewhere {
         supersede(site, node, &presence.handle);
     }

@@ -16,8 +16,9 @@ use crate::{
     admit::{Admitted, Presence},
     close::Close,
     control,
+    drain::Evicted,
     entry::Origin,
-    errand::{self, Home, Outcome},
+    errand::{self, Home, Outcome, Parting},
     link::Link,
     listen::Place,
     pull::Sent,
@@ -308,9 +309,10 @@ impl Connection {
         debug!(app = %self.peer.app, device.id = %self.peer.device, reason = close.as_str(), "a device is gone");
         let last: Vec<Packet> = control::farewell(self.link.version(), &self.peer.app, close).into_iter().collect();
         let handle = self.presence.handle.clone();
+        let evicted = matches!(close, Close::Moving(_)).then(|| Evicted::of(&handle, &self.session, turn.now));
         drop(self.presence);
         turn.site.sightings.note(&self.peer, handle.epoch, true, turn.now);
         let route = (*close != Close::TakenOver).then_some(handle);
-        errand::say_goodbye(&turn.site, self.link, last, route, self.place);
+        errand::say_goodbye(&turn.site, Parting { link: self.link, last, route, evicted, place: self.place });
     }
 }

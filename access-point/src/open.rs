@@ -23,7 +23,7 @@ use crate::{
     close::Close,
     connection::Entrant,
     control,
-    entry::{Arrived, Origin, enter},
+    entry::{Arrived, Entered, Origin, enter},
     link::Link,
     listen::Place,
     wait::Waiting,
@@ -39,13 +39,12 @@ const ANSWER_MAX: Duration = Duration::from_millis(500);
 const TOKEN_CHECKED_MAX: Duration = Duration::from_hours(365 * 24);
 
 /// Lets a connection in and hands it to its worker, or turns it away.
-pub(crate) async fn open(site: Arc<Site>, arrived: Arrived, place: Place) {
-    let until = Instant::now() + site.config.connect_deadline;
+pub(crate) async fn open(site: Arc<Site>, arrived: Arrived, mut place: Place) {
     let entered = tokio::select! {
         () = site.shutdown.cancelled() => Err(Refused::ForNow("shutting_down")),
-        entered = Box::pin(enter(&site, arrived, until)) => entered,
+        entered = Box::pin(enter(&site, arrived)) => entered,
     };
-    let (transport, origin) = match entered {
+    let Entered { transport, origin, newcomer, until } = match entered {
         Ok(entered) => entered,
         Err(refused) => return site.metrics.connect(refused.as_str()),
     };
@@ -59,6 +58,12 @@ pub(crate) async fn open(site: Arc<Site>, arrived: Arrived, place: Place) {
         Ok(guest) => Arc::new(guest),
         Err(refused) => return refuse(&site, link, refused).await,
     };
+    let here = site.endpoint();
+    tokio::select! {
+        () = site.calm.hesitate(&newcomer, &here, &guest.login.app, &guest.login.device) => {}
+        () = guest.arrival.superseded() => return refuse(&site, link, Refused::Superseded).await,
+    }
+    place.share = newcomer.share;
     debug!(app = %guest.login.app, device.id = %guest.login.device, address = %origin.address, "a device says who it is");
     link.packet_max_bytes = site.config.packet_max_bytes;
     let token_ends = guest.token_ends;

@@ -205,6 +205,7 @@ async fn who_is_connected_is_known_and_ends_with_the_run_that_has_him() {
         boot: run(boot).boot,
         tiers: vec![Tier::AccessPoint],
         endpoint: None,
+        drain: None,
         filter: None,
         version: "0".into(),
         seen_at: SystemClock.now(),
