@@ -13,9 +13,11 @@ mod calm;
 mod close;
 mod connection;
 mod control;
+mod doze;
 mod drain;
 mod errand;
 mod flap;
+mod heartbeat;
 mod inbound;
 mod link;
 mod listen;
@@ -47,8 +49,8 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::warn;
 
 use crate::{
-    arrival::Arrivals, auth::Apps, calm::Calm, close::Close, drain::Drains, metrics::Metrics, outbox::Outbox,
-    registry::Registry, timeline::Timelines, worker::Workers,
+    arrival::Arrivals, auth::Apps, calm::Calm, close::Close, drain::Drains, heartbeat::Heartbeats, metrics::Metrics,
+    outbox::Outbox, registry::Registry, timeline::Timelines, worker::Workers,
 };
 
 /// How often devices must be heard, in seconds; a link is dead after one and a half times as long.
@@ -166,6 +168,7 @@ pub(crate) struct Site {
     pub(crate) apps: Apps,
     pub(crate) calm: Calm,
     pub(crate) drains: Drains,
+    pub(crate) heartbeats: Arc<Heartbeats>,
     pub(crate) arrivals: Arrivals,
     pub(crate) registry: Registry,
     pub(crate) timelines: Timelines,
@@ -213,6 +216,7 @@ impl AccessPoint {
             places: Arc::new(Semaphore::new(config.connections_max)),
             calm: Calm::new(config.connects_per_s, config.connections_per_address_max, metrics.clone()),
             drains: Drains::default(),
+            heartbeats: Arc::default(),
             config,
             apps: Apps::new(deps.store.clone()),
             timelines: Timelines::new(deps.store.clone()),
