@@ -48,14 +48,14 @@ rabbitmq_scripts() { printf '%s\n' "${RABBITMQ_HOME:-/usr/lib/rabbitmq/lib/rabbi
 listening() { (exec 3<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null; }
 
 # Ports from this one on that may be asked for together.
-PORTS=32
+PORTS=40
 
 # Prints the first of PORTS free ports in a row. Below 32768 no outgoing connection takes one by chance, and scripts that
 # start at the same time differ in their process ids.
 free_ports() {
     local try first port
     for try in {0..99}; do
-        first=$((10240 + PORTS * (($$ + 131 * try) % 704)))
+        first=$((10240 + PORTS * (($$ + 131 * try) % 563)))
         for ((port = first; port < first + PORTS; port++)); do
             if listening "$port"; then continue 2; fi
         done
@@ -157,8 +157,8 @@ rabbitmq() {
     : >"$1/nothing"
     echo '[].' | tee "$1/plugins" >"$1/advanced.config"
     {
-        cat "$deploy/rabbitmq/rabbitmq.conf"
-        # Test machines have little disk to spare, and little to lose.
+        # Test machines have little disk to spare, and little to lose. Of two limits the relative one would count.
+        grep -v '^disk_free_limit\.' "$deploy/rabbitmq/rabbitmq.conf"
         printf 'listeners.tcp.1 = 127.0.0.1:%s\ndisk_free_limit.absolute = 100MB\n' "$2"
         cat
     } >"$1/rabbitmq.conf"

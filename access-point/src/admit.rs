@@ -1,7 +1,7 @@
 //! Finds a device's session: who it is in its app, that no later session is there, and where its streams go on. While the
 //! store is away it asks again and again, a few devices at a time.
 
-use std::{net::IpAddr, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use broker::Ring;
 use model::{
@@ -20,6 +20,7 @@ use crate::{
     bell,
     close::Close,
     connection::Peer,
+    entry::Origin,
     heartbeat::Heartbeat,
     pull::Sent,
     registry::{Entered, Handle},
@@ -44,8 +45,7 @@ pub(crate) struct Guest {
     /// When it came. Its session is numbered by it, so that one that had to wait does not win over one that came later.
     pub(crate) since: Timestamp,
     pub(crate) arrival: Arrival,
-    /// Where it comes from.
-    pub(crate) address: IpAddr,
+    pub(crate) origin: Origin,
     /// When it leaves its keep alive to us.
     pub(crate) heartbeat: Option<Arc<Heartbeat>>,
 }
@@ -187,12 +187,12 @@ async fn enter(site: &Arc<Site>, guest: &Guest, device: &Device, claim: &Claim) 
         Entered::Here(before) => before,
         Entered::Late => return Err(Refused::Superseded),
     };
-    let open = site.metrics.connections(app, guest.connect.version);
+    let open = site.metrics.connections(app, guest.origin.transport, guest.connect.version);
     open.inc();
     let presence = Presence { site: site.clone(), handle, open };
     let elsewhere = claim.previous.as_ref().map(|route| &route.node).filter(|node| **node != site.config.node);
     if before.is_some() || elsewhere.is_some() {
-        site.calm.taken_over(app, &device.id, guest.address, elsewhere);
+        site.calm.taken_over(app, &device.id, guest.origin.address, elsewhere);
     }
     if let Some(before) = before {
         before.close(Close::TakenOver);
@@ -219,6 +219,7 @@ fn peer(guest: &Guest, device: Device) -> Peer {
         user: device.profile.user_id,
         format: guest.login.format,
         heartbeat: guest.heartbeat.clone(),
+        origin: guest.origin,
         packet_max_bytes: guest.connect.maximum_packet_size.map_or(usize::MAX, |bytes| bytes as usize),
     }
 }

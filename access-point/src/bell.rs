@@ -21,6 +21,7 @@ pub(crate) async fn listen(site: Arc<Site>, lane: Lane) {
         match site.deps.broker.listen(&site.config.node, lane).await {
             Ok(mut bells) => {
                 while let Some(bell) = bells.heard().await {
+                    site.metrics.bells.inc();
                     match Bell::decode(&bell) {
                         Ok(bell) => hear(&site, bell).await,
                         Err(error) => warn!(%lane, %error, "a bell that cannot be read"),

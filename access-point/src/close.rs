@@ -101,7 +101,10 @@ impl From<wire::Error> for Close {
 }
 
 impl From<std::io::Error> for Close {
-    fn from(_: std::io::Error) -> Self {
-        Self::Lost
+    fn from(error: std::io::Error) -> Self {
+        match error.kind() {
+            std::io::ErrorKind::InvalidData => Self::Broken(Reason::PROTOCOL_ERROR),
+            _ => Self::Lost,
+        }
     }
 }

@@ -18,6 +18,7 @@ use crate::{
     control,
     doze::Doze,
     drain::Evicted,
+    entry::Origin,
     errand::{self, Home, Outcome, Parting},
     heartbeat::Heartbeat,
     link::Link,
@@ -45,6 +46,8 @@ pub(crate) struct Peer {
     pub(crate) format: Format,
     /// When it leaves its keep alive to us.
     pub(crate) heartbeat: Option<Arc<Heartbeat>>,
+    /// Where it comes from.
+    pub(crate) origin: Origin,
     /// The largest packet it takes.
     pub(crate) packet_max_bytes: usize,
 }
@@ -125,6 +128,7 @@ impl Connection {
     /// Its first turn.
     pub(crate) fn begin(&mut self, early: Vec<Packet>, turn: &mut Turn) -> Result<(), Close> {
         debug!(app = %self.peer.app, device.id = %self.peer.device, "a device is connected");
+        turn.site.sightings.note(&self.peer, self.presence.handle.epoch, false, turn.now);
         self.with_buffer(turn, |connection, turn| {
             connection.take(early, turn)?;
             connection.hear(turn)?;
@@ -177,7 +181,7 @@ impl Connection {
             _ if stalled => Err(Close::Stalled),
             Some(overdue) => Err(Close::Overdue(overdue)),
             None if now >= self.token_ends => Err(Close::TokenEnded),
-            None => self.with_buffer(turn, Self::send),
+            None => self.with_buffer(turn, Self::go_on),
         }
     }
 
@@ -185,7 +189,10 @@ impl Connection {
     pub(crate) fn wake_at(&self, turn: &Turn) -> Instant {
         let stalled = self.link.stalled_since().map(|since| since + turn.site.config.write_timeout);
         let session = Instant::from_std(self.session.deadline());
-        [stalled, self.retry_at, self.doze.due()].into_iter().flatten().fold(session.min(self.token_ends), Instant::min)
+        [stalled, self.retry_at, self.doze.due(), self.link.wake_at()]
+            .into_iter()
+            .flatten()
+            .fold(session.min(self.token_ends), Instant::min)
     }
 
     fn with_buffer(
@@ -247,6 +254,9 @@ impl Connection {
             }
             self.link.flush()?;
             if !self.can_deliver() {
+                if self.link.has_read() && self.busy == 0 && self.link.stalled_since().is_none() {
+                    self.waker.wake_by_ref();
+                }
                 return self.wait_for_room();
             }
         }
@@ -256,7 +266,7 @@ impl Connection {
 
     /// Has its socket wake it when there is room for what is unsent.
     fn wait_for_room(&mut self) -> Result<(), Close> {
-        while self.link.unsent_bytes() > 0 {
+        while self.link.has_unsent() {
             if self.link.poll_flushable(&mut Context::from_waker(&self.waker)).is_pending() {
                 return Ok(());
             }
@@ -315,12 +325,11 @@ impl Connection {
         turn.site.metrics.disconnect(close.as_str());
         debug!(app = %self.peer.app, device.id = %self.peer.device, reason = close.as_str(), "a device is gone");
         let last: Vec<Packet> = control::farewell(self.link.version(), &self.peer.app, close).into_iter().collect();
-        let route = (*close != Close::TakenOver).then(|| self.presence.handle.clone());
-        let evicted = matches!(close, Close::Moving(_)).then(|| {
-            let handle = &self.presence.handle;
-            Evicted::of(handle, &self.session, turn.now)
-        });
+        let handle = self.presence.handle.clone();
+        let evicted = matches!(close, Close::Moving(_)).then(|| Evicted::of(&handle, &self.session, turn.now));
         drop(self.presence);
+        turn.site.sightings.note(&self.peer, handle.epoch, true, turn.now);
+        let route = (*close != Close::TakenOver).then_some(handle);
         errand::say_goodbye(&turn.site, Parting { link: self.link, last, route, evicted, place: self.place });
     }
 }

@@ -1,4 +1,4 @@
-//! Devices connect here: MQTT 3.1.1 and 5 over TCP. An access point knows who is connected, reads their streams after
+//! Devices connect here: MQTT 3.1.1 and 5 over TCP, TLS and WebSocket. An access point knows who is connected, reads their streams after
 //! a bell or a sweep, and tells how far each has come.
 //!
 //! It keeps marks, not messages: whatever a device has not acked is read again from the store. Sessions stay open
@@ -10,11 +10,13 @@ mod arrival;
 mod auth;
 mod bell;
 mod calm;
+mod certificates;
 mod close;
 mod connection;
 mod control;
 mod doze;
 mod drain;
+mod entry;
 mod errand;
 mod flap;
 mod heartbeat;
@@ -28,8 +30,11 @@ mod pace;
 mod pull;
 mod registry;
 mod routes;
+mod sightings;
+mod sse;
 mod sweep;
 mod timeline;
+mod transport;
 mod wait;
 mod worker;
 
@@ -49,8 +54,13 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::warn;
 
 use crate::{
-    arrival::Arrivals, auth::Apps, calm::Calm, close::Close, drain::Drains, heartbeat::Heartbeats, metrics::Metrics,
-    outbox::Outbox, registry::Registry, timeline::Timelines, worker::Workers,
+    arrival::Arrivals, auth::Apps, calm::Calm, close::Close, drain::Drains, entry::Door, heartbeat::Heartbeats,
+    metrics::Metrics, outbox::Outbox, registry::Registry, sightings::Sightings, sse::Inlets, timeline::Timelines,
+    worker::Workers,
+};
+pub use crate::{
+    certificates::{CertificateError, Certificates, TlsFiles},
+    transport::proxy::{InvalidNetwork, Network},
 };
 
 /// How often devices must be heard, in seconds; a link is dead after one and a half times as long.
@@ -102,6 +112,8 @@ pub struct Config {
     pub sweep: Duration,
     /// How devices are moved elsewhere when it stops.
     pub drain: Drain,
+    /// Proxies that say who is behind them by the PROXY protocol, version 1 or 2: what comes from there must begin with it.
+    pub proxies: Vec<Network>,
 }
 
 impl Config {
@@ -124,7 +136,23 @@ impl Config {
                 per_s: NonZeroU32::new(500).unwrap_or(NonZeroU32::MIN),
                 within: Duration::from_secs(10),
             },
+            proxies: Vec::new(),
         }
+    }
+}
+
+/// Where devices come in. On each, the first byte tells MQTT from WebSocket at `/mqtt`.
+#[derive(Debug, Default)]
+pub struct Listeners {
+    /// As it is.
+    pub plain: Option<TcpListener>,
+    /// Under TLS, and who the server is.
+    pub tls: Option<(TcpListener, Arc<Certificates>)>,
+}
+
+impl From<TcpListener> for Listeners {
+    fn from(plain: TcpListener) -> Self {
+        Self { plain: Some(plain), tls: None }
     }
 }
 
@@ -145,6 +173,9 @@ pub enum Error {
     /// The listener is of no use any more.
     #[error("access point: {0}")]
     Listener(#[from] std::io::Error),
+    /// TLS cannot be offered.
+    #[error("access point: {0}")]
+    Tls(#[from] rustls::Error),
     /// A worker is gone, and its sessions with it.
     #[error("access point: a worker has panicked")]
     Worker,
@@ -170,9 +201,11 @@ pub(crate) struct Site {
     pub(crate) drains: Drains,
     pub(crate) heartbeats: Arc<Heartbeats>,
     pub(crate) arrivals: Arrivals,
+    pub(crate) inlets: Inlets,
     pub(crate) registry: Registry,
     pub(crate) timelines: Timelines,
     pub(crate) outbox: Outbox,
+    pub(crate) sightings: Sightings,
     pub(crate) opening: Semaphore,
     pub(crate) reading: Semaphore,
     pub(crate) workers: Workers,
@@ -221,9 +254,11 @@ impl AccessPoint {
             apps: Apps::new(deps.store.clone()),
             timelines: Timelines::new(deps.store.clone()),
             outbox: Outbox::new(metrics.clone()),
+            sightings: Sightings::new(metrics.sightings_lost.clone()),
             deps,
             metrics,
             arrivals: Arrivals::default(),
+            inlets: Inlets::default(),
             registry: Registry::default(),
             opening: Semaphore::new(OPENING_MAX),
             reading: Semaphore::new(READING_MAX),
@@ -244,10 +279,11 @@ impl AccessPoint {
     /// cursors.
     ///
     /// # Errors
-    /// When the listener is of no use any more, or sessions are not served any more.
-    pub async fn run(self, listener: TcpListener, shutdown: CancellationToken) -> Result<(), Error> {
+    /// When a listener is of no use any more, or sessions are not served any more.
+    pub async fn run(self, listeners: impl Into<Listeners>, shutdown: CancellationToken) -> Result<(), Error> {
         let site = self.site;
         let (background, mut workers) = (TaskTracker::new(), JoinSet::new());
+        let doors = doors(listeners.into(), &site, &background)?;
         site.workers.start(&site, &mut workers);
         for lane in Lane::ALL {
             background.spawn(until(site.shutdown.clone(), bell::listen(site.clone(), lane)));
@@ -259,6 +295,7 @@ impl AccessPoint {
         background.spawn(until(site.shutdown.clone(), async move { apps.apps.keep_fresh().await }));
         let (told, teller) = (CancellationToken::new(), site.clone());
         let done = told.clone();
+        background.spawn(sightings::tell(site.clone(), told.clone()));
         let outbox = tokio::spawn(async move { teller.outbox.run(&teller.deps, &teller.registry, done).await });
 
         let (closing, closed) = (site.clone(), CancellationToken::new());
@@ -268,10 +305,9 @@ impl AccessPoint {
             close.cancel();
         }));
         let served = tokio::select! {
-            served = listen::accept(&listener, &site, &closed) => served.map_err(Error::from),
+            served = listen::accept_all(doors, &site, &closed) => served.map_err(Error::from),
             Some(_) = workers.join_next() => Err(Error::Worker),
         };
-        drop(listener);
         drain::leave(&site).await;
         site.shutdown.cancel();
         for app in site.registry.apps() {
@@ -289,6 +325,16 @@ impl AccessPoint {
         background.wait().await;
         served
     }
+}
+
+/// Each listener with how it is spoken to; certificates are kept fresh from here on.
+fn doors(listeners: Listeners, site: &Arc<Site>, background: &TaskTracker) -> Result<Vec<(TcpListener, Door)>, Error> {
+    let mut doors: Vec<(TcpListener, Door)> = listeners.plain.into_iter().map(|plain| (plain, Door::Plain)).collect();
+    if let Some((listener, certificates)) = listeners.tls {
+        doors.push((listener, Door::Tls(certificates.config()?)));
+        background.spawn(until(site.shutdown.clone(), async move { certificates.keep_fresh().await }));
+    }
+    Ok(doors)
 }
 
 /// Runs something endless until the access point stops.

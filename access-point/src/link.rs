@@ -1,12 +1,10 @@
-//! A socket and what is under way on it. It owns no buffer while nothing is: bytes are read onto the stack, and only
+//! A transport and what is under way on it. It owns no buffer while nothing is: bytes are read onto the stack, and only
 //! the beginning of an unfinished packet is kept.
 
 use std::{
     collections::VecDeque,
     io::{self, IoSlice},
     mem::MaybeUninit,
-    net::IpAddr,
-    pin::Pin,
     task::{Context, Poll, ready},
 };
 
@@ -14,12 +12,11 @@ use bytes::Bytes;
 use model::Timestamp;
 use mqtt::{Encoded, Packet, Version, wire};
 use tokio::{
-    io::{AsyncRead as _, Interest, ReadBuf},
-    net::TcpStream,
-    time::{Duration, Instant, timeout},
+    io::{Interest, ReadBuf},
+    time::Instant,
 };
 
-use crate::close::Close;
+use crate::{close::Close, transport::Transport};
 
 /// Read at a time, on the stack: most packets of devices are a few bytes.
 const READ_BYTES: usize = 4 * 1024;
@@ -33,14 +30,10 @@ const SLICES_MAX: usize = 64;
 /// Unsent bytes beyond which nothing more is read: a device that does not take answers asks no more questions.
 const UNSENT_MAX_BYTES: usize = 32 * 1024;
 
-/// How long, and for how many bytes, the last words wait for the device to have read them.
-const LINGER: Duration = Duration::from_millis(500);
-const LINGER_MAX_BYTES: usize = 64 * 1024;
-
-/// A socket and what is under way on it.
+/// A transport and what is under way on it.
 #[derive(Debug)]
 pub(crate) struct Link {
-    stream: TcpStream,
+    transport: Transport,
     /// Known from CONNECT on.
     version: Option<Version>,
     /// The largest packet the device may send, in bytes.
@@ -56,9 +49,9 @@ pub(crate) struct Link {
 }
 
 impl Link {
-    pub(crate) fn new(stream: TcpStream, packet_max_bytes: usize) -> Self {
+    pub(crate) fn new(transport: Transport, packet_max_bytes: usize) -> Self {
         Self {
-            stream,
+            transport,
             version: None,
             packet_max_bytes,
             partial: Vec::new(),
@@ -67,11 +60,6 @@ impl Link {
             unsent_bytes: 0,
             stalled_since: None,
         }
-    }
-
-    /// The address at the other end; `None` when the link is over.
-    pub(crate) fn peer(&self) -> Option<IpAddr> {
-        self.stream.peer_addr().ok().map(|address| address.ip())
     }
 
     /// What the device speaks; the older version as long as it has not said.
@@ -86,7 +74,7 @@ impl Link {
             bytes if bytes < UNSENT_MAX_BYTES => Interest::READABLE | Interest::WRITABLE,
             _ => Interest::WRITABLE,
         };
-        self.stream.ready(interest).await.map(drop)
+        self.transport.ready(interest).await.map(drop)
     }
 
     /// Takes what the socket has, at most one read of it, and adds the whole packets in it to `packets`.
@@ -95,7 +83,7 @@ impl Link {
             return Ok(());
         }
         let mut fresh = [0; READ_BYTES];
-        let read = match self.stream.try_read(&mut fresh) {
+        let read = match self.transport.try_read(&mut fresh) {
             Ok(0) => return Err(Close::Lost),
             Ok(read) => read,
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
@@ -116,7 +104,7 @@ impl Link {
         }
         let mut fresh = [const { MaybeUninit::uninit() }; READ_BYTES];
         let mut fresh = ReadBuf::uninit(&mut fresh);
-        ready!(Pin::new(&mut self.stream).poll_read(context, &mut fresh))?;
+        ready!(self.transport.poll_read(context, &mut fresh))?;
         Poll::Ready(match fresh.filled() {
             [] => Err(Close::Lost),
             filled => self.take_in(filled, packets),
@@ -203,46 +191,58 @@ impl Link {
         buffer
     }
 
-    /// Gives the socket what it takes now, as much as possible in one write.
+    /// Gives the transport what it takes now, as much as possible in one write.
     pub(crate) fn flush(&mut self) -> io::Result<()> {
+        if self.transport.has_unsent() && self.transport.flush()? {
+            self.stalled_since = None;
+        }
         while self.unsent_bytes > 0 {
             let written = if self.unsent.is_empty() {
-                self.stream.try_write(&self.tail)
+                self.transport.try_write(&self.tail)
             } else {
                 let parts = self.unsent.iter().map(|part| &part[..]).chain([&self.tail[..]]);
                 let slices: Vec<IoSlice<'_>> = parts.take(SLICES_MAX).map(IoSlice::new).collect();
-                self.stream.try_write_vectored(&slices)
+                self.transport.try_write_vectored(&slices)
             };
             match written {
                 Ok(written) => self.sent(written),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    self.stalled_since.get_or_insert_with(Instant::now);
-                    return Ok(());
-                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
                 Err(error) => return Err(error),
             }
+        }
+        if self.has_unsent() {
+            self.stalled_since.get_or_insert_with(Instant::now);
         }
         Ok(())
     }
 
-    /// Waits, without a task, until the socket takes more; only of use while something is unsent.
-    pub(crate) fn poll_flushable(&self, context: &mut Context<'_>) -> Poll<()> {
-        self.stream.poll_write_ready(context).map(drop)
+    /// Whether the socket has yet to take something, be it in the transport's hands.
+    pub(crate) fn has_unsent(&self) -> bool {
+        self.unsent_bytes > 0 || self.transport.has_unsent()
     }
 
-    /// Says the last words and closes. The device gets a moment to read them: what it still sends is read away, or
-    /// the system would cut the connection before them.
+    /// Whether there is something to read that no socket tells of.
+    pub(crate) fn has_read(&self) -> bool {
+        self.transport.has_read()
+    }
+
+    /// When there will be something to read whatever happens.
+    pub(crate) fn wake_at(&self) -> Option<Instant> {
+        self.transport.wake_at()
+    }
+
+    /// Waits, without a task, until the socket takes more; only of use while something is unsent.
+    pub(crate) fn poll_flushable(&self, context: &mut Context<'_>) -> Poll<()> {
+        self.transport.poll_write_ready(context)
+    }
+
+    /// Says the last words and closes; the device gets a moment to read them.
     pub(crate) async fn close(mut self, last: &[Packet]) {
         for packet in last {
             let _ = self.push(packet);
         }
-        let said = !last.is_empty() && self.flush().is_ok() && self.unsent_bytes == 0;
-        if !said {
-            return;
-        }
-        let mut stream = self.stream;
-        if tokio::io::AsyncWriteExt::shutdown(&mut stream).await.is_ok() {
-            let _ = timeout(LINGER, read_away(&stream)).await;
+        if self.flush().is_ok() && self.stalled_since.is_none() && (!last.is_empty() || self.transport.is_layered()) {
+            self.transport.close().await;
         }
     }
 
@@ -259,17 +259,5 @@ impl Link {
         }
         self.unsent = VecDeque::new();
         self.tail.drain(..written);
-    }
-}
-
-async fn read_away(stream: &TcpStream) {
-    let mut left = LINGER_MAX_BYTES;
-    while stream.readable().await.is_ok() {
-        let mut dust = [0; READ_BYTES];
-        match stream.try_read(&mut dust) {
-            Ok(read) if read > 0 && read < left => left -= read,
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-            _ => return,
-        }
     }
 }

@@ -2,6 +2,7 @@
 
 use std::{io, net::UdpSocket, sync::Arc, time::Duration};
 
+use futures_util::future::try_join_all;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::{
     net::{TcpListener, TcpStream},
@@ -11,7 +12,12 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::task_tracker::TaskTrackerToken};
 use tracing::{debug, warn};
 
-use crate::{Site, address::Share, open};
+use crate::{
+    Site,
+    address::Share,
+    entry::{Arrived, Door},
+    open,
+};
 
 /// Pause when the process is out of descriptors: accepting at once again would only burn a core.
 const EXHAUSTED_PAUSE: Duration = Duration::from_millis(50);
@@ -52,8 +58,17 @@ impl Spare {
     }
 }
 
-/// Takes connections until `shutdown`.
-pub(crate) async fn accept(listener: &TcpListener, site: &Arc<Site>, shutdown: &CancellationToken) -> io::Result<()> {
+/// Takes connections at every door until `shutdown`, or until one of them is of no use any more; then no door is open.
+pub(crate) async fn accept_all(
+    doors: Vec<(TcpListener, Door)>,
+    site: &Arc<Site>,
+    shutdown: &CancellationToken,
+) -> io::Result<()> {
+    let accept = |(listener, door)| async move { accept(&listener, &door, site, shutdown).await };
+    try_join_all(doors.into_iter().map(accept)).await.map(drop)
+}
+
+async fn accept(listener: &TcpListener, door: &Door, site: &Arc<Site>, shutdown: &CancellationToken) -> io::Result<()> {
     let mut spare = Spare::new();
     loop {
         let accepted = tokio::select! {
@@ -61,13 +76,13 @@ pub(crate) async fn accept(listener: &TcpListener, site: &Arc<Site>, shutdown: &
             accepted = listener.accept() => accepted,
         };
         match accepted {
-            Ok((stream, _)) => {
+            Ok((stream, from)) => {
                 let Some(place) = Place::take(site) else {
                     site.metrics.connect("full");
                     continue;
                 };
                 prepare(&stream);
-                tokio::spawn(open::open(site.clone(), stream, place));
+                tokio::spawn(open::open(site.clone(), Arrived { socket: stream, from, door: door.clone() }, place));
             }
             Err(error) if is_of_the_connection(&error) => debug!(%error, "a connection was lost before it was taken"),
             Err(error) if is_fatal(&error) => return Err(error),

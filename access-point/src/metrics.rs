@@ -57,11 +57,13 @@ pub(crate) struct Metrics {
     pub(crate) retransmits: Counter,
     pub(crate) stray_acks: Counter,
     pub(crate) resyncs: Counter,
+    pub(crate) bells: Counter,
     pub(crate) waiting: Gauge,
     pub(crate) in_flight: Gauge,
     pub(crate) unsent_bytes: Gauge,
     pub(crate) unreported: Gauge,
     pub(crate) store_failures: Counter,
+    pub(crate) sightings_lost: Counter,
 }
 
 /// From 1 ms, what one machine does at best, to about 17 minutes, a device that was offline for a while.
@@ -106,7 +108,10 @@ impl Metrics {
         let retransmits = counter("fanfare_retransmit", "Messages sent again, with the DUP flag");
         let stray_acks = counter("fanfare_stray_acks", "Acks of packet ids that nothing waited under");
         let resyncs = counter("fanfare_resyncs", "Devices whose position was ahead of a stream's head");
+        let bells = counter("fanfare_bells", "Bells heard");
         let store_failures = counter("fanfare_access_point_store_failures", "Reads and writes put off for later");
+        let sightings_lost =
+            counter("fanfare_sightings_lost", "Devices that came or went while too many waited to be told");
         let [waiting, in_flight, unsent_bytes, unreported] = [(); 4].map(|()| Gauge::default());
         registry.register("fanfare_waiting", "Devices let in that wait for the store", waiting.clone());
         registry.register("fanfare_inflight", "Messages written and not acked", in_flight.clone());
@@ -123,17 +128,19 @@ impl Metrics {
             retransmits,
             stray_acks,
             resyncs,
+            bells,
             waiting,
             in_flight,
             unsent_bytes,
             unreported,
             store_failures,
+            sightings_lost,
         }
     }
 
-    /// The gauge of open sessions of an app and a version.
-    pub(crate) fn connections(&self, app: &AppId, version: Version) -> Gauge {
-        let labels = [("app", app.to_string()), ("transport", "tcp".into()), ("proto", version.as_str().into())];
+    /// The gauge of open sessions of an app, a transport and a version.
+    pub(crate) fn connections(&self, app: &AppId, transport: &str, version: Version) -> Gauge {
+        let labels = [("app", app.to_string()), ("transport", transport.into()), ("proto", version.as_str().into())];
         self.connections.get_or_create(&labels).clone()
     }
 

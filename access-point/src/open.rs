@@ -12,10 +12,7 @@ use mqtt::{
     publish::written,
     session::WINDOW_MAX,
 };
-use tokio::{
-    net::TcpStream,
-    time::{Instant, timeout},
-};
+use tokio::time::{Instant, timeout, timeout_at};
 use tracing::debug;
 
 use crate::{
@@ -27,6 +24,7 @@ use crate::{
     close::Close,
     connection::Entrant,
     control,
+    entry::{Arrived, Entered, Origin, enter},
     heartbeat::Heartbeat,
     link::Link,
     listen::Place,
@@ -43,20 +41,27 @@ const ANSWER_MAX: Duration = Duration::from_millis(500);
 const TOKEN_CHECKED_MAX: Duration = Duration::from_hours(365 * 24);
 
 /// Lets a connection in and hands it to its worker, or turns it away.
-pub(crate) async fn open(site: Arc<Site>, stream: TcpStream, mut place: Place) {
-    let mut link = Link::new(stream, CONNECT_MAX_BYTES);
-    let mut packets = Vec::new();
+pub(crate) async fn open(site: Arc<Site>, arrived: Arrived, mut place: Place) {
     let entered = tokio::select! {
         () = site.shutdown.cancelled() => Err(Refused::ForNow("shutting_down")),
-        entered = Box::pin(entered(&site, &mut link, &mut packets)) => entered,
+        entered = Box::pin(enter(&site, arrived)) => entered,
     };
-    let guest = match entered {
-        Ok((newcomer, guest)) => {
-            place.share = newcomer.share;
-            Arc::new(guest)
-        }
+    let Entered { transport, origin, mut newcomer, until } = match entered {
+        Ok(entered) => entered,
+        Err(refused) => return site.metrics.connect(refused.as_str()),
+    };
+    place.share = newcomer.share.take();
+    let mut link = Link::new(transport, CONNECT_MAX_BYTES);
+    let mut packets = Vec::new();
+    let guest = tokio::select! {
+        () = site.shutdown.cancelled() => Err(Refused::ForNow("shutting_down")),
+        guest = Box::pin(heard(&site, &newcomer, (&mut link, origin), &mut packets, until)) => guest,
+    };
+    let guest = match guest {
+        Ok(guest) => Arc::new(guest),
         Err(refused) => return refuse(&site, link, refused).await,
     };
+    debug!(app = %guest.login.app, device.id = %guest.login.device, address = %origin.address, "a device says who it is");
     link.packet_max_bytes = site.config.packet_max_bytes;
     let token_ends = guest.token_ends;
     if let Some((admitted, link, early)) = Box::pin(let_in(&site, guest, link, packets)).await {
@@ -103,17 +108,18 @@ async fn let_in(
     }
 }
 
-/// Whoever is at the other end, once it is his turn and he has said who he is.
-async fn entered(site: &Arc<Site>, link: &mut Link, packets: &mut Vec<Packet>) -> Result<(Newcomer, Guest), Refused> {
-    if site.drains.is_closed() {
-        return Err(Refused::ForNow("draining"));
-    }
-    let address = link.peer().ok_or(Refused::ForNow("lost"))?;
-    let newcomer = site.calm.turn(address).await?;
-    let guest = introduced(site, &newcomer, link, packets).await?;
+/// Who is at the other end, some time after he has said so: the longer the fuller it is here.
+async fn heard(
+    site: &Arc<Site>,
+    newcomer: &Newcomer,
+    (link, origin): (&mut Link, Origin),
+    packets: &mut Vec<Packet>,
+    until: Instant,
+) -> Result<Guest, Refused> {
+    let guest = introduced(site, (link, origin), packets, until).await?;
     let (here, login) = (site.endpoint(), &guest.login);
     tokio::select! {
-        () = site.calm.hesitate(&newcomer, &here, &login.app, &login.device) => Ok((newcomer, guest)),
+        () = site.calm.hesitate(newcomer, &here, &login.app, &login.device) => Ok(guest),
         () = guest.arrival.superseded() => Err(Refused::Superseded),
     }
 }
@@ -121,11 +127,11 @@ async fn entered(site: &Arc<Site>, link: &mut Link, packets: &mut Vec<Packet>) -
 /// Who is at the other end, by its token; packets behind its CONNECT stay in `packets`.
 async fn introduced(
     site: &Arc<Site>,
-    newcomer: &Newcomer,
-    link: &mut Link,
+    (link, origin): (&mut Link, Origin),
     packets: &mut Vec<Packet>,
+    until: Instant,
 ) -> Result<Guest, Refused> {
-    let first = timeout(site.config.connect_deadline, first_packet(link, packets)).await;
+    let first = timeout_at(until, first_packet(link, packets)).await;
     let connect = first.map_err(|_| Refused::ForNow("connect_deadline"))??;
     if connect.auth_method.is_some() {
         return Err(Refused::ForGood(Reason::BAD_AUTH_METHOD, "auth_method"));
@@ -150,7 +156,7 @@ async fn introduced(
         keep_alive: Duration::from_secs(keep_alive_s.into()),
     };
     let arrival = Arrival::new(site, login.app.clone(), login.device.clone());
-    Ok(Guest { connect, login, token, token_ends, limits, since, arrival, address: newcomer.address, heartbeat })
+    Ok(Guest { connect, login, token, token_ends, limits, since, arrival, origin, heartbeat })
 }
 
 /// The CONNECT that a link must begin with; what came behind it stays in `packets`.

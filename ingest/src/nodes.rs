@@ -6,8 +6,8 @@ use std::{sync::Arc, time::Duration};
 use axum::{
     Json,
     extract::{Path, State},
-    http::{HeaderMap, Uri, header},
-    response::IntoResponse,
+    http::{HeaderMap, HeaderName, StatusCode, Uri, header},
+    response::{IntoResponse, Response},
 };
 use model::{App, AppId, Endpoint, Node, NodeId, Scope, Tier, sign::DeviceToken};
 use moka::sync::Cache;
@@ -35,6 +35,7 @@ const APPS_CACHED_MAX: u64 = 10_000;
 
 /// Pings that wait for their answer: each costs a timer, no more.
 pub(crate) const PINGS_MAX: usize = 4_096;
+const ANY_ORIGIN: (HeaderName, &str) = (header::ACCESS_CONTROL_ALLOW_ORIGIN, "*");
 
 /// The nodes as they were last told.
 pub(crate) struct Nodes {
@@ -148,9 +149,20 @@ impl<'a> From<&'a Endpoint> for EndpointView<'a> {
     }
 }
 
-/// `GET /v1/endpoints`, for devices: where to connect, the least loaded first.
-pub(crate) async fn endpoints(State(api): State<Arc<Api>>, headers: HeaderMap) -> Answer {
-    check_device(&api, &headers).await?;
+/// `GET /v1/endpoints`, for devices: where to connect, the least loaded first. Devices are pages too, of any origin: what
+/// they show is a token, not a cookie.
+pub(crate) async fn endpoints(State(api): State<Arc<Api>>, headers: HeaderMap) -> Response {
+    ([ANY_ORIGIN], least_loaded_first(&api, &headers).await).into_response()
+}
+
+/// A browser asks whether a page may show a token there.
+pub(crate) async fn endpoints_preflight() -> impl IntoResponse {
+    let day = (header::ACCESS_CONTROL_MAX_AGE, "86400");
+    (StatusCode::NO_CONTENT, [ANY_ORIGIN, (header::ACCESS_CONTROL_ALLOW_HEADERS, "authorization"), day])
+}
+
+async fn least_loaded_first(api: &Api, headers: &HeaderMap) -> Answer {
+    check_device(api, headers).await?;
     let known = api.nodes.known();
     let mut endpoints: Vec<NamedEndpoint<'_>> = known
         .iter()

@@ -64,12 +64,13 @@ pub(crate) async fn preview(State(api): State<Arc<Api>>, call: Call) -> Answer {
     let mut fields = Fields::read(&call.body)?;
     let to = send::to(&mut fields);
     let kind = fields.text("type", "a message type", |_| true);
+    let priority = fields.get("priority", "`high`, `normal` or `low`").unwrap_or_default();
     fields.finish()?;
     let (to, narrowing) = to.ok_or_else(|| Problem::fault("#/to", "missing", "say whom"))?;
     let target = Target::find(&api, &call.caller, &to).await?;
     let terms = narrowing.resolve(&api, &call.caller).await?;
     let started = Instant::now();
-    let frozen = target.now(&api, &call.caller, &terms, kind.as_deref()).await?;
+    let frozen = target.now(&api, &call.caller, &terms, kind.as_deref().map(|kind| (kind, priority))).await?;
     let eval_ms = (started.elapsed().as_secs_f64() * 10_000.0).round() / 10.0;
     let preview = describe(&api, &call, target, frozen, eval_ms).await?;
     Ok(Json(preview).into_response())
@@ -101,35 +102,23 @@ async fn describe(api: &Api, call: &Call, target: Target, frozen: Frozen, eval_m
     })
 }
 
-async fn select(api: &Api, call: &Call, expression: &str) -> Result<Ordinals, Problem> {
-    let no_filter = || Problem::new(Code::FilterUnavailable, send::NO_FILTER);
-    let select = api.select.as_ref().ok_or_else(no_filter)?;
-    Ok(select.select(call.caller.app(), call.caller.env(), expression, api.clock.now()).await?)
-}
-
 async fn by_platform(api: &Api, call: &Call, targets: &Ordinals) -> Result<BTreeMap<&'static str, u64>, Problem> {
-    let (mut counts, mut others) = (BTreeMap::new(), targets.len());
-    if others == 0 || api.select.is_none() {
-        return Ok(counts);
-    }
-    for platform in PLATFORMS {
-        let count = select(api, call, &format!("platform == \"{platform}\"")).await?.common(targets);
-        others -= count;
-        if count > 0 {
-            counts.insert(platform, count);
-        }
-        if others == 0 {
-            return Ok(counts);
-        }
-    }
-    counts.insert("other", others);
-    Ok(counts)
+    let (app, env) = (call.caller.app(), call.caller.env());
+    let Some(select) = api.select.as_ref().filter(|_| !targets.is_empty()) else { return Ok(BTreeMap::new()) };
+    let expressions = PLATFORMS.map(|platform| format!("platform == \"{platform}\""));
+    let of_each = select.counts(app, env, &expressions, targets, api.clock.now()).await?;
+    let others = targets.len().saturating_sub(of_each.iter().sum());
+    let counts = PLATFORMS.into_iter().zip(of_each).chain([("other", others)]);
+    Ok(counts.filter(|(_, count)| *count > 0).collect())
 }
 
 async fn missing(api: &Api, call: &Call, filter: &Expr) -> Result<Vec<Missing>, Problem> {
-    let mut missing = Vec::new();
+    let (app, env, mut missing) = (call.caller.app(), call.caller.env(), Vec::new());
+    let no_filter = || Problem::new(Code::FilterUnavailable, send::NO_FILTER);
+    let select = api.select.as_ref().ok_or_else(no_filter)?;
     for field in filter.fields().into_iter().take(FIELDS_MAX) {
-        let devices = select(api, call, &(!Expr::from(Leaf::Has(field.clone()))).to_string()).await?.len();
+        let lacking = (!Expr::from(Leaf::Has(field.clone()))).to_string();
+        let devices = select.count(app, env, &lacking, api.clock.now()).await?;
         if devices > 0 {
             missing.push(Missing { field: field.to_string(), devices, treated_as: "no match" });
         }

@@ -173,7 +173,7 @@ async fn find(api: &Api, call: &Call, request: &Request) -> Result<(Target, Term
 /// Answers whom a message would go to; nothing is counted, kept or sent.
 async fn estimate(api: &Api, call: &Call, request: &Request) -> Answer {
     let (target, terms) = find(api, call, request).await?;
-    let frozen = target.now(api, &call.caller, &terms, Some(&request.kind)).await?;
+    let frozen = target.now(api, &call.caller, &terms, Some((request.kind.as_str(), request.priority))).await?;
     #[derive(Serialize)]
     struct Estimate {
         targeted: u64,
@@ -198,10 +198,11 @@ async fn prepare(api: &Api, call: &Call, request: Request, body: &[u8]) -> Resul
     let key = request.once.as_ref().map(|key| once::kept(caller, key));
     let entered = key.as_ref().map(|key| api.running.enter(caller.app(), key)).transpose()?;
     let (target, terms) = find(api, call, &request).await?;
-    if request.require_targets && target.audience.is_none() {
+    let recipients = target.recipients(api, caller).await;
+    if request.require_targets && recipients == 0 {
         return Err(Problem::new(Code::AudienceEmpty, "no registered device is in this audience"));
     }
-    let budget = api.budgets.spend(&caller.app, target.count)?;
+    let budget = api.budgets.spend(&caller.app, recipients)?;
     let now = api.clock.now();
     let message = message(call, request, &target, now);
     // A message for nobody is dispatched from the start: its funnel is complete with no targets.

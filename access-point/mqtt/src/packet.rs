@@ -35,6 +35,8 @@ impl Reason {
     pub const BAD_CREDENTIALS: Self = Self(0x86);
     /// Not allowed.
     pub const NOT_AUTHORIZED: Self = Self(0x87);
+    /// Not wanted here.
+    pub const BANNED: Self = Self(0x8A);
     /// The server goes down; come back.
     pub const SHUTTING_DOWN: Self = Self(0x8B);
     /// Enhanced authentication is not offered.
@@ -77,7 +79,7 @@ impl Reason {
             Self::UNSUPPORTED_VERSION => 1,
             Self::BAD_CLIENT_ID => 2,
             Self::BAD_CREDENTIALS => 4,
-            Self::NOT_AUTHORIZED | Self(0x8A) => 5,
+            Self::NOT_AUTHORIZED | Self::BANNED => 5,
             _ => CONNACK_V311_UNAVAILABLE,
         }
     }

@@ -58,6 +58,11 @@ pub fn message(app: &AppId, kind: &str) -> String {
     format!("{ROOT}/{app}/msg/{kind}")
 }
 
+/// Where a device sends business data of a type.
+pub fn uplink(app: &AppId, kind: &str) -> String {
+    format!("{ROOT}/{app}/up/{kind}")
+}
+
 /// Where the platform tells a device about its link.
 pub fn control(app: &AppId) -> String {
     format!("{ROOT}/{app}/ctl")

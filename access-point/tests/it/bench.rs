@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use access_point::{AccessPoint, Config, Deps, Status};
+use access_point::{AccessPoint, Certificates, Config, Deps, Listeners, Status};
 use broker::{Ring, SharedBroker};
 use engine::Engine;
 use model::{
@@ -26,10 +26,13 @@ pub(crate) struct Bench {
     pub(crate) broker: SharedBroker,
     pub(crate) store: SharedStore,
     pub(crate) address: SocketAddr,
+    /// Where it speaks TLS, if it does.
+    pub(crate) tls: Option<SocketAddr>,
     pub(crate) metrics: Registry,
     config: Config,
     /// The broker as the access point sees it.
     given: SharedBroker,
+    certificates: Option<Arc<Certificates>>,
     shutdown: CancellationToken,
     running: Mutex<Option<JoinHandle<()>>>,
     status: Box<dyn Fn() -> Status + Send + Sync>,
@@ -52,6 +55,14 @@ impl Bench {
         let engine = Engine::open(dir.path()).unwrap();
         let store: SharedStore = store::embedded::Embedded::open(engine.clone()).unwrap();
         Self::start_in(dir, config, &engine, store, give).await
+    }
+
+    /// Starts an access point that also speaks TLS, as this server.
+    pub(crate) async fn start_as(config: Config, certificates: Arc<Certificates>) -> Self {
+        let mut bench = Self::start(config).await;
+        bench.certificates = Some(certificates);
+        bench.restart().await;
+        bench
     }
 
     /// Starts an access point whose store is this one.
@@ -84,6 +95,8 @@ impl Bench {
             broker,
             store,
             address: SocketAddr::from(([127, 0, 0, 1], 0)),
+            tls: None,
+            certificates: None,
             metrics: Registry::default(),
             config,
             shutdown: CancellationToken::new(),
@@ -113,7 +126,7 @@ impl Bench {
         let endpoint = Endpoint { address: address.to_string(), connections: 0, connections_max: 1_000 };
         let (now, tiers) = (self.now(), vec![Tier::AccessPoint]);
         let (id, version) = (node.parse().unwrap(), "0".into());
-        let node = Node { id, boot: now, tiers, endpoint: Some(endpoint), version, seen_at: now, drain: None };
+        let node = Node { id, boot: now, tiers, endpoint: Some(endpoint), filter: None, version, seen_at: now, drain: None };
         assert!(self.store.beat(node).await.unwrap());
     }
 
@@ -133,9 +146,15 @@ impl Bench {
     async fn another(&mut self, config: Config, token: CancellationToken) -> (SocketAddr, Option<JoinHandle<()>>) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
+        let mut listeners = Listeners::from(listener);
+        if let Some(certificates) = &self.certificates {
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            self.tls = Some(listener.local_addr().unwrap());
+            listeners.tls = Some((listener, certificates.clone()));
+        }
         let access_point = AccessPoint::new(config, self.deps(), &mut self.metrics);
         self.status = Box::new(access_point.status());
-        let running = tokio::spawn(async move { access_point.run(listener, token).await.unwrap() });
+        let running = tokio::spawn(async move { access_point.run(listeners, token).await.unwrap() });
         (address, Some(running))
     }
 

@@ -14,7 +14,7 @@ use tokio::{
     time::timeout,
 };
 
-use crate::bench::Bench;
+use crate::{bench::Bench, via::Duplex};
 
 /// Longer than anything a test waits for.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -23,7 +23,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const SILENCE: Duration = Duration::from_millis(300);
 
 pub(crate) struct Client {
-    stream: TcpStream,
+    stream: Box<dyn Duplex>,
     version: Version,
     bytes: Vec<u8>,
 }
@@ -38,7 +38,11 @@ pub(crate) fn connect(bench: &Bench, device: &str, version: Version) -> Connect 
 impl Client {
     /// A socket on which nothing was said.
     pub(crate) async fn silent(address: SocketAddr) -> Self {
-        let stream = TcpStream::connect(address).await.unwrap();
+        Self::on(Box::new(TcpStream::connect(address).await.unwrap()))
+    }
+
+    /// The same on a stream of any kind.
+    pub(crate) fn on(stream: Box<dyn Duplex>) -> Self {
         Self { stream, version: Version::V5, bytes: Vec::new() }
     }
 
@@ -54,10 +58,14 @@ impl Client {
 
     /// Says CONNECT.
     pub(crate) async fn dial(address: SocketAddr, connect: Connect) -> Self {
-        let mut client = Self::silent(address).await;
-        client.version = connect.version;
-        client.send(&Packet::Connect(Box::new(connect))).await;
-        client
+        Self::silent(address).await.said(connect).await
+    }
+
+    /// Having said CONNECT.
+    pub(crate) async fn said(mut self, connect: Connect) -> Self {
+        self.version = connect.version;
+        self.send(&Packet::Connect(Box::new(connect))).await;
+        self
     }
 
     /// An open session.
@@ -86,6 +94,7 @@ impl Client {
 
     pub(crate) async fn send_bytes(&mut self, bytes: &[u8]) {
         self.stream.write_all(bytes).await.unwrap();
+        self.stream.flush().await.unwrap();
     }
 
     /// The next packet; `None` when the link is closed.

@@ -31,7 +31,7 @@ pub(crate) struct Bench {
     /// Whose answers `select` gives.
     filter: Filter,
     config: Config,
-    deps: Deps,
+    pub(crate) deps: Deps,
 }
 
 /// A filter at work.
@@ -60,14 +60,20 @@ impl Bench {
         let broker: SharedBroker = broker::embedded::Embedded::open(engine.clone(), clock.clone(), limits).unwrap();
         let store: SharedStore = store::embedded::Embedded::open(engine).unwrap();
         let deps = Deps { broker: broker.clone(), store: store.clone(), clock };
-        let config = Config { snapshots: dir.join("filter"), memory_max_bytes };
+        let config = Config { node: "filter1".parse().unwrap(), snapshots: dir.join("filter"), memory_max_bytes };
         let filter = Filter::new(config.clone(), deps.clone(), &mut Registry::default());
         Self { app: "demo".parse().unwrap(), broker, store, select: filter.select(), filter, config, deps }
     }
 
     pub(crate) fn run(&self) -> Running {
+        self.run_as("filter1")
+    }
+
+    /// As the node of this name.
+    pub(crate) fn run_as(&self, node: &str) -> Running {
         let shutdown = CancellationToken::new();
-        let filter = Filter::new(self.config.clone(), self.deps.clone(), &mut Registry::default());
+        let config = Config { node: node.parse().unwrap(), ..self.config.clone() };
+        let filter = Filter::new(config, self.deps.clone(), &mut Registry::default());
         Running { task: tokio::spawn(filter.run(shutdown.clone())), shutdown }
     }
 

@@ -1,7 +1,10 @@
 //! Fanfare's REST API as a product backend uses it. It retries only where the caller says so.
 
+mod devices;
+
 use std::{
     collections::BTreeSet,
+    convert::Infallible,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering::Relaxed},
@@ -11,8 +14,8 @@ use std::{
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use bytes::Bytes;
-use http_body_util::{BodyExt, Full, Limited};
-use hyper::{Method, Request, header};
+use http_body_util::{BodyExt, Full, Limited, combinators::UnsyncBoxBody};
+use hyper::{Method, Request, header, http::request::Builder};
 use hyper_util::{
     client::legacy::{Client, connect::HttpConnector},
     rt::{TokioExecutor, TokioTimer},
@@ -21,6 +24,8 @@ use model::{AppId, DeviceId, Funnel, GroupId, MessageId, Stage, Status, UserId, 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 use tokio::time::Instant;
+
+pub use devices::Import;
 
 use crate::{
     Audience, Error,
@@ -108,7 +113,7 @@ pub struct Token {
 /// A client of one app; cheap to clone, and clones share their connections.
 #[derive(Clone, Debug)]
 pub struct Api {
-    client: Client<HttpConnector, Full<Bytes>>,
+    client: Client<HttpConnector, UnsyncBoxBody<Bytes, Infallible>>,
     bases: Arc<[String]>,
     turn: Arc<AtomicUsize>,
     key: String,
@@ -270,7 +275,16 @@ impl Api {
         self.call(Method::POST, &format!("/v1/groups/{group}/members"), Some(&body), None).await.map(drop)
     }
 
-    /// Asks for what lies at a path, once, and gives the answer back as it is.
+    /// What is said on this path, as it is.
+    ///
+    /// # Errors
+    /// As every call.
+    pub async fn text(&self, path: &str) -> Result<String, Error> {
+        let body = self.call(Method::GET, path, None, None).await?;
+        Ok(String::from_utf8_lossy(&body).into_owned())
+    }
+
+    /// Asks for something that has no method of its own here, and gives the answer back as it is.
     ///
     /// # Errors
     /// As every call.
@@ -319,27 +333,15 @@ impl Api {
         body: Bytes,
         idempotency_key: Option<&str>,
     ) -> Result<Bytes, Error> {
-        let mut request = Request::builder()
-            .method(method)
-            .uri(format!("{}{path}", self.next_base()))
-            .header(header::AUTHORIZATION, format!("Bearer {}", self.key));
+        let mut request = self.request(method, path);
         if !body.is_empty() {
             request = request.header(header::CONTENT_TYPE, "application/json");
         }
         if let Some(key) = idempotency_key {
             request = request.header("idempotency-key", format!("\"{key}\""));
         }
-        let request = request.body(Full::new(body)).map_err(|error| Error::Corrupt(error.to_string()))?;
         let (asked_at, mut heard) = (Instant::now(), None);
-        let exchange = async {
-            let answer = self.client.request(request).await.map_err(no_answer)?;
-            let status = answer.status();
-            let retry_after = answer.headers().contains_key(header::RETRY_AFTER);
-            let body = Limited::new(answer.into_body(), ANSWER_MAX_BYTES).collect().await;
-            let body = body.map_err(|error| Error::unavailable("no_answer", error))?.to_bytes();
-            heard = Some((status.as_u16(), retry_after));
-            if status.is_success() { Ok(body) } else { Err(Error::of_answer(status.as_u16(), &body)) }
-        };
+        let exchange = self.answer(request, Full::new(body).boxed_unsync(), &mut heard);
         let late = |_| Error::unavailable("no_answer", format!("none within {ANSWER_TIMEOUT:?}"));
         let outcome = tokio::time::timeout(ANSWER_TIMEOUT, exchange).await.map_err(late);
         if let Some(answers) = &self.answers {
@@ -347,6 +349,30 @@ impl Api {
             answers.note(Answer { asked_at, took: asked_at.elapsed(), status, retry_after });
         }
         outcome?
+    }
+
+    fn request(&self, method: Method, path: &str) -> Builder {
+        Request::builder()
+            .method(method)
+            .uri(format!("{}{path}", self.next_base()))
+            .header(header::AUTHORIZATION, format!("Bearer {}", self.key))
+    }
+
+    /// The body of a 2xx answer; `heard` says what came with any answer.
+    async fn answer(
+        &self,
+        request: Builder,
+        body: UnsyncBoxBody<Bytes, Infallible>,
+        heard: &mut Option<(u16, bool)>,
+    ) -> Result<Bytes, Error> {
+        let request = request.body(body).map_err(|error| Error::Corrupt(error.to_string()))?;
+        let answer = self.client.request(request).await.map_err(no_answer)?;
+        let status = answer.status();
+        let retry_after = answer.headers().contains_key(header::RETRY_AFTER);
+        let body = Limited::new(answer.into_body(), ANSWER_MAX_BYTES).collect().await;
+        let body = body.map_err(|error| Error::unavailable("no_answer", error))?.to_bytes();
+        *heard = Some((status.as_u16(), retry_after));
+        if status.is_success() { Ok(body) } else { Err(Error::of_answer(status.as_u16(), &body)) }
     }
 }
 

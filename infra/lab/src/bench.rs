@@ -4,12 +4,15 @@
 //! The server runs in a process of its own, and the limits of its app must allow the load. Unicasts are measured by a
 //! thread of their own, so that the crowd of devices next door delays the server but not the measurement.
 
+mod audience;
 mod crowd;
 mod floor;
 mod intake;
 pub mod population;
+pub mod postgres;
 mod probe;
 mod report;
+mod rows;
 pub mod sqlite;
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
@@ -18,9 +21,11 @@ use model::DeviceId;
 use mqtt::Version;
 use tokio::time::{Instant, sleep};
 
+pub use audience::{AudienceOptions, AudienceReport, audience, device_row};
 pub use floor::{FloorOptions, floor, sink};
 pub use intake::{IntakeOptions, intake};
 pub use report::{BroadcastReport, ConnectReport, FloorReport, IntakeReport, IsolationReport, UnicastReport};
+pub use rows::Asked;
 
 use crate::{
     Api, Audience, Error, Fleet, Orders, Usage,

@@ -4,6 +4,7 @@
 
 pub mod arrival;
 mod link;
+pub mod reporter;
 mod session;
 
 use std::{net::IpAddr, net::SocketAddr, num::NonZeroU32, sync::Arc, time::Duration};

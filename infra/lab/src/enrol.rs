@@ -56,8 +56,22 @@ pub async fn enrol(
     counted.try_collect().await
 }
 
+/// Gives devices that are registered already the tokens to connect with, in their order.
+///
+/// # Errors
+/// The first one that retries did not mend.
+pub async fn mint(api: &Api, plans: Vec<Plan>, progress: &(dyn Fn(usize) + Sync)) -> Result<Vec<Identity>, Error> {
+    let mut done = 0;
+    let minted = stream::iter((0_u32..).zip(plans)).map(|(number, plan)| identify(api, number, plan));
+    let counted = minted.buffered(UNDER_WAY).inspect_ok(|_| {
+        done += 1;
+        progress(done);
+    });
+    counted.try_collect().await
+}
+
 async fn one(api: &Api, number: u32, plan: Plan, history: Option<&History>) -> Result<Identity, Error> {
-    let Plan { id, profile, version, states_after } = plan;
+    let Plan { id, profile, .. } = &plan;
     let note = |kind| {
         if let Some(history) = history {
             let (user, tags) = (profile.user_id.clone(), profile.tags.clone());
@@ -65,8 +79,13 @@ async fn one(api: &Api, number: u32, plan: Plan, history: Option<&History>) -> R
         }
     };
     note(Kind::Invoke);
-    retried(|| api.register(&id, &profile)).await?;
+    retried(|| api.register(id, profile)).await?;
     note(Kind::Ok);
+    identify(api, number, plan).await
+}
+
+async fn identify(api: &Api, number: u32, plan: Plan) -> Result<Identity, Error> {
+    let Plan { id, version, states_after, .. } = plan;
     let Token { token, app } = retried(|| api.token(&id, TOKEN_TTL_S)).await?;
     Ok(Identity { number, id, app, token, version, states_after })
 }

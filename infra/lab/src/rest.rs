@@ -67,7 +67,8 @@ fn is_at_rest(report: &Report) -> bool {
     over && report.stats.balances() && report.stats.pending == 0
 }
 
-async fn wait_for_silence(history: &History, deadline: Instant) {
+/// Until nothing has happened for a second, or the deadline.
+pub(crate) async fn wait_for_silence(history: &History, deadline: Instant) {
     let mut events = history.len();
     let mut since = Instant::now();
     while since.elapsed() < SILENCE && Instant::now() < deadline + SILENCE {

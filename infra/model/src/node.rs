@@ -90,6 +90,8 @@ pub struct Node {
     pub tiers: Vec<Tier>,
     /// Where devices connect, if they do.
     pub endpoint: Option<Endpoint>,
+    /// Host and port where other nodes have filters answered, if they may.
+    pub filter: Option<String>,
     /// What it is a build of.
     pub version: String,
     /// When it told this, by its own clock.

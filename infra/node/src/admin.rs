@@ -96,8 +96,15 @@ async fn list(store: &SharedStore) -> anyhow::Result<()> {
 pub(crate) async fn check(config: &Config) -> anyhow::Result<ExitCode> {
     let data = config.data_dir.display();
     println!("products push to   http://{}", config.ingest.listen);
-    println!("devices connect to mqtt://{}", config.access_point.listen);
+    println!("devices connect to mqtt://{0} or ws://{0}/mqtt", config.access_point.listen);
+    if let Some((listen, files)) = config.tls() {
+        access_point::Certificates::load(files).context("access_point.tls_certificate, access_point.tls_key")?;
+        println!("under TLS to       mqtts://{listen} or wss://{listen}/mqtt");
+    }
     let place = |url: &Option<String>| url.as_deref().map_or(format!("embedded, in {data}"), without_secrets);
+    if config.broker.url.is_some() && config.store.url.is_some() {
+        println!("nodes ask filters  http://{}, {} a secret", config.filter.listen, with(&config.filter.secret));
+    }
     println!("broker             {}", place(&config.broker.url));
     println!("store              {}", place(&config.store.url));
     if let Some((name, address)) = config.public_listeners().first() {
@@ -105,6 +112,10 @@ pub(crate) async fn check(config: &Config) -> anyhow::Result<ExitCode> {
     }
     println!("ok");
     Ok(ExitCode::SUCCESS)
+}
+
+const fn with(secret: &Option<String>) -> &'static str {
+    if secret.is_some() { "with" } else { "without" }
 }
 
 /// URLs as they may be shown: without user and password.

@@ -1,5 +1,6 @@
 //! `fanfare bench`: what this build does on this machine, beside the machine's own floor.
 
+mod audience;
 mod filter;
 
 use std::{env, net::SocketAddr, process::ExitCode, time::Duration};
@@ -52,7 +53,11 @@ enum What {
     Intake(Clients),
     /// Move devices from one access point to another while messages go on; needs RabbitMQ and Redis.
     Drain(Moving),
-    /// Filters over a large generated population, from the index alone; SQLite beside it.
+    /// A million devices by one upload, which tells meanwhile how far it is.
+    Import(audience::Import),
+    /// A filtered send to a hundredth of a million devices, few of them connected: judged, and counted on the broker.
+    Audience(audience::Crowd),
+    /// Filters over a large generated population, from the index alone; SQLite and PostgreSQL beside it.
     Filter(filter::Population),
     /// The bare loop: a small packet to each socket and its answer back.
     Floor {
@@ -115,8 +120,10 @@ struct Clients {
 /// A server of its own for a bench: a child process on throw-away data, so that its CPU can be told apart.
 struct Subject {
     target: Target,
-    launch: Launch,
     node: NodeId,
+    /// Where it tells its metrics.
+    metrics: SocketAddr,
+    launch: Launch,
     _server: Server,
     data: TempDir,
 }
@@ -126,6 +133,8 @@ pub(crate) async fn run(options: Options, config: Config) -> anyhow::Result<Exit
         What::Sink { server, sockets } => sink(server, sockets).await?,
         What::Floor { sockets } => println!("{}", bare(sockets).await?),
         What::Filter(population) => filter::run(population).await?,
+        What::Import(wanted) => audience::register(wanted, config).await?,
+        What::Audience(crowd) => audience::send(crowd, config).await?,
         What::Connect(run) => {
             let (bench, _subject) = prepare(run, config).await?;
             println!("{}", bench.connect().await?);
@@ -209,6 +218,7 @@ async fn start(mut config: Config) -> anyhow::Result<Subject> {
             setting("DATA_DIR", data.path().display().to_string()),
             setting("INGEST__LISTEN", http.to_string()),
             setting("ACCESS_POINT__LISTEN", mqtt.to_string()),
+            setting("FILTER__LISTEN", "127.0.0.1:0".to_owned()),
             setting("METRICS__LISTEN", metrics.to_string()),
             // What is measured is how fast it can be, not how fast it lets be.
             setting("ACCESS_POINT__CONNECTS_PER_S", "0".to_owned()),
@@ -220,7 +230,7 @@ async fn start(mut config: Config) -> anyhow::Result<Subject> {
     let api = Api::new(&format!("http://{http}"), &key);
     let server = Server::start(&launch, &api).await?;
     let target = Target { api, mqtt, pid: server.pid(), behind: behind(&config) };
-    Ok(Subject { target, launch, node: config.node, _server: server, data })
+    Ok(Subject { target, node: config.node, metrics, launch, _server: server, data })
 }
 
 /// Two access points on the same servers, and the way from the first to the second.

@@ -20,6 +20,9 @@ const LAST_WORDS: Duration = Duration::from_secs(7);
 /// Every setting with its default and what it means.
 pub(crate) const REFERENCE: &str = include_str!("../fanfare.toml");
 
+/// As long as 128 random bits in Base64.
+const FILTER_SECRET_MIN_BYTES: usize = 22;
+
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Config {
@@ -33,7 +36,7 @@ pub(crate) struct Config {
     pub(crate) ingest: Ingest,
     pub(crate) dispatcher: Dispatcher,
     pub(crate) access_point: AccessPoint,
-    filter: Filter,
+    pub(crate) filter: Filter,
 }
 
 #[derive(Clone, Debug, Deserialize)]
@@ -86,6 +89,8 @@ pub(crate) struct Ingest {
     pub(crate) requests_max: usize,
     pub(crate) body_max_bytes: usize,
     pub(crate) payload_max_bytes: usize,
+    pub(crate) callback_hosts: Vec<String>,
+    pub(crate) callback_allow_private: bool,
 }
 
 #[derive(Clone, Debug, Deserialize)]
@@ -99,6 +104,11 @@ pub(crate) struct Dispatcher {
 #[serde(deny_unknown_fields)]
 pub(crate) struct AccessPoint {
     pub(crate) listen: SocketAddr,
+    /// The same under TLS; absent: not.
+    pub(crate) tls_listen: Option<SocketAddr>,
+    tls_certificate: Option<PathBuf>,
+    tls_key: Option<PathBuf>,
+    proxies: Vec<access_point::Network>,
     /// Host and port as devices reach it; absent: `listen`.
     pub(crate) advertise: Option<String>,
     pub(crate) connections_max: usize,
@@ -116,7 +126,12 @@ pub(crate) struct AccessPoint {
 
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Filter {
+pub(crate) struct Filter {
+    pub(crate) listen: SocketAddr,
+    /// Host and port as other nodes reach it; absent: `listen`.
+    pub(crate) advertise: Option<String>,
+    /// What nodes show each other.
+    pub(crate) secret: Option<String>,
     memory_max_bytes: usize,
 }
 
@@ -129,6 +144,7 @@ impl Config {
             sources = sources.add_source(File::from(file).format(FileFormat::Toml));
         }
         let environment = Environment::with_prefix("FANFARE").prefix_separator("__").separator("__").try_parsing(true);
+        let environment = environment.list_separator(",").with_list_parse_key("access_point.proxies");
         let config: Self = sources
             .add_source(environment)
             .build()
@@ -145,7 +161,11 @@ impl Config {
     pub(crate) fn ingest(&self) -> ingest::Config {
         let Ingest { connections_max, requests_max, body_max_bytes, payload_max_bytes, .. } = self.ingest;
         let unicast_shards = self.broker.replicas;
-        ingest::Config { connections_max, requests_max, body_max_bytes, payload_max_bytes, unicast_shards }
+        let callbacks = ingest::Callbacks {
+            hosts: self.ingest.callback_hosts.iter().map(|host| host.to_ascii_lowercase()).collect(),
+            allow_private: self.ingest.callback_allow_private,
+        };
+        ingest::Config { connections_max, requests_max, body_max_bytes, payload_max_bytes, unicast_shards, callbacks }
     }
 
     pub(crate) fn dispatcher(&self) -> dispatcher::Config {
@@ -172,8 +192,16 @@ impl Config {
                 per_s: settings.drain_per_s,
                 within: self.shutdown_grace().saturating_sub(Duration::from_secs(settings.drain_wait_s) + LAST_WORDS),
             },
+            proxies: settings.proxies.clone(),
             ..access_point::Config::new(self.node.clone())
         }
+    }
+
+    /// Where devices come in under TLS, and the files that say who the server is, if that is wanted.
+    pub(crate) fn tls(&self) -> Option<(SocketAddr, access_point::TlsFiles)> {
+        let AccessPoint { tls_listen, tls_certificate, tls_key, .. } = &self.access_point;
+        let files = access_point::TlsFiles { certificate: tls_certificate.clone()?, key: tls_key.clone()? };
+        tls_listen.map(|listen| (listen, files))
     }
 
     /// How much a queue may hold.
@@ -204,7 +232,11 @@ impl Config {
     }
 
     pub(crate) fn filter(&self) -> filter::Config {
-        filter::Config { snapshots: self.data_dir.join("filter"), memory_max_bytes: self.filter.memory_max_bytes }
+        filter::Config {
+            node: self.node.clone(),
+            snapshots: self.data_dir.join("filter"),
+            memory_max_bytes: self.filter.memory_max_bytes,
+        }
     }
 
     pub(crate) fn stats(&self) -> stats::Config {
@@ -233,6 +265,10 @@ impl Config {
             "access_point: ack_timeout_s and sweep_s must be greater than 0"
         );
         ensure!(
+            ap.tls_listen.is_none() || ap.tls_certificate.is_some() && ap.tls_key.is_some(),
+            "access_point.tls_listen needs access_point.tls_certificate and access_point.tls_key"
+        );
+        ensure!(
             self.ingest.payload_max_bytes <= self.ingest.body_max_bytes,
             "ingest.payload_max_bytes must not exceed ingest.body_max_bytes"
         );
@@ -242,13 +278,31 @@ impl Config {
             self.store.routes_url.is_none() || self.store.url.is_some(),
             "store.routes_url is for routes beside a store in Redis: set store.url too"
         );
+        ensure!(
+            self.filter.listen.ip().is_loopback() || self.filter.secret.is_some(),
+            "filter.listen can be reached from other machines: set filter.secret, the same on every node"
+        );
+        ensure!(
+            !self.filter.listen.ip().is_unspecified() || self.filter.advertise.is_some(),
+            "filter.listen is every address: say in filter.advertise at which one other nodes reach it"
+        );
+        let short = self.filter.secret.as_ref().is_some_and(|secret| secret.len() < FILTER_SECRET_MIN_BYTES);
+        ensure!(
+            !short,
+            "filter.secret must have at least {FILTER_SECRET_MIN_BYTES} characters: `openssl rand -hex 16`"
+        );
         self.rabbit().map(drop)
     }
 
     /// The listeners that people outside this machine can reach.
     pub(crate) fn public_listeners(&self) -> Vec<(&'static str, SocketAddr)> {
-        let all = [("ingest.listen", self.ingest.listen), ("access_point.listen", self.access_point.listen)];
-        all.into_iter().filter(|(_, address)| !address.ip().is_loopback()).collect()
+        let all = [
+            ("ingest.listen", Some(self.ingest.listen)),
+            ("access_point.listen", Some(self.access_point.listen)),
+            ("access_point.tls_listen", self.access_point.tls_listen),
+        ];
+        let bound = all.into_iter().filter_map(|(name, address)| Some((name, address?)));
+        bound.filter(|(_, address)| !address.ip().is_loopback()).collect()
     }
 }
 
@@ -279,8 +333,13 @@ mod tests {
             ("node = \"a b\"", "node id"),
             ("[dispatcher]\nprefetch = 0", "dispatcher.prefetch"),
             ("[access_point]\nkeep_alive_s = 5", "keep_alive_min_s"),
+            ("[access_point]\ntls_listen = \"127.0.0.1:8883\"", "tls_certificate"),
+            ("[access_point]\nproxies = [\"10.0.0.0/33\"]", "10.0.0.0/33"),
             ("[broker]\nurl = \"amqps://localhost\"", "broker.url"),
             ("[broker]\nreplicas = 2", "broker.replicas"),
+            ("[filter]\nlisten = \"10.0.0.1:1\"", "filter.secret"),
+            ("[filter]\nlisten = \"0.0.0.0:1\"\nsecret = \"0123456789012345678901\"", "filter.advertise"),
+            ("[filter]\nsecret = \"guess me\"", "at least 22"),
             ("[store]\nroutes_url = \"redis://localhost\"", "store.url"),
         ] {
             let error = format!("{:#}", load(text).expect_err(text));

@@ -2,7 +2,9 @@
 
 use std::{net::SocketAddr, process::ExitCode, sync::Arc, time::Duration};
 
+use access_point::Certificates;
 use anyhow::{Context as _, bail};
+use filter::Select;
 use model::{Clock, Endpoint, Node, SystemClock, Tier, sign};
 use prometheus_client::registry::Registry;
 use store::SharedStore;
@@ -35,16 +37,50 @@ pub(crate) struct Running {
     pub(crate) ingest: Option<SocketAddr>,
     /// Where devices connect to.
     pub(crate) access_point: Option<SocketAddr>,
+    /// Where other nodes have filters answered.
+    filter: Option<SocketAddr>,
     tiers: JoinSet<anyhow::Result<()>>,
     shutdown: CancellationToken,
 }
 
 impl Running {
+    fn new(shutdown: CancellationToken) -> Self {
+        Self { ingest: None, access_point: None, filter: None, tiers: JoinSet::new(), shutdown }
+    }
+
     fn spawn<E>(&mut self, tier: impl Future<Output = Result<(), E>> + Send + 'static)
     where
         anyhow::Error: From<E>,
     {
         self.tiers.spawn(async move { Ok(tier.await?) });
+    }
+
+    /// Whoever answers filters in this process: itself where the tier runs, or where it can meet no other process; else
+    /// the filter nodes.
+    fn start_filter(
+        &mut self,
+        tiers: &[Tier],
+        config: &Config,
+        backends: &Backends,
+        registry: &mut Registry,
+    ) -> anyhow::Result<Arc<dyn Select>> {
+        let (broker, store, clock) = (backends.broker.clone(), backends.store.clone(), Arc::new(SystemClock));
+        let (runs_here, secret) = (tiers.contains(&Tier::Filter), config.filter.secret.as_deref());
+        if !runs_here && backends.are_shared() {
+            return Ok(Arc::new(filter::Remote::new(store, clock, secret, registry)));
+        }
+        let filter = filter::Filter::new(config.filter(), filter::Deps { broker, store, clock }, registry);
+        let (select, shutdown) = (filter.select(), self.shutdown.clone());
+        self.spawn(filter.follow(shutdown.clone()));
+        if runs_here && backends.are_shared() {
+            let listener = bind(config.filter.listen, "filter.listen")?;
+            self.filter = Some(listener.local_addr()?);
+            self.spawn(filter.serve(listener, secret.map(str::to_owned), shutdown.clone()));
+        }
+        if runs_here {
+            self.spawn(filter.run(shutdown));
+        }
+        Ok(select)
     }
 
     /// Waits until a tier fails, or `stop` is over; then stops all of them, for `grace` at most.
@@ -78,11 +114,9 @@ pub(crate) async fn start(tiers: &[Tier], config: &Config, backends: &Backends) 
     let mut registry = Registry::default();
     registry.register_collector(Box::new(telemetry::Tasks(Handle::current())));
     let shutdown = CancellationToken::new();
-    let mut running = Running { ingest: None, access_point: None, tiers: JoinSet::new(), shutdown: shutdown.clone() };
+    let mut running = Running::new(shutdown.clone());
 
-    let filter_deps = filter::Deps { broker: broker.clone(), store: store.clone(), clock: clock.clone() };
-    let filter = filter::Filter::new(config.filter(), filter_deps, &mut registry);
-    let select = filter.select();
+    let select = running.start_filter(tiers, config, backends, &mut registry)?;
     let mut status: Option<Status> = None;
     for tier in tiers {
         let (broker, store, clock, shutdown) = (broker.clone(), store.clone(), clock.clone(), shutdown.clone());
@@ -98,12 +132,11 @@ pub(crate) async fn start(tiers: &[Tier], config: &Config, backends: &Backends) 
                 running.spawn(dispatcher.run(shutdown));
             }
             Tier::AccessPoint => {
-                let listener = bind(config.access_point.listen, "access_point.listen")?;
-                running.access_point = Some(listener.local_addr()?);
+                let listeners = listeners(config, &mut running)?;
                 let deps = access_point::Deps { broker, store, clock };
                 let access_point = access_point::AccessPoint::new(config.access_point(), deps, &mut registry);
                 status = Some(Box::new(access_point.status()));
-                running.spawn(access_point.run(listener, shutdown));
+                running.spawn(access_point.run(listeners, shutdown));
             }
             Tier::Ingest => {
                 let listener = bind(config.ingest.listen, "ingest.listen")?;
@@ -115,30 +148,50 @@ pub(crate) async fn start(tiers: &[Tier], config: &Config, backends: &Backends) 
             }
         }
     }
-    running.spawn(filter.follow(shutdown.clone()));
-    if tiers.contains(&Tier::Filter) {
-        running.spawn(filter.run(shutdown.clone()));
-    }
     if let Some(watch) = backends.watch(config.node.clone(), &mut registry, shutdown.clone()) {
         running.tiers.spawn(watch);
     }
     let listener = bind(config.metrics.listen, "metrics.listen")?;
     running.spawn(serve_metrics(listener, registry, shutdown.clone()));
-    let presence = Presence { node: node(config, tiers, running.access_point), status };
+    let presence = Presence { node: node(config, tiers, &running), status };
     running.tiers.spawn(presence.run(store.clone(), shutdown));
     Ok(running)
 }
 
+/// Where devices come in.
+fn listeners(config: &Config, running: &mut Running) -> anyhow::Result<access_point::Listeners> {
+    let plain = bind(config.access_point.listen, "access_point.listen")?;
+    running.access_point = Some(plain.local_addr()?);
+    let mut listeners = access_point::Listeners::from(plain);
+    if let Some((address, files)) = config.tls() {
+        let certificates = Certificates::load(files).context("access_point.tls_certificate, access_point.tls_key")?;
+        running.spawn(reload_when_told(certificates.clone(), running.shutdown.clone()));
+        listeners.tls = Some((bind(address, "access_point.tls_listen")?, certificates));
+    }
+    Ok(listeners)
+}
+
+/// Reads certificates again on SIGHUP.
+async fn reload_when_told(certificates: Arc<Certificates>, shutdown: CancellationToken) -> std::io::Result<()> {
+    let mut told = signal(SignalKind::hangup())?;
+    while shutdown.run_until_cancelled(told.recv()).await.flatten().is_some() {
+        certificates.reload();
+    }
+    Ok(())
+}
+
 /// What this process says of itself at its start.
-fn node(config: &Config, tiers: &[Tier], access_point: Option<SocketAddr>) -> Node {
+fn node(config: &Config, tiers: &[Tier], running: &Running) -> Node {
     let now = SystemClock.now();
-    let endpoint = access_point.map(|bound| Endpoint {
+    let endpoint = running.access_point.map(|bound| Endpoint {
         address: config.access_point.advertise.clone().unwrap_or_else(|| bound.to_string()),
         connections: 0,
         connections_max: config.access_point.connections_max as u64,
     });
+    let filter = running.filter.map(|bound| config.filter.advertise.clone().unwrap_or_else(|| bound.to_string()));
     let version = env!("CARGO_PKG_VERSION").to_owned();
-    Node { id: config.node.clone(), boot: now, tiers: tiers.to_vec(), endpoint, version, seen_at: now, drain: None }
+    let (id, boot, tiers) = (config.node.clone(), now, tiers.to_vec());
+    Node { id, boot, tiers, endpoint, filter, version, seen_at: now, drain: None }
 }
 
 async fn serve_metrics(listener: TcpListener, registry: Registry, shutdown: CancellationToken) -> std::io::Result<()> {

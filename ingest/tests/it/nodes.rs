@@ -18,6 +18,7 @@ fn node(id: &str, tier: Tier, connections: Option<u64>) -> Node {
         boot: now,
         tiers: vec![tier],
         endpoint: connections.map(at),
+        filter: None,
         version: "1.2.3".into(),
         seen_at: now,
         drain: None,
@@ -65,6 +66,14 @@ async fn devices_are_shown_where_to_connect_the_least_loaded_first() {
     let forged = token(&sandbox, "a-secret-that-is-not-that-of-the-app-0123", 60);
     for bad in [&forged, &token(&sandbox, DEVICE_SECRET, 0), &sandbox.key, "nonsense"] {
         sandbox.ask("GET", "/v1/endpoints", bad, &[], "").await.assert_problem(401, "unauthenticated");
+    }
+    let from_a_page = [("GET", 401), ("OPTIONS", 204)];
+    for (method, status) in from_a_page {
+        let answer = sandbox.ask(method, "/v1/endpoints", "", &[("origin", "https://shop.example")], "").await;
+        assert_eq!(
+            (answer.status.as_u16(), &answer.headers["access-control-allow-origin"]),
+            (status, &"*".parse().unwrap())
+        );
     }
 }
 

@@ -149,6 +149,44 @@ async fn a_dry_run_counts_and_sends_nothing() {
     assert_eq!(sandbox.get("/v1/messages").await.body["data"], json!([]));
 }
 
+/// Knows nobody yet, or whoever this is.
+struct Counts(Result<u64, SelectError>);
+
+#[async_trait]
+impl Select for Counts {
+    async fn select(&self, _: &AppId, _: Env, _: &str, _: Timestamp) -> Result<Ordinals, SelectError> {
+        Err(SelectError::Unavailable("only counts are asked for".into()))
+    }
+
+    async fn count(&self, _: &AppId, _: Env, _: &str, _: Timestamp) -> Result<u64, SelectError> {
+        self.0.clone()
+    }
+
+    fn check(&self, _: &AppId, _: &str) -> Result<(), Invalid> {
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn a_filtered_send_costs_whom_it_means_and_everybody_while_nobody_can_say() {
+    let limits = Limits { recipients_per_s: 1, recipients_burst: 100 };
+    let filtered = r#"{"to":{"filter":"tag('vip')"},"payload":1}"#;
+    for (known, left) in [(Ok(2), 98), (Ok(0), 99), (Err(SelectError::Unavailable("being made".into())), 93)] {
+        let select: Arc<dyn Select> = Arc::new(Counts(known));
+        let sandbox = Sandbox::with(Setup { select: Some(select), limits, ..Setup::default() }).await;
+        sandbox.add_devices(7).await;
+        let answer = sandbox.post("/v1/messages", filtered).await;
+        assert_eq!(answer.status, 202);
+        assert!(answer.header("ratelimit").starts_with(&format!("\"send\";r={left};")), "{answer:?}");
+        assert_eq!(sandbox.queued().await.len(), 1, "whom it means is decided when it is dispatched");
+    }
+    let nobody: Arc<dyn Select> = Arc::new(Counts(Ok(0)));
+    let sandbox = Sandbox::with(Setup { select: Some(nobody), ..Setup::default() }).await;
+    sandbox.add_devices(7).await;
+    let required = r#"{"to":{"filter":"tag('vip')"},"payload":1,"require_targets":true}"#;
+    sandbox.post("/v1/messages", required).await.assert_problem(422, "audience_empty");
+}
+
 #[tokio::test]
 async fn a_batch_answers_for_each_message_and_keeps_their_order() {
     let sandbox = Sandbox::start().await;

@@ -14,7 +14,7 @@ const TAGS_EACH: u64 = 200;
 /// How long ago the oldest device was registered, in milliseconds: about two years.
 const OLDEST_MS: u64 = 1 << 36;
 
-/// What is asked of the population, in both languages.
+/// What is asked of the population, in every language.
 #[derive(Clone, Copy, Debug)]
 pub struct Question {
     /// What kind of question it is.
@@ -23,6 +23,8 @@ pub struct Question {
     pub filter: &'static str,
     /// As the condition of a `SELECT` over the tables of [`sqlite`](super::sqlite).
     pub sql: &'static str,
+    /// As the condition of a `SELECT` over the table of [`postgres`](super::postgres), whose tags are an array.
+    pub postgres: &'static str,
 }
 
 /// Three clauses and an exclusion: about a hundredth of all satisfy them.
@@ -31,6 +33,7 @@ pub const THREE: Question = Question {
     filter: r#"platform == "android" && attr.city == "city-3" && app_version >= "2.10" && !tag("tag-210")"#,
     sql: "platform = 'android' AND city = 'city-3' AND app_version >= 2010000 AND NOT EXISTS \
           (SELECT 1 FROM tags WHERE tags.device = devices.device AND tag = 'tag-210')",
+    postgres: "platform = 'android' AND city = 'city-3' AND app_version >= 2010000 AND NOT tags @> '{tag-210}'",
 };
 
 /// Three clauses that most satisfy, and an exclusion.
@@ -39,6 +42,7 @@ pub const WIDE: Question = Question {
     filter: r#"platform == "android" && attr.level >= 10 && app_version >= "2.10" && !tag("tag-200")"#,
     sql: "platform = 'android' AND level >= 10 AND app_version >= 2010000 AND NOT EXISTS \
           (SELECT 1 FROM tags WHERE tags.device = devices.device AND tag = 'tag-200')",
+    postgres: "platform = 'android' AND level >= 10 AND app_version >= 2010000 AND NOT tags @> '{tag-200}'",
 };
 
 /// Ten clauses, most of them ranges.
@@ -51,11 +55,18 @@ pub const TEN: Question = Question {
           AND age BETWEEN 18 AND 60 AND score > 100000 AND sessions < 8000 AND balance >= 99.5 \
           AND lang IN ('lang-0', 'lang-1', 'lang-2', 'lang-5') AND NOT EXISTS \
           (SELECT 1 FROM tags WHERE tags.device = devices.device AND tag IN ('tag-0', 'tag-210'))",
+    postgres: "platform = 'android' AND app_version >= 1005000 AND os_version < 14 AND level BETWEEN 10 AND 90 \
+               AND age BETWEEN 18 AND 60 AND score > 100000 AND sessions < 8000 AND balance >= 99.5 \
+               AND lang IN ('lang-0', 'lang-1', 'lang-2', 'lang-5') AND NOT tags && '{tag-0,tag-210}'",
 };
 
 /// Whoever was registered in the last week.
-pub const RECENT: Question =
-    Question { name: "registered in the last week", filter: "first_seen > -7d", sql: "first_seen > 1794645000000" };
+pub const RECENT: Question = Question {
+    name: "registered in the last week",
+    filter: "first_seen > -7d",
+    sql: "first_seen > 1794645000000",
+    postgres: "first_seen > 1794645000000",
+};
 
 /// Cities by what they begin with.
 pub const PREFIX: Question = Question {
@@ -63,6 +74,7 @@ pub const PREFIX: Question = Question {
     filter: r#"starts_with(attr.city, "city-1") && contains_any(attr.interests, "interest-1", "interest-7")"#,
     sql: "city GLOB 'city-1*' AND EXISTS (SELECT 1 FROM interests WHERE interests.device = devices.device \
           AND interest IN ('interest-1', 'interest-7'))",
+    postgres: "city LIKE 'city-1%' AND interests && '{interest-1,interest-7}'",
 };
 
 /// All of them.
@@ -129,6 +141,6 @@ pub fn device(ordinal: u32, round: u32) -> Option<Device> {
         env: Env::Live,
         generation: 0,
         first_seen,
-        profile: Profile { user_id: None, built_in: owned(&built_in), tags, attributes: owned(&attributes) },
+        profile: Profile { built_in: owned(&built_in), tags, attributes: owned(&attributes), ..Profile::default() },
     })
 }

@@ -11,7 +11,7 @@ fn each(total: Option<Duration>, count: f64) -> String {
     total.map_or_else(|| "-".to_owned(), |total| format!("{:.1} us", total.as_secs_f64() * 1e6 / count.max(1.0)))
 }
 
-fn ms(time: Duration) -> f64 {
+pub(super) fn ms(time: Duration) -> f64 {
     time.as_secs_f64() * 1_000.0
 }
 

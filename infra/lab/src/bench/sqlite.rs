@@ -9,51 +9,19 @@ use std::{
     time::Duration,
 };
 
-use model::Device;
 use tokio::{io::AsyncWriteExt as _, process::Command};
 
-use super::population::{Question, device};
+use super::{
+    population::{Question, device},
+    rows::{Asked, COLUMNS, listed, row},
+};
 use crate::Error;
-
-/// Columns of the table of devices, besides the device itself.
-const COLUMNS: [&str; 19] = [
-    "platform TEXT",
-    "app_version INTEGER",
-    "os_version INTEGER",
-    "sdk TEXT",
-    "lang TEXT",
-    "tz TEXT",
-    "country TEXT",
-    "first_seen INTEGER",
-    "city TEXT",
-    "plan TEXT",
-    "gender TEXT",
-    "channel TEXT",
-    "age INTEGER",
-    "level INTEGER",
-    "score INTEGER",
-    "sessions INTEGER",
-    "balance REAL",
-    "last_order INTEGER",
-    "paid INTEGER",
-];
 
 /// Memory that SQLite may use for pages, in KiB: more than the benches need.
 const CACHE_KIB: u32 = 8 << 20;
 
 /// How often each question is asked; the quickest answer counts.
 const ROUNDS: usize = 3;
-
-/// How long SQLite took for one question.
-#[derive(Clone, Copy, Debug)]
-pub struct Asked {
-    /// How many satisfy it.
-    pub count: u64,
-    /// Time to count them.
-    pub counting: Duration,
-    /// Time to write their numbers to a table.
-    pub selecting: Duration,
-}
 
 /// Puts so many devices into a database in `dir` and asks each question.
 ///
@@ -112,30 +80,11 @@ fn write(tables: &[PathBuf; 3], count: u32) -> Result<(), Error> {
         for tag in &device.profile.tags {
             writeln!(tags, "{},{tag}", device.ordinal.0)?;
         }
-        for interest in device.profile.attributes["interests"].split(['[', ',', ']']).filter(|text| !text.is_empty()) {
-            writeln!(interests, "{},{}", device.ordinal.0, interest.trim_matches('"'))?;
+        for interest in listed(&device, "interests") {
+            writeln!(interests, "{},{interest}", device.ordinal.0)?;
         }
     }
     [devices, tags, interests].iter_mut().try_for_each(|file| Ok(file.flush()?))
-}
-
-/// A device's values in the order of [`COLUMNS`]; versions as whole numbers of three digits a part.
-fn row(device: &Device) -> Option<Vec<String>> {
-    let version = |text: &String| {
-        let parts = text.split('.').map(str::parse).collect::<Result<Vec<u64>, _>>().ok()?;
-        Some(parts.iter().fold(0, |key, part| key * 1_000 + part).to_string())
-    };
-    let of_column = |column: &&str| {
-        let name = column.split(' ').next()?;
-        let (built_in, attributes) = (&device.profile.built_in, &device.profile.attributes);
-        match name {
-            "first_seen" => Some(device.first_seen.as_millis().to_string()),
-            "app_version" => version(built_in.get(name)?),
-            "paid" => Some(u8::from(attributes.get(name)? == "true").to_string()),
-            _ => built_in.get(name).or(attributes.get(name)).map(|value| value.trim_matches('"').to_owned()),
-        }
-    };
-    COLUMNS.iter().map(of_column).collect()
 }
 
 async fn run(database: &Path, script: &str) -> Result<String, Error> {

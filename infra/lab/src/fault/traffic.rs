@@ -32,6 +32,11 @@ const CUT_AFTER: Duration = Duration::from_secs(2);
 /// Devices of a list at most.
 const LIST_MAX: usize = 30;
 
+/// Every so-many-th device carries the tag that filtered messages ask for.
+const VIP_EVERY: u32 = 4;
+/// The tag.
+const VIP: &str = "vip";
+
 /// Every so-many-th message of a sender is called back as soon as it is accepted.
 const CANCEL_EVERY: u64 = 20;
 
@@ -131,7 +136,8 @@ impl Traffic {
 
 fn plan(n: u32) -> Result<Plan, Error> {
     let id = format!("dev-{n}").parse().map_err(|error| Error::Corrupt(format!("{error}")))?;
-    let profile = Profile { user_id: Some(user(n / 2)?), ..Profile::default() };
+    let tags = if n.is_multiple_of(VIP_EVERY) { [VIP.to_owned()].into() } else { [].into() };
+    let profile = Profile { user_id: Some(user(n / 2)?), tags };
     let version = if n.is_multiple_of(2) { Version::V5 } else { Version::V311 };
     Ok(Plan { id, profile, version, states_after: n.is_multiple_of(3) })
 }
@@ -203,9 +209,9 @@ fn one(cast: &Cast) -> Audience {
     Audience::Devices(cast.ids.choose(&mut rand::rng()).into_iter().cloned().collect())
 }
 
-/// A list, a user's devices, or the group.
+/// A list, a user's devices, whoever carries the tag, or the group.
 fn several(cast: &Cast) -> Audience {
-    match rand::random_range(0..3) {
+    match rand::random_range(0..4) {
         0 => {
             let mut ids = cast.ids.clone();
             ids.shuffle(&mut rand::rng());
@@ -213,6 +219,7 @@ fn several(cast: &Cast) -> Audience {
             Audience::Devices(ids)
         }
         1 => Audience::Users(cast.users.choose(&mut rand::rng()).into_iter().cloned().collect()),
+        2 => Audience::Tag(VIP.to_owned()),
         _ => Audience::Group(cast.group),
     }
 }

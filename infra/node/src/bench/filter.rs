@@ -1,4 +1,4 @@
-//! `fanfare bench filter`: how fast the index answers over a large generated population, and SQLite beside it.
+//! `fanfare bench filter`: how fast the index answers over a large generated population, SQLite and PostgreSQL beside it.
 //!
 //! Whoever wants the figures of one core runs it on one: `taskset -c 0 fanfare bench filter`.
 
@@ -13,10 +13,11 @@ use anyhow::Context as _;
 use clap::Args;
 use filter::{Expr, Index, snapshot};
 use lab::{
-    Latency, Usage,
+    Error, Latency, Usage,
     bench::{
+        Asked,
         population::{NOW, QUESTIONS, Question, THREE, WIDE, device},
-        sqlite,
+        postgres, sqlite,
     },
 };
 use model::{AppId, Device, Env};
@@ -45,23 +46,30 @@ pub(super) struct Population {
     /// Generated devices, with 20 attributes and 5 tags each.
     #[arg(long, default_value_t = 10_000_000)]
     devices: u32,
-    /// Devices in SQLite, and in an index of the same size beside it; 0 to leave that out.
+    /// Devices in SQLite, in PostgreSQL, and in an index of the same size beside them; 0 to leave that out.
     #[arg(long, default_value_t = 1_000_000)]
-    sqlite: u32,
+    databases: u32,
 }
 
 pub(super) async fn run(population: Population) -> anyhow::Result<()> {
-    let beside = (population.sqlite > 0).then(tempfile::tempdir).transpose()?;
-    let sqlite = match &beside {
-        Some(dir) => sqlite::ask(dir.path(), population.sqlite, &QUESTIONS).await?,
-        None => Vec::new(),
-    };
+    let Population { devices, databases } = population;
+    let mut asked = Vec::new();
+    if databases > 0 {
+        let dir = tempfile::tempdir()?;
+        asked.push(("SQLite", sqlite::ask(dir.path(), databases, &QUESTIONS).await?));
+        match postgres::ask(databases, &QUESTIONS).await {
+            Ok(of_each) => asked.push(("PostgreSQL", of_each)),
+            Err(Error::Unavailable(why)) => println!("PostgreSQL is left out: {}", why.body),
+            Err(error) => return Err(error.into()),
+        }
+    }
     // What follows computes and waits for nobody.
     tokio::task::block_in_place(|| {
-        if !sqlite.is_empty() {
-            compare(&filled(population.sqlite), population.sqlite, &sqlite)?;
+        if !asked.is_empty() {
+            let index = filled(databases);
+            asked.iter().try_for_each(|(name, asked)| compare(&index, databases, name, asked))?;
         }
-        measure(population.devices)
+        measure(devices)
     })
 }
 
@@ -181,10 +189,10 @@ fn restart(index: Index) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn compare(index: &Index, devices: u32, sqlite: &[sqlite::Asked]) -> anyhow::Result<()> {
-    println!("SQLite     {devices} devices in memory, each column with an index, beside an index of as many");
-    println!("  {:<42}{:>10}{:>12}{:>12}{:>8}", "", "devices", "sqlite", "fanfare", "ratio");
-    for (question, asked) in QUESTIONS.into_iter().zip(sqlite) {
+fn compare(index: &Index, devices: u32, name: &str, asked: &[Asked]) -> anyhow::Result<()> {
+    println!("{name:<10} {devices} devices in memory, each column with an index, beside an index of as many");
+    println!("  {:<42}{:>10}{name:>12}{:>12}{:>8}", "", "devices", "fanfare", "ratio");
+    for (question, asked) in QUESTIONS.into_iter().zip(asked) {
         let (count, selecting, counting) = ask(index, question)?;
         anyhow::ensure!(count == asked.count, "{}: {count} here, {} there", question.name, asked.count);
         for (what, theirs, ours) in [("select", asked.selecting, selecting), ("count", asked.counting, counting)] {

@@ -1,4 +1,5 @@
-//! MQTT clients of others, as they come: paho-mqtt, mqtt.js and mosquitto_sub, in MQTT 3.1.1 and 5.
+//! MQTT clients of others, as they come: paho-mqtt, mqtt.js, rumqttc, gmqtt and mosquitto_sub, in MQTT 3.1.1 and 5, over
+//! every transport that each of them speaks.
 //!
 //! `infra/test` installs them and says where in `FANFARE_TEST_CLIENTS`; without it these tests are skipped, loudly.
 
@@ -36,7 +37,52 @@ const MOSQUITTO_TIMEOUT: i32 = 27;
 enum Kind {
     Paho,
     MqttJs,
+    Rumqttc,
+    Gmqtt,
     Mosquitto,
+}
+
+/// A way to the server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Via {
+    Tcp,
+    Tls,
+    WebSocket,
+    Wss,
+}
+
+impl Via {
+    pub(crate) const ALL: [Self; 4] = [Self::Tcp, Self::Tls, Self::WebSocket, Self::Wss];
+
+    pub(crate) fn url(self, sandbox: &Sandbox) -> String {
+        match self {
+            Self::Tcp => format!("mqtt://{}", sandbox.mqtt),
+            Self::Tls => format!("mqtts://{}", sandbox.tls),
+            Self::WebSocket => format!("ws://{}/mqtt", sandbox.mqtt),
+            Self::Wss => format!("wss://{}/mqtt", sandbox.tls),
+        }
+    }
+}
+
+impl Kind {
+    /// What it speaks: gmqtt and mosquitto_sub know no WebSocket.
+    fn transports(self) -> &'static [Via] {
+        match self {
+            Self::Paho | Self::MqttJs | Self::Rumqttc => &Via::ALL,
+            Self::Gmqtt | Self::Mosquitto => &[Via::Tcp, Via::Tls],
+        }
+    }
+}
+
+/// One of others' clients, as one device.
+struct Guise<'a> {
+    kind: Kind,
+    v5: bool,
+    via: Via,
+    tools: &'a Path,
+    sandbox: &'a Sandbox,
+    device: DeviceId,
+    token: Token,
 }
 
 /// A client that is running.
@@ -55,7 +101,8 @@ struct Heard {
     payload: Value,
 }
 
-fn tools() -> Option<PathBuf> {
+/// Where the clients of others are installed; `None` when nobody says so.
+pub(crate) fn tools() -> Option<PathBuf> {
     #[expect(clippy::disallowed_methods, reason = "how infra/test says where it installed the clients")]
     let tools = env::var("FANFARE_TEST_CLIENTS").ok().map(PathBuf::from);
     if tools.is_none() {
@@ -64,48 +111,50 @@ fn tools() -> Option<PathBuf> {
     tools
 }
 
-impl Running {
-    /// Starts a client that will end once it has `count` messages and a quiet second.
-    fn start(
-        kind: Kind,
-        tools: &Path,
-        sandbox: &Sandbox,
-        v5: bool,
-        device: &DeviceId,
-        token: &Token,
-        count: usize,
-    ) -> Self {
-        let scripts = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/clients");
-        let (host, port) = (sandbox.mqtt.ip().to_string(), sandbox.mqtt.port().to_string());
-        let version = if v5 { "5" } else { "3" };
-        let count = count.to_string();
-        let arguments = [&host, &port, version, "demo", device.as_str(), &token.token, &count];
-        let mut command = match kind {
-            Kind::Paho => {
-                let mut command = Command::new(tools.join("python/bin/python"));
-                command.arg(scripts.join("with_paho.py")).args(arguments);
-                command
-            }
-            Kind::MqttJs => {
-                let mut command = Command::new("node");
-                command.arg(scripts.join("with_mqttjs.mjs")).args(arguments);
-                command
-            }
-            Kind::Mosquitto => {
-                // On a pipe it would keep its lines to itself until the end.
-                let mut command = Command::new("stdbuf");
-                command.args(["-oL", "mosquitto_sub"]);
-                command.args(["-h", &host, "-p", &port, "-V", if v5 { "mqttv5" } else { "mqttv311" }]);
-                command.args(["-i", device.as_str(), "-u", "demo", "-P", &token.token, "-q", "1"]);
-                command.args(["-t", "push/demo/#", "-F", "%t %p", "-d", "-W", MOSQUITTO_S]);
-                command
-            }
+impl Guise<'_> {
+    /// Starts the client; it will end once it has `count` messages and a quiet second.
+    fn start(&self, count: usize) -> Running {
+        let mut command = match self.kind {
+            Kind::Mosquitto => self.mosquitto(),
+            _ => self.script(count),
         };
+        command.env("FANFARE_TEST_CA", self.sandbox.dir.path().join("tls/ca.pem"));
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::inherit()).kill_on_drop(true).spawn().unwrap();
         let lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        Self { child, lines, kind }
+        Running { child, lines, kind: self.kind }
     }
 
+    fn script(&self, count: usize) -> Command {
+        let scripts = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/clients");
+        let (program, script) = match self.kind {
+            Kind::MqttJs => (PathBuf::from("node"), Some("with_mqttjs.mjs")),
+            Kind::Rumqttc => (self.tools.join("rumqttc/debug/with_rumqttc"), None),
+            Kind::Gmqtt => (self.tools.join("python/bin/python"), Some("with_gmqtt.py")),
+            _ => (self.tools.join("python/bin/python"), Some("with_paho.py")),
+        };
+        let (version, count) = (if self.v5 { "5" } else { "3" }, count.to_string());
+        let mut command = Command::new(program);
+        command.args(script.map(|script| scripts.join(script)));
+        command.args([&self.via.url(self.sandbox), version, "demo", self.device.as_str(), &self.token.token, &count]);
+        command
+    }
+
+    fn mosquitto(&self) -> Command {
+        let address = if self.via == Via::Tls { self.sandbox.tls } else { self.sandbox.mqtt };
+        // On a pipe it would keep its lines to itself until the end.
+        let mut command = Command::new("stdbuf");
+        command.args(["-oL", "mosquitto_sub", "-h", &address.ip().to_string(), "-p", &address.port().to_string()]);
+        command.args(["-V", if self.v5 { "mqttv5" } else { "mqttv311" }]);
+        command.args(["-i", self.device.as_str(), "-u", "demo", "-P", &self.token.token, "-q", "1"]);
+        command.args(["-t", "push/demo/#", "-F", "%t %p", "-d", "-W", MOSQUITTO_S]);
+        if self.via == Via::Tls {
+            command.arg("--cafile").arg(self.sandbox.dir.path().join("tls/ca.pem"));
+        }
+        command
+    }
+}
+
+impl Running {
     async fn line(&mut self) -> Option<String> {
         timeout(LINE_PATIENCE, self.lines.next_line()).await.expect("the client says nothing").unwrap()
     }
@@ -124,7 +173,7 @@ impl Running {
         let mut lines = Vec::new();
         while let Some(line) = self.line().await {
             let message = match self.kind {
-                Kind::Paho | Kind::MqttJs => line.contains("\"message\""),
+                Kind::Paho | Kind::MqttJs | Kind::Rumqttc | Kind::Gmqtt => line.contains("\"message\""),
                 Kind::Mosquitto => line.starts_with("push/"),
             };
             if message {
@@ -153,7 +202,7 @@ fn of_script(line: &str) -> Heard {
 fn names(kind: Kind, v5: bool, lines: &[String]) -> Vec<String> {
     let name = |line: &String| {
         let payload = match kind {
-            Kind::Paho | Kind::MqttJs => {
+            Kind::Paho | Kind::MqttJs | Kind::Rumqttc | Kind::Gmqtt => {
                 let heard = of_script(line);
                 assert_eq!(heard.topic, "push/demo/msg/default");
                 assert!(heard.seq.starts_with(['i', 't']), "{heard:?}");
@@ -176,40 +225,69 @@ async fn send(api: &Api, name: &str, to: Audience) -> MessageId {
     api.send(&Send::named(name, to, 3_600)).await.unwrap().id
 }
 
+/// A device of this client on each transport it speaks.
+async fn guises<'a>(kind: Kind, v5: bool, tools: &'a Path, sandbox: &'a Sandbox) -> Vec<Guise<'a>> {
+    let (api, mut guises) = (sandbox.api(), Vec::new());
+    for via in kind.transports() {
+        let device: DeviceId = format!("dev-{via:?}").parse().unwrap();
+        api.register(&device, &Profile::default()).await.unwrap();
+        let token = api.token(&device, 600).await.unwrap();
+        guises.push(Guise { kind, v5, via: *via, tools, sandbox, device, token });
+    }
+    guises
+}
+
+/// Sends a message of each lane to every device; says which each device is to get.
+async fn send_all(api: &Api, guises: &[Guise<'_>], other: &DeviceId, when: &str) -> Vec<Vec<MessageId>> {
+    let devices = guises.iter().map(|guise| guise.device.clone()).chain([other.clone()]).collect();
+    let multicast = send(api, &format!("{when}-2-multicast"), Audience::Devices(devices)).await;
+    let broadcast = send(api, &format!("{when}-3-broadcast"), Audience::All).await;
+    let mut sent = Vec::new();
+    for guise in guises {
+        let unicast = send(api, &format!("{when}-1-{}", guise.device), Audience::device(&guise.device)).await;
+        sent.push(vec![unicast, multicast, broadcast]);
+    }
+    sent
+}
+
+/// Each client hears exactly what was sent to it, and its acks show.
+async fn hear_all(clients: Vec<Running>, guises: &[Guise<'_>], sent: &[Vec<MessageId>], when: &str) {
+    for ((client, guise), sent) in clients.into_iter().zip(guises).zip(sent) {
+        let heard = client.heard().await;
+        let wanted =
+            [&format!("1-{}", guise.device), "2-multicast", "3-broadcast"].map(|name| format!("{when}-{name}"));
+        assert_eq!(names(guise.kind, guise.v5, &heard), wanted, "{:?} over {:?}", guise.kind, guise.via);
+        acked(guise.sandbox, sent, &guise.device).await;
+    }
+}
+
 /// The client is online for one message of each lane, then away for three, and gets exactly what it missed.
 async fn online_then_offline(back_ends: On, kind: Kind, v5: bool) {
     let Some(tools) = tools() else { return };
-    let Some(sandbox) = Sandbox::on(back_ends) else { return };
+    let Some(mut sandbox) = Sandbox::on(back_ends) else { return };
+    sandbox.secure();
     let server = sandbox.start().await;
     let api = sandbox.api();
-    let (device, other): (DeviceId, DeviceId) = ("dev-1".parse().unwrap(), "dev-2".parse().unwrap());
-    for id in [&device, &other] {
-        api.register(id, &Profile::default()).await.unwrap();
+    let other: DeviceId = "dev-other".parse().unwrap();
+    api.register(&other, &Profile::default()).await.unwrap();
+    let guises = guises(kind, v5, &tools, &sandbox).await;
+
+    let mut clients: Vec<Running> = guises.iter().map(|guise| guise.start(3)).collect();
+    for client in &mut clients {
+        client.connected().await;
     }
-    let token = api.token(&device, 600).await.unwrap();
-    let start = |count| Running::start(kind, &tools, &sandbox, v5, &device, &token, count);
+    let sent = send_all(&api, &guises, &other, "on").await;
+    hear_all(clients, &guises, &sent, "on").await;
 
-    let mut client = start(3);
-    client.connected().await;
-    let mut sent = vec![send(&api, "on-1-unicast", Audience::device(&device)).await];
-    sent.push(send(&api, "on-2-multicast", Audience::Devices(vec![device.clone(), other.clone()])).await);
-    sent.push(send(&api, "on-3-broadcast", Audience::All).await);
-    let heard = client.heard().await;
-    assert_eq!(names(kind, v5, &heard), ["on-1-unicast", "on-2-multicast", "on-3-broadcast"]);
-    acked(&sandbox, &sent, &device).await;
-
-    let mut missed = vec![send(&api, "off-1", Audience::device(&device)).await];
-    missed.push(send(&api, "off-2", Audience::Devices(vec![other.clone(), device.clone()])).await);
-    missed.push(send(&api, "off-3", Audience::All).await);
+    let missed = send_all(&api, &guises, &other, "off").await;
     send(&api, "not-for-you", Audience::device(&other)).await;
-    let heard = start(3).heard().await;
-    assert_eq!(names(kind, v5, &heard), ["off-1", "off-2", "off-3"], "exactly what it missed");
-    acked(&sandbox, &missed, &device).await;
+    let clients = guises.iter().map(|guise| guise.start(3)).collect();
+    hear_all(clients, &guises, &missed, "off").await;
     server.kill().await.unwrap();
 }
 
 /// Waits until every message counts as acked by the device.
-async fn acked(sandbox: &Sandbox, messages: &[MessageId], device: &DeviceId) {
+pub(crate) async fn acked(sandbox: &Sandbox, messages: &[MessageId], device: &DeviceId) {
     let api = &sandbox.api();
     for message in messages {
         let asked = async {
@@ -240,6 +318,10 @@ every_client! {
     paho_in_mqtt_3_1_1 Paho false;
     mqtt_js_in_mqtt_5 MqttJs true;
     mqtt_js_in_mqtt_3_1_1 MqttJs false;
+    rumqttc_in_mqtt_5 Rumqttc true;
+    rumqttc_in_mqtt_3_1_1 Rumqttc false;
+    gmqtt_in_mqtt_5 Gmqtt true;
+    gmqtt_in_mqtt_3_1_1 Gmqtt false;
     mosquitto_in_mqtt_5 Mosquitto true;
     mosquitto_in_mqtt_3_1_1 Mosquitto false;
 }
@@ -250,6 +332,10 @@ every_client! {
     paho_in_mqtt_3_1_1_on_rabbitmq_and_redis Paho false;
     mqtt_js_in_mqtt_5_on_rabbitmq_and_redis MqttJs true;
     mqtt_js_in_mqtt_3_1_1_on_rabbitmq_and_redis MqttJs false;
+    rumqttc_in_mqtt_5_on_rabbitmq_and_redis Rumqttc true;
+    rumqttc_in_mqtt_3_1_1_on_rabbitmq_and_redis Rumqttc false;
+    gmqtt_in_mqtt_5_on_rabbitmq_and_redis Gmqtt true;
+    gmqtt_in_mqtt_3_1_1_on_rabbitmq_and_redis Gmqtt false;
     mosquitto_in_mqtt_5_on_rabbitmq_and_redis Mosquitto true;
     mosquitto_in_mqtt_3_1_1_on_rabbitmq_and_redis Mosquitto false;
 }

@@ -11,7 +11,7 @@ use lab::fault::Habit;
 const SOON: Duration = Duration::from_millis(1_500);
 
 /// Every process of a tier; two of the same kind are not neighbours.
-const TIERS: [&str; 9] = [
+const TIERS: [&str; 10] = [
     "ingest1",
     "dispatcher1",
     "access-point1",
@@ -20,6 +20,7 @@ const TIERS: [&str; 9] = [
     "dispatcher2",
     "access-point2",
     "stats1",
+    "filter2",
     "access-point3",
 ];
 
@@ -195,4 +196,29 @@ async fn devices_move_while_routes_are_gone_and_nothing_is_lost() {
 async fn devices_move_while_the_durable_redis_fails_over_and_nothing_is_lost() {
     let steps = [step("cluster kill redis1", 20), step("cluster start redis1", 10)];
     nothing_is_lost_with(Habit::Moving(Duration::from_millis(500)), steps).await;
+}
+
+/// Filtered messages wait meanwhile, with what is behind them in their lane; they are accepted all the same.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "minutes; infra/test -p node cluster -- --ignored"]
+async fn every_filter_node_dies_for_a_while_and_nothing_is_lost() {
+    nothing_is_lost_after([
+        step("cluster kill filter1; cluster kill filter2", 15).answered_within(SOON),
+        step("cluster start filter2", 10),
+        step("cluster start filter1; cluster kill filter2", 10),
+        step("cluster start filter2", 0),
+    ])
+    .await;
+}
+
+/// Whoever asks it takes it for dead after a while, and asks the other.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "minutes; infra/test -p node cluster -- --ignored"]
+async fn a_filter_node_freezes_for_a_while_and_nothing_is_lost() {
+    nothing_is_lost_after([
+        step("cluster kill filter1 STOP", 15),
+        step("cluster kill filter1 CONT; cluster kill filter2 STOP", 15),
+        step("cluster kill filter2 CONT", 5),
+    ])
+    .await;
 }

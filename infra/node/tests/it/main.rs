@@ -1,12 +1,17 @@
 //! Fanfare as people run it: the binary from outside, with real clients.
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test may end at the first surprise")]
 
+mod audience;
 mod clients;
 mod cluster;
 mod command_line;
 mod drain;
+mod import;
 mod kill_nine;
 mod logs;
 mod marketing;
+mod presence;
+mod reports;
 mod sandbox;
+mod terminals;
 mod watchdog;

@@ -4,7 +4,7 @@
 use std::{
     env,
     net::SocketAddr,
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Command, Output},
     time::Duration,
 };
@@ -33,10 +33,12 @@ pub(crate) struct Sandbox {
     pub(crate) dir: TempDir,
     pub(crate) http: SocketAddr,
     pub(crate) mqtt: SocketAddr,
+    /// Where devices connect under TLS; a certificate that is to be trusted for it is `ca.pem` in the folder `tls`.
+    pub(crate) tls: SocketAddr,
     pub(crate) key: String,
-    metrics: SocketAddr,
-    /// Settings that name the servers.
-    servers: Vec<(String, String)>,
+    pub(crate) metrics: SocketAddr,
+    /// Settings that not every sandbox has: the servers, TLS.
+    more: Vec<(String, String)>,
 }
 
 /// Settings that name the servers, with names of one's own there; `None` when nobody says where servers are.
@@ -75,13 +77,25 @@ impl Sandbox {
     }
 
     fn with(servers: Vec<(String, String)>) -> Self {
-        let (http, mqtt, metrics) = [(); 3].map(|()| steady_address().unwrap()).into();
-        let mut sandbox = Self { dir: tempfile::tempdir().unwrap(), http, mqtt, key: String::new(), metrics, servers };
+        let (http, mqtt, tls, metrics) = [(); 4].map(|()| steady_address().unwrap()).into();
+        let dir = tempfile::tempdir().unwrap();
+        let mut sandbox = Self { dir, http, mqtt, tls, key: String::new(), metrics, more: servers };
         let created = sandbox.run(&["app", "create", "demo", "--admin"]);
         let printed = String::from_utf8(created.stdout).unwrap();
         let key = printed.split_whitespace().find(|word| word.starts_with("ak_live_"));
         sandbox.key = key.unwrap_or_else(|| panic!("no key in {printed:?}")).to_owned();
         sandbox
+    }
+
+    /// Has it speak TLS too, from its next start on.
+    pub(crate) fn secure(&mut self) {
+        let files = self.dir.path().join("tls");
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../certificate");
+        assert!(Command::new(script).arg(&files).status().unwrap().success());
+        let set = |name: &str, value: String| (format!("FANFARE__ACCESS_POINT__TLS_{name}"), value);
+        self.more.push(set("LISTEN", self.tls.to_string()));
+        self.more.push(set("CERTIFICATE", files.join("certificate.pem").display().to_string()));
+        self.more.push(set("KEY", files.join("key.pem").display().to_string()));
     }
 
     /// Settings for a process of this sandbox.
@@ -91,11 +105,12 @@ impl Sandbox {
             set("DATA_DIR", self.dir.path().join("data").display().to_string()),
             set("INGEST__LISTEN", self.http.to_string()),
             set("ACCESS_POINT__LISTEN", self.mqtt.to_string()),
+            set("FILTER__LISTEN", "127.0.0.1:0".to_owned()),
             set("METRICS__LISTEN", self.metrics.to_string()),
             set("LOG__FORMAT", "json".to_owned()),
             set("LOG__FILTER", "info,ingest=debug,dispatcher=debug,access_point=debug".to_owned()),
         ];
-        own.into_iter().chain(self.servers.clone()).collect()
+        own.into_iter().chain(self.more.clone()).collect()
     }
 
     /// How another access point of this sandbox is started, under this name; and where it listens. Only on servers.

@@ -15,6 +15,7 @@ fn node(id: &str, boot: Timestamp, seen_at: Timestamp) -> Node {
         boot,
         tiers: vec![Tier::Ingest, Tier::AccessPoint],
         endpoint: Some(Endpoint { address: "push.example:1883".into(), connections: 7, connections_max: 9 }),
+        filter: Some("filter.example:8090".into()),
         version: "1.2.3".into(),
         seen_at,
         drain: None,

@@ -1,15 +1,19 @@
 // A device made of mqtt.js as it comes: prints one JSON line for the connection and one for each message.
 //
-// usage: with_mqttjs.mjs HOST PORT 3|5 USERNAME CLIENT_ID TOKEN COUNT
+// usage: with_mqttjs.mjs URL 3|5 USERNAME CLIENT_ID TOKEN COUNT
+// URL is mqtt, mqtts, ws or wss; under TLS FANFARE_TEST_CA names the certificate to trust.
 // Ends when COUNT messages are there and none came for a second; exit code 1 after 20 s without them.
+import { readFileSync } from "node:fs";
 import { createRequire } from "node:module";
 
 const require = createRequire(`${process.env.FANFARE_TEST_CLIENTS}/`);
 const mqtt = require("mqtt");
 
-const [host, port, version, username, clientId, password, count] = process.argv.slice(2);
+const [url, version, username, clientId, password, count] = process.argv.slice(2);
 const v5 = version === "5";
-const client = mqtt.connect({ host, port, username, password, clientId, protocolVersion: v5 ? 5 : 4, keepalive: 30 });
+const options = { username, password, clientId, protocolVersion: v5 ? 5 : 4, keepalive: 30 };
+if (process.env.FANFARE_TEST_CA) options.ca = readFileSync(process.env.FANFARE_TEST_CA);
+const client = mqtt.connect(url, options);
 const say = (line) => console.log(JSON.stringify(line));
 let received = 0;
 let quietSince = Date.now();

@@ -1,21 +1,32 @@
 """A device made of paho-mqtt as it comes: prints one JSON line for the connection and one for each message.
 
-usage: with_paho.py HOST PORT 3|5 USERNAME CLIENT_ID TOKEN COUNT
+usage: with_paho.py URL 3|5 USERNAME CLIENT_ID TOKEN COUNT
+URL is mqtt, mqtts, ws or wss; under TLS FANFARE_TEST_CA names the certificate to trust.
 Ends when COUNT messages are there and none came for a second; exit code 1 after 20 s without them.
 """
 
 import json
+import os
 import sys
 import threading
 import time
+from urllib.parse import urlsplit
 
 import paho.mqtt.client as mqtt
 
-host, port, version, username, client_id, token, count = sys.argv[1:8]
+url, version, username, client_id, token, count = sys.argv[1:7]
+url = urlsplit(url)
 v5 = version == "5"
 client = mqtt.Client(
-    mqtt.CallbackAPIVersion.VERSION2, client_id=client_id, protocol=mqtt.MQTTv5 if v5 else mqtt.MQTTv311
+    mqtt.CallbackAPIVersion.VERSION2,
+    client_id=client_id,
+    protocol=mqtt.MQTTv5 if v5 else mqtt.MQTTv311,
+    transport="websockets" if url.scheme in ("ws", "wss") else "tcp",
 )
+if url.scheme in ("mqtts", "wss"):
+    client.tls_set(ca_certs=os.environ["FANFARE_TEST_CA"])
+if url.path:
+    client.ws_set_options(path=url.path)
 client.username_pw_set(username, token)
 received = []
 quiet_since = [time.monotonic()]
@@ -49,7 +60,7 @@ def on_message(_client, _userdata, message):
 
 client.on_connect = on_connect
 client.on_message = on_message
-client.connect(host, int(port), keepalive=30)
+client.connect(url.hostname, url.port, keepalive=30)
 client.loop_start()
 deadline = time.monotonic() + 20
 while time.monotonic() < deadline and not refused.is_set():

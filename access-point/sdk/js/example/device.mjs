@@ -1,0 +1,42 @@
+// A device in a shell: prints what it receives, one JSON object a line, and sends up each line of its input.
+//
+// usage: device.mjs PLATFORM APP DEVICE TOKEN [FOLDER]
+//   PLATFORM   http://host:8080, which names the access points, or mqtt://…, mqtts://…, ws://…, wss://… of one
+//   FOLDER     what it has received is remembered there from one run to the next
+// Input: `TYPE JSON`, for example `gps {"lat":22.5}`. Ends with its input.
+import { createInterface } from "node:readline";
+
+import { Terminal } from "../src/index.js";
+import { FileStorage } from "../src/node.js";
+
+const [platform, app, device, token, folder] = process.argv.slice(2);
+if (!token) {
+  console.error("usage: device.mjs PLATFORM APP DEVICE TOKEN [FOLDER]");
+  process.exit(64);
+}
+const say = (line) => console.log(JSON.stringify(line));
+
+const terminal = new Terminal({
+  app,
+  device,
+  token,
+  endpoints: platform.startsWith("http") ? platform : [platform],
+  ...(folder && { storage: new FileStorage(folder) }),
+  onMessage: ({ id, seq, type, payload }) => say({ event: "message", id, seq, type, payload }),
+  onOrder: (order) => say({ event: "order", order }),
+  onState: (state, detail) => {
+    say({ event: state, detail });
+    if (state === "stopped") process.exit(detail === "as asked" ? 0 : 1);
+  },
+});
+terminal.start();
+
+for await (const line of createInterface({ input: process.stdin })) {
+  const [, type, value] = /^(\S+) (.+)$/.exec(line) ?? [];
+  if (!type) continue;
+  terminal.send(type, JSON.parse(value)).then(
+    () => say({ event: "taken", type }),
+    (error) => say({ event: "not_taken", type, why: error.message }),
+  );
+}
+await terminal.stop();

@@ -1,0 +1,55 @@
+"""A device in a shell: prints what it receives, one JSON object a line, and sends up each line of its input.
+
+usage: device.py PLATFORM APP DEVICE TOKEN [FOLDER]
+  PLATFORM   http://host:8080, which names the access points, or mqtt://…, mqtts://…, ws://…, wss://… of one
+  FOLDER     what it has received is remembered there from one run to the next
+Input: `TYPE JSON`, for example `gps {"lat":22.5}`. Ends with its input.
+"""
+
+import json
+import os
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent.parent))
+from fanfare import Folder, Terminal  # noqa: E402: as it lies in the repository, without installing it
+
+
+def say(**line):
+    print(json.dumps(line), flush=True)
+
+
+def on_state(state, detail):
+    say(event=state, detail=detail)
+    if state == "stopped" and detail != "as asked":
+        os._exit(1)
+
+
+def sent(kind, future):
+    error = future.exception()
+    say(event="not_taken", type=kind, why=str(error)) if error else say(event="taken", type=kind)
+
+
+def main():
+    if len(sys.argv) < 5:
+        sys.exit(__doc__)
+    platform, app, device, token = sys.argv[1:5]
+    terminal = Terminal(
+        app=app,
+        device=device,
+        token=token,
+        endpoints=platform if platform.startswith("http") else [platform],
+        storage=Folder(sys.argv[5]) if len(sys.argv) > 5 else None,
+        on_message=lambda m: say(event="message", id=m.id, seq=m.seq, type=m.type, payload=m.payload),
+        on_order=lambda order: say(event="order", order=order),
+        on_state=on_state,
+    )
+    terminal.start()
+    for line in sys.stdin:
+        kind, _, value = line.strip().partition(" ")
+        if value:
+            terminal.send(kind, json.loads(value)).add_done_callback(lambda future, kind=kind: sent(kind, future))
+    terminal.stop()
+
+
+main()

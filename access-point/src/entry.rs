@@ -1,0 +1,137 @@
+//! From an accepted socket to a transport that MQTT can be spoken on. A listener is plain or under TLS; on both the first
+//! byte tells MQTT from HTTP, so that one port is enough, and 443 passes firewalls that stop 8883.
+
+use std::{
+    io,
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+};
+
+use rustls::ServerConfig;
+use tokio::{
+    net::TcpStream,
+    time::{Instant, timeout, timeout_at},
+};
+use tracing::debug;
+
+use crate::{
+    Site,
+    auth::Refused,
+    calm::Newcomer,
+    sse,
+    transport::{
+        Stream, Transport, proxy,
+        tls::Tls,
+        websocket::upgrade::{self, Answer},
+    },
+};
+
+/// The head of a request; nothing larger is kept for somebody unknown.
+const HEAD_MAX_BYTES: usize = 8 * 1024;
+
+/// How a listener is spoken to.
+#[derive(Clone, Debug)]
+pub(crate) enum Door {
+    Plain,
+    Tls(Arc<ServerConfig>),
+}
+
+/// An accepted socket.
+#[derive(Debug)]
+pub(crate) struct Arrived {
+    pub(crate) socket: TcpStream,
+    /// The other end, as the system says.
+    pub(crate) from: SocketAddr,
+    pub(crate) door: Door,
+}
+
+/// Where a device comes from.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Origin {
+    /// As far as trusted proxies say.
+    pub(crate) address: IpAddr,
+    /// The name of its transport.
+    pub(crate) transport: &'static str,
+}
+
+/// A connection whose turn it was, and what is spoken on it.
+pub(crate) struct Entered {
+    pub(crate) transport: Transport,
+    pub(crate) origin: Origin,
+    pub(crate) newcomer: Newcomer,
+    /// It must have said by then who it is.
+    pub(crate) until: Instant,
+}
+
+/// Waits for a connection's turn and finds out what it speaks.
+pub(crate) async fn enter(site: &Site, arrived: Arrived) -> Result<Entered, Refused> {
+    if site.drains.is_closed() {
+        return Err(Refused::ForNow("draining"));
+    }
+    let (deadline, late) = (site.config.connect_deadline, |_| Refused::ForNow("connect_deadline"));
+    let address = timeout(deadline, address(site, &arrived)).await.map_err(late)??;
+    let newcomer = site.calm.turn(address).await?;
+    let until = Instant::now() + deadline;
+    let (transport, origin) = timeout_at(until, speak(site, arrived, address)).await.map_err(late)??;
+    Ok(Entered { transport, origin, newcomer, until })
+}
+
+/// Where a connection comes from, as far as trusted proxies say.
+async fn address(site: &Site, arrived: &Arrived) -> Result<IpAddr, Refused> {
+    let address = arrived.from.ip().to_canonical();
+    if !site.config.proxies.iter().any(|proxy| proxy.contains(address)) {
+        return Ok(address);
+    }
+    let told = proxy::read(&arrived.socket).await.map_err(|error| refused(&error, address, "proxy"))?;
+    Ok(told.map_or(address, |told| told.ip().to_canonical()))
+}
+
+async fn speak(site: &Site, arrived: Arrived, address: IpAddr) -> Result<(Transport, Origin), Refused> {
+    let Arrived { socket, door, .. } = arrived;
+    let stream = match door {
+        Door::Plain => Stream::plain(socket),
+        Door::Tls(config) => {
+            let tls = Tls::accept(&socket, config).await.map_err(|error| refused(&error, address, "tls"))?;
+            Stream::secured(socket, tls)
+        }
+    };
+    let transport = of_first_byte(site, stream).await.map_err(|error| refused(&error, address, "http"))?;
+    let transport = transport.ok_or(Refused::ForNow("answered"))?;
+    let origin = Origin { address, transport: transport.name() };
+    Ok((transport, origin))
+}
+
+fn refused(error: &io::Error, address: IpAddr, label: &'static str) -> Refused {
+    debug!(%error, %address, label, "a connection came to nothing");
+    Refused::ForNow(if error.kind() == io::ErrorKind::InvalidData { label } else { "lost" })
+}
+
+async fn of_first_byte(site: &Site, mut stream: Stream) -> io::Result<Option<Transport>> {
+    match stream.first_byte().await? {
+        Some(first) if first.is_ascii_uppercase() => of_request(site, stream).await,
+        // Whatever else it is, MQTT says what is wrong with it.
+        Some(_) => Ok(Some(stream.into())),
+        None => Err(io::ErrorKind::UnexpectedEof.into()),
+    }
+}
+
+/// Reads the head of a request and answers it; `None` when that was all that was wanted.
+async fn of_request(site: &Site, mut stream: Stream) -> io::Result<Option<Transport>> {
+    let mut head = Vec::new();
+    loop {
+        match upgrade::answer(&head) {
+            Answer::Unfinished if head.len() < HEAD_MAX_BYTES => stream.read_more(&mut head).await?,
+            Answer::Unfinished => return Err(io::Error::new(io::ErrorKind::InvalidData, "a head without an end")),
+            Answer::Upgrade(answer, head_bytes) => {
+                stream.write_all(answer.as_bytes()).await?;
+                return Ok(Some(Transport::upgraded(stream, head.split_off(head_bytes))));
+            }
+            Answer::Refuse(answer) => {
+                stream.write_all(answer.as_bytes()).await?;
+                Transport::from(stream).close().await;
+                return Err(io::Error::new(io::ErrorKind::InvalidData, "not a request for WebSocket"));
+            }
+            Answer::Elsewhere => return sse::serve(site, stream, head).await,
+        }
+    }
+}

@@ -1,0 +1,48 @@
+//! Devices by the million in one upload.
+
+use std::time::{Duration, Instant};
+
+use lab::{Api, Error, import};
+use serde_json::{Value, json};
+
+use crate::sandbox::{On, Sandbox};
+
+/// How long an index of a million devices may take to be made: by a debug build on a busy machine.
+const INDEX_PATIENCE: Duration = Duration::from_secs(120);
+/// Between two questions.
+const ASK_EVERY: Duration = Duration::from_millis(500);
+
+async fn all_are_there(back_ends: On, devices: u64) {
+    let Some(sandbox) = Sandbox::on(back_ends) else { return };
+    let server = sandbox.start().await;
+    let api = sandbox.api();
+    let row = |n: u64| json!({ "device_id": format!("dev-{n}"), "attributes": { "level": n % 100 } }).to_string();
+    let imported = import(&api, devices, row, &|_| ()).await.unwrap();
+    println!("{imported}");
+    assert_eq!(imported.devices, devices);
+    assert!(imported.told > 1, "its job told nothing meanwhile: {imported}");
+    let preview = preview(&api, "attr.level < 10").await;
+    assert_eq!(preview["count"], devices / 10, "{preview}");
+    server.kill().await.unwrap();
+}
+
+/// Asks until there is an answer.
+async fn preview(api: &Api, filter: &str) -> Value {
+    let deadline = Instant::now() + INDEX_PATIENCE;
+    loop {
+        match api.post("/v1/audiences/preview", &json!({ "to": { "filter": filter } })).await {
+            Err(Error::Unavailable(_)) if Instant::now() < deadline => tokio::time::sleep(ASK_EVERY).await,
+            answered => return answered.unwrap(),
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_import_of_a_million_devices_tells_how_far_it_is_and_leaves_out_none() {
+    all_are_there(On::Embedded, 1_000_000).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_import_tells_how_far_it_is_and_leaves_out_none_on_rabbitmq_and_redis() {
+    all_are_there(On::Servers, 50_000).await;
+}
