@@ -36,7 +36,6 @@ pub(crate) struct Calm {
 /// A newcomer, from the moment its connection was taken.
 #[derive(Debug)]
 pub(crate) struct Newcomer {
-    pub(crate) address: IpAddr,
     came_at: Instant,
     /// To be kept for as long as the connection lasts.
     pub(crate) share: Option<Box<Share>>,
@@ -66,7 +65,7 @@ impl Calm {
             Some(None) => return Err(Refused::ForNow("paced")),
             Some(Some(wait)) => until(came_at, wait).await,
         }
-        Ok(Newcomer { address, came_at, share })
+        Ok(Newcomer { came_at, share })
     }
 
     /// Waits before a device is answered: longer the fuller the access point is, and when somebody else uses its id. All

@@ -51,7 +51,7 @@ impl Client {
         let socket = TcpSocket::new_v4().unwrap();
         socket.bind((source, 0).into()).unwrap();
         let stream = socket.connect(address).await.unwrap();
-        let mut client = Self { stream, version: connect.version, bytes: Vec::new() };
+        let mut client = Self { stream: Box::new(stream), version: connect.version, bytes: Vec::new() };
         client.send(&Packet::Connect(Box::new(connect))).await;
         client
     }
