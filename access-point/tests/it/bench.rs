@@ -126,8 +126,7 @@ impl Bench {
         let endpoint = Endpoint { address: address.to_string(), connections: 0, connections_max: 1_000 };
         let (now, tiers) = (self.now(), vec![Tier::AccessPoint]);
         let (id, version) = (node.parse().unwrap(), "0".into());
-        let node =
-            Node { id, boot: now, tiers, endpoint: Some(endpoint), filter: None, version, seen_at: now, drain: None };
+        let node = Node { id, boot: now, tiers, endpoint: Some(endpoint), filter: None, version, seen_at: now, drain: None };
         assert!(self.store.beat(node).await.unwrap());
     }
 
@@ -201,6 +200,7 @@ impl Bench {
             content_type: "application/json".into(),
             created_at: now,
             expires_at: now + Duration::from_secs(3_600),
+            due_at: None,
             priority: Priority::Normal,
             collapse_key: None,
             metadata: BTreeMap::new(),

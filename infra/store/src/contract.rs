@@ -142,6 +142,7 @@ fn message(n: u32) -> Message {
         content_type: "text/plain".into(),
         created_at: NOW,
         expires_at: NOW + TTL,
+        due_at: None,
         priority: Priority::Normal,
         collapse_key: None,
         metadata: [("order".into(), n.to_string())].into(),
