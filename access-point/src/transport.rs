@@ -164,6 +164,17 @@ impl Transport {
         Self { stream, layer: Layer::Events(Box::new(events)) }
     }
 
+    /// Its name in metrics and filters.
+    pub(crate) fn name(&self) -> &'static str {
+        match (&self.layer, &self.stream.tls) {
+            (Layer::Nothing, None) => "tcp",
+            (Layer::Nothing, Some(_)) => "tls",
+            (Layer::WebSocket(_), None) => "ws",
+            (Layer::WebSocket(_), Some(_)) => "wss",
+            (Layer::Events(_), _) => "sse",
+        }
+    }
+
     /// Waits until there is something to read, or room to write, as asked; for room in any case while something that was
     /// taken is unsent.
     pub(crate) async fn ready(&self, interest: Interest) -> io::Result<Ready> {

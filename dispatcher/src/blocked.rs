@@ -1,9 +1,10 @@
-//! Who is suppressed, who opted out, and what is capped, as every message must know it: read again each second, not for
-//! each message.
+//! Who is suppressed, who opted out, when it is quiet, and what is capped, as every message must know it: read again each
+//! second, not for each message.
 
 use std::{collections::HashMap, hash::Hash, sync::Arc, time::Duration};
 
-use model::{AppId, Cap, Env, Message, Ordinals, Timestamp};
+use audience::{Resting, SelectError};
+use model::{AppId, Cap, Env, Message, Ordinals, QuietHours, Timestamp};
 use parking_lot::Mutex;
 use store::exclusions;
 use tokio::time::Instant;
@@ -23,9 +24,20 @@ type Kind = (AppId, Env, String);
 #[derive(Default)]
 pub(crate) struct Blocked {
     suppressed: Recent<(AppId, Env), Arc<Ordinals>>,
-    /// With the edition they were read at.
-    opted_out: Recent<Kind, (u64, Arc<Ordinals>)>,
-    caps: Recent<Kind, Option<Cap>>,
+    types: Recent<Kind, Arc<Rules>>,
+    resting: Recent<(AppId, Env, QuietHours), Arc<Resting>>,
+}
+
+/// What holds for a type of messages.
+pub(crate) struct Rules {
+    /// Who wants none of it. Such a set may be large: it is read again only when one of the app's has changed.
+    pub(crate) opted_out: Arc<Ordinals>,
+    /// The edition it was read at.
+    edition: u64,
+    /// When it reaches nobody.
+    pub(crate) quiet: Option<QuietHours>,
+    /// How often a device may get it.
+    pub(crate) cap: Option<Cap>,
 }
 
 impl Blocked {
@@ -46,37 +58,42 @@ impl Blocked {
         Ok(suppressed)
     }
 
-    /// Who wants no messages of this type. Such a set may be large: it is read again only when one has changed.
-    pub(crate) async fn opted_out(&self, deps: &Deps, message: &Message) -> Result<Arc<Ordinals>, store::Error> {
-        let (store, key) = (&*deps.store, kind(message));
-        if let Some((_, devices)) = self.opted_out.fresh(&key) {
-            return Ok(devices);
+    /// What holds for messages of this type.
+    pub(crate) async fn rules(&self, deps: &Deps, message: &Message) -> Result<Arc<Rules>, store::Error> {
+        let (store, key) = (&*deps.store, (message.app.clone(), message.env, message.kind.clone()));
+        if let Some(rules) = self.types.fresh(&key) {
+            return Ok(rules);
         }
-        let at = Instant::now();
-        let edition = exclusions::opt_outs_edition(store, &message.app, message.env).await?;
-        let devices = match self.opted_out.last(&key) {
-            Some((seen, devices)) if seen == edition => devices,
-            _ => Arc::new(exclusions::opted_out(store, &message.app, message.env, &message.kind).await?),
+        let (at, (app, env, kind)) = (Instant::now(), &key);
+        let edition = exclusions::opt_outs_edition(store, app, *env).await?;
+        let opted_out = match self.types.last(&key) {
+            Some(last) if last.edition == edition => last.opted_out.clone(),
+            _ => Arc::new(exclusions::opted_out(store, app, *env, kind).await?),
         };
-        self.opted_out.remember(key, at, (edition, devices.clone()));
-        Ok(devices)
+        let quiet = exclusions::quiet_hours(store, app, *env, kind).await?;
+        let cap = exclusions::cap(store, app, *env, kind).await?;
+        let rules = Arc::new(Rules { edition, opted_out, quiet, cap });
+        self.types.remember(key, at, rules.clone());
+        Ok(rules)
     }
 
-    /// How often a device may get messages of this type.
-    pub(crate) async fn cap(&self, deps: &Deps, message: &Message) -> Result<Option<Cap>, store::Error> {
-        let key = kind(message);
-        if let Some(cap) = self.caps.fresh(&key) {
-            return Ok(cap);
+    /// Where it is quiet now, by these hours.
+    pub(crate) async fn resting(
+        &self,
+        deps: &Deps,
+        message: &Message,
+        hours: &QuietHours,
+        now: Timestamp,
+    ) -> Result<Arc<Resting>, SelectError> {
+        let key = (message.app.clone(), message.env, hours.clone());
+        if let Some(resting) = self.resting.fresh(&key) {
+            return Ok(resting);
         }
         let at = Instant::now();
-        let cap = exclusions::cap(&*deps.store, &message.app, message.env, &message.kind).await?;
-        self.caps.remember(key, at, cap);
-        Ok(cap)
+        let resting = Arc::new(audience::resting(&*deps.select, (&message.app, message.env), hours, now).await?);
+        self.resting.remember(key, at, resting.clone());
+        Ok(resting)
     }
-}
-
-fn kind(message: &Message) -> Kind {
-    (message.app.clone(), message.env, message.kind.clone())
 }
 
 /// What was read lately, and when the reading began.

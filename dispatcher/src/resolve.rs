@@ -1,7 +1,7 @@
 //! From an audience to the devices whose streams a message goes to.
 
 use audience::{Frozen, SelectError, freeze};
-use model::{Aim, Audience, Envelope, Exclusion, Message, Ordinal, Ordinals};
+use model::{Aim, Audience, Envelope, Exclusion, Message, Ordinal, Ordinals, Priority};
 use store::{exclusions, messages::KEPT, shelves};
 
 use crate::{Deps, blocked::Blocked};
@@ -45,7 +45,7 @@ impl From<SelectError> for Unresolved {
 }
 
 /// Finds out who gets the message, as of now: this is where an audience freezes. What the sender excludes, who is
-/// suppressed and who opted out is taken out last, and noted with the reason.
+/// suppressed, who opted out and who is to be left in peace is taken out last, and noted with the reason.
 pub(crate) async fn resolve(deps: &Deps, blocked: &Blocked, envelope: &Envelope) -> Result<Place, Unresolved> {
     let Envelope { message, audience, terms } = envelope;
     let (to_inboxes, whom) = match meant(deps, message, audience).await? {
@@ -56,9 +56,14 @@ pub(crate) async fn resolve(deps: &Deps, blocked: &Blocked, envelope: &Envelope)
     let mut frozen = freeze(&*deps.select, of, whom, terms, now).await?;
     let suppressed = blocked.suppressed(deps, message, now).await?;
     frozen.take_out(Exclusion::Suppressions, &suppressed);
-    let opted_out = blocked.opted_out(deps, message).await?;
-    frozen.take_out(Exclusion::OptOuts, &opted_out);
-    if let Some(cap) = blocked.cap(deps, message).await? {
+    let rules = blocked.rules(deps, message).await?;
+    frozen.take_out(Exclusion::OptOuts, &rules.opted_out);
+    // What cannot wait is sent as urgent.
+    if let Some(hours) = rules.quiet.as_ref().filter(|_| message.priority != Priority::High) {
+        let resting = blocked.resting(deps, message, hours, now).await?;
+        frozen.take_out(Exclusion::QuietHours, &resting.among(&frozen.targets));
+    }
+    if let Some(cap) = rules.cap {
         let capped = exclusions::count(&*deps.store, message, cap, &frozen.targets, now).await?;
         frozen.take_out(Exclusion::FrequencyCap, &capped);
     }

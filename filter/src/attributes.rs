@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use audience::Value;
-use model::{AppId, Attribute, AttributeType, Env, Owner, Profile};
+use audience::attribute::{inferred, kept};
+use model::{AppId, Attribute, Env, Owner, Profile};
 use store::{Store, shelves};
 
 /// Attributes that an environment of an app may have; more are not taken from devices.
@@ -22,8 +22,8 @@ impl Catalogue {
         Ok(Self { app: app.clone(), env, known })
     }
 
-    /// Puts back what a report changed and the device must not; returns how many attributes that were. Takes note of
-    /// attributes that are new.
+    /// Puts down what a report changed as it is kept, and puts back what the device must not change; returns how many
+    /// attributes that were. Takes note of attributes that are new.
     pub(crate) async fn admit(
         &mut self,
         store: &dyn Store,
@@ -34,41 +34,41 @@ impl Catalogue {
         let mut refused = 0;
         for name in names {
             let (was, is) = (before.attributes.get(&name), after.attributes.get(&name));
-            if was == is || self.may_write(store, &name, is.map(String::as_str)).await? {
+            if was == is {
                 continue;
             }
-            refused += 1;
-            match was {
-                Some(was) => after.attributes.insert(name, was.clone()),
+            let may_be = match is {
+                Some(json) => self.taken(store, &name, json).await?,
+                None if self.is_of_backend(&name) => None,
+                None => continue,
+            };
+            refused += u64::from(may_be.is_none());
+            match may_be.or_else(|| was.cloned()) {
+                Some(json) => after.attributes.insert(name, json),
                 None => after.attributes.remove(&name),
             };
         }
         Ok(refused)
     }
 
-    async fn may_write(&mut self, store: &dyn Store, name: &str, json: Option<&str>) -> Result<bool, store::Error> {
-        let kind = json.and_then(kind);
-        match (self.known.get(name), kind) {
-            (Some(Attribute { owner: Some(Owner::Server), .. }), _) => Ok(false),
-            (Some(attribute), Some(kind)) => Ok(attribute.kind == kind),
-            (_, None) => Ok(true),
-            (None, Some(_)) if self.known.len() >= ATTRIBUTES_MAX => Ok(false),
-            (None, Some(kind)) => {
-                let first = Attribute { kind, owner: None, declared: false };
+    fn is_of_backend(&self, name: &str) -> bool {
+        self.known.get(name).is_some_and(|attribute| attribute.owner == Some(Owner::Server))
+    }
+
+    /// A value as it is kept, if the device may write it.
+    async fn taken(&mut self, store: &dyn Store, name: &str, json: &str) -> Result<Option<String>, store::Error> {
+        let Some(given) = inferred(json) else { return Ok(None) };
+        let kind = match self.known.get(name) {
+            Some(attribute) => attribute.kind,
+            None if self.known.len() >= ATTRIBUTES_MAX => return Ok(None),
+            None => {
+                let first = Attribute { kind: given, owner: None, declared: false };
                 let put = |there: Option<Attribute>| if there.is_some() { None } else { Some(first) };
                 let is = shelves::change(store, (&self.app, self.env), name, put).await?.unwrap_or(first);
                 self.known.insert(name.to_owned(), is);
-                Ok(is.kind == kind && is.owner != Some(Owner::Server))
+                is.kind
             }
-        }
-    }
-}
-
-fn kind(json: &str) -> Option<AttributeType> {
-    match Value::from_json(serde_json::from_str(json).ok()?)? {
-        Value::Text(_) | Value::Version(_) | Value::Time(_) => Some(AttributeType::String),
-        Value::Number(_) => Some(AttributeType::Number),
-        Value::Bool(_) => Some(AttributeType::Bool),
-        Value::List(_) => Some(AttributeType::StringList),
+        };
+        Ok(kept(json, kind).filter(|_| !self.is_of_backend(name)))
     }
 }

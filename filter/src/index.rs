@@ -20,30 +20,38 @@ mod terms;
 #[cfg(test)]
 mod tests;
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use audience::Expr;
-use model::{Device, Env, Ordinal, Ordinals, Timestamp};
+use model::{Device, Env, Ordinal, Ordinals, Run, Timestamp};
 use parking_lot::RwLock;
 
 use bits::Bits;
 use block::Block;
-use plan::Plan;
+use plan::{Moment, Plan};
 
 /// The devices of one app.
 #[derive(Default)]
 pub struct Index {
     /// By the upper 16 bits of ordinals.
     blocks: RwLock<Vec<Arc<RwLock<Block>>>>,
+    /// The runs of nodes whose sessions count.
+    running: RwLock<Arc<[String]>>,
 }
 
 /// A part of an [`Index`]: devices whose ordinals have the same upper 16 bits.
 pub struct Part {
     number: u16,
     block: Arc<RwLock<Block>>,
+    running: Arc<[String]>,
 }
 
 impl Index {
+    /// Says which runs of nodes count: whoever is connected to another one is not connected.
+    pub fn set_running<'a>(&self, runs: impl IntoIterator<Item = &'a Run>) {
+        *self.running.write() = runs.into_iter().map(Run::to_string).collect();
+    }
+
     /// Notes what is known about a device now; what was known about this ordinal before is forgotten.
     pub fn put(&self, device: &Device) {
         let (number, low) = split(device.ordinal);
@@ -61,8 +69,13 @@ impl Index {
 
     /// The parts, in order of ordinals. Each answers by itself, so that whoever asks can rest in between.
     pub fn parts(&self) -> Vec<Part> {
-        let blocks = self.blocks.read();
-        (0..).zip(blocks.iter()).map(|(number, block)| Part { number, block: block.clone() }).collect()
+        let (blocks, running) = (self.blocks.read(), self.running.read());
+        let part = |(number, block): (u16, &Arc<RwLock<Block>>)| Part {
+            number,
+            block: block.clone(),
+            running: running.clone(),
+        };
+        (0..).zip(blocks.iter()).map(part).collect()
     }
 
     /// The devices that satisfy the expression.
@@ -126,6 +139,21 @@ impl Part {
         self.answer(env, expr, now).len()
     }
 
+    /// Adds how many of this part have each of the first tags after `after`: as many as `limit`, which are enough to know
+    /// the first of all parts.
+    pub(crate) fn tags(&self, env: Env, after: Option<&str>, limit: usize, counts: &mut BTreeMap<String, u64>) {
+        let block = self.block.read();
+        let registered = block.registered(env);
+        let had = block.tags().after(after, block.postings()).filter_map(|(tag, set)| {
+            let mut having = registered.clone();
+            set.narrow(&mut having);
+            (!having.is_empty()).then(|| (tag, having.len()))
+        });
+        for (tag, count) in had.take(limit) {
+            *counts.entry(tag.to_owned()).or_default() += count;
+        }
+    }
+
     /// What it takes in memory, in bytes; about, as allocators round.
     pub fn bytes(&self) -> usize {
         self.block.read().bytes()
@@ -139,7 +167,7 @@ impl Part {
     fn answer(&self, env: Env, expr: &Expr, now: Timestamp) -> Bits {
         let block = self.block.read();
         let mut candidates = block.registered(env).clone();
-        Plan::of(expr, &block, now).narrow(&mut candidates);
+        Plan::of(expr, &block, &Moment { env, now, running: &self.running }).narrow(&mut candidates);
         candidates
     }
 }

@@ -81,7 +81,11 @@ impl Filter {
 
     /// Answers expressions in this process, whether or not the tier runs. See [`Select`] for what is promised.
     pub fn select(&self) -> Arc<dyn Select> {
-        let inner = select::FromIndexes { indexes: self.indexes.clone(), seconds: self.metrics.select_seconds.clone() };
+        let inner = select::FromIndexes {
+            store: self.deps.store.clone(),
+            indexes: self.indexes.clone(),
+            seconds: self.metrics.select_seconds.clone(),
+        };
         Arc::new(saved::WithSaved { inner: Arc::new(inner), store: self.deps.store.clone() })
     }
 

@@ -51,7 +51,7 @@ impl Metrics {
         let select_seconds = Histogram::new(exponential_buckets(0.001, 4.0, 9));
         let (reports, refused) = (Family::default(), Counter::default());
         let metrics = Self { reports, refused, select_seconds, index_bytes: IndexBytes::default() };
-        let help = "Reports of devices, by what became of them";
+        let help = "Reports of devices, and of access points about devices, by what became of them";
         registry.register("fanfare_device_reports", help, metrics.reports.clone());
         let help = "Attributes that a device must not write, or of another type, in its reports; left as they were";
         registry.register("fanfare_device_reports_refused_attributes", help, metrics.refused.clone());
@@ -67,7 +67,7 @@ impl Metrics {
         self.refused.inc_by(count);
     }
 
-    /// So many reports that came to this: `merged`, `invalid`, `stale` or `unreadable`.
+    /// So many reports that came to this: `merged`, `seen` (what access points told), `invalid`, `stale` or `unreadable`.
     pub(crate) fn reports(&self, outcome: &'static str, count: u64) {
         self.reports.get_or_create(&[("outcome", outcome)]).inc_by(count);
     }

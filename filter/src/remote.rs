@@ -45,6 +45,7 @@ enum Ask {
     Select(String),
     Count(String),
     Counts { expressions: Vec<String>, among: Ordinals },
+    Tags { after: Option<String>, limit: usize },
 }
 
 /// What a filter node answers.
@@ -54,6 +55,7 @@ enum Answer {
     Selected(Ordinals),
     Counted(u64),
     Counts(Vec<u64>),
+    Tagged(Vec<(String, u64)>),
     Invalid { column: usize, reason: String, code: String },
     Unavailable(String),
 }

@@ -1,24 +1,21 @@
 //! From the reports queue into the profiles of devices: many reports in one step, acked when that is durable. Of several
 //! filter nodes one at a time does it: two would take turns with the reports of one device, and mix up their order.
 //!
-//! A report is applied to the profile as it is read just before; a change that a backend makes in the same moment may
-//! be lost to it. Reports are repeated when an ack is lost, which changes nothing: a merge patch is idempotent, and the
-//! reports of one device stay in order.
+//! Reports are repeated when an ack is lost, which changes nothing: a merge patch is idempotent, and the reports of one
+//! device stay in order. What access points saw of devices comes the same way, many devices at once.
 
-use std::{
-    collections::{BTreeMap, HashMap, btree_map::Entry},
-    time::Duration,
-};
+mod merge;
 
-use audience::patch::{self, InvalidPatch};
+use std::time::Duration;
+
 use broker::{Consumer, Delivery};
-use model::{AppId, Device, DeviceId, NodeId, Profile, Queue, Report, record::Record as _, report::PATCH_MAX_BYTES};
-use store::Registration;
+use merge::merge;
+use model::{NodeId, Queue, Reported, record::Record as _};
 use tokio::time;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
-use crate::{Deps, Error, Metrics, attributes::Catalogue};
+use crate::{Deps, Error, Metrics};
 
 /// Reports taken together: enough to gain from one flush, few enough to begin again cheaply.
 const TAKEN_MAX: usize = 256;
@@ -39,10 +36,22 @@ const RENEW_EVERY: Duration = Duration::from_secs(1);
 #[derive(Default)]
 struct Outcomes {
     merged: u64,
+    /// What access points told.
+    seen: u64,
     invalid: u64,
     stale: u64,
     /// Attributes that were left as they are: not the device's to write, or of another type.
     refused: u64,
+}
+
+impl Outcomes {
+    fn add(&mut self, other: &Self) {
+        self.merged += other.merged;
+        self.seen += other.seen;
+        self.invalid += other.invalid;
+        self.stale += other.stale;
+        self.refused += other.refused;
+    }
 }
 
 /// Keeps reports until `shutdown`, whenever that is the duty of this node; only damage ends it earlier.
@@ -119,16 +128,17 @@ async fn drain(
         };
         deliveries.into_iter().for_each(Delivery::ack);
         metrics.reports("merged", outcomes.merged);
+        metrics.reports("seen", outcomes.seen);
         metrics.reports("invalid", outcomes.invalid);
         metrics.reports("stale", outcomes.stale);
         metrics.refused(outcomes.refused);
     }
 }
 
-async fn read(metrics: &Metrics, deliveries: Vec<Delivery>) -> (Vec<Report>, Vec<Delivery>) {
+async fn read(metrics: &Metrics, deliveries: Vec<Delivery>) -> (Vec<Reported>, Vec<Delivery>) {
     let (mut reports, mut readable) = (Vec::with_capacity(deliveries.len()), Vec::with_capacity(deliveries.len()));
     for delivery in deliveries {
-        match Report::decode(delivery.body()) {
+        match Reported::decode(delivery.body()) {
             Ok(report) => {
                 reports.push(report);
                 readable.push(delivery);
@@ -142,74 +152,6 @@ async fn read(metrics: &Metrics, deliveries: Vec<Delivery>) -> (Vec<Report>, Vec
         }
     }
     (reports, readable)
-}
-
-async fn merge(deps: &Deps, reports: &[Report]) -> Result<Outcomes, store::Error> {
-    let mut outcomes = Outcomes::default();
-    let mut apps = BTreeMap::<&AppId, Vec<&Report>>::new();
-    for report in reports {
-        apps.entry(&report.app).or_default().push(report);
-    }
-    for (app, reports) in apps {
-        let changed = changed(deps, app, &reports, &mut outcomes).await?;
-        if !changed.is_empty() {
-            deps.store.register(app, changed, deps.clock.now()).await?;
-        }
-    }
-    Ok(outcomes)
-}
-
-/// The devices of one app with what they reported about themselves.
-async fn changed(
-    deps: &Deps,
-    app: &AppId,
-    reports: &[&Report],
-    outcomes: &mut Outcomes,
-) -> Result<Vec<Registration>, store::Error> {
-    let ids: Vec<DeviceId> = reports.iter().map(|report| report.device.clone()).collect();
-    let found = deps.store.devices(app, &ids).await?;
-    let mut devices: HashMap<DeviceId, Device> =
-        found.into_iter().flatten().map(|device| (device.id.clone(), device)).collect();
-    let mut changed = BTreeMap::new();
-    let mut catalogues = BTreeMap::new();
-    for report in reports {
-        let Some(device) = devices.get_mut(&report.device).filter(|device| device.ordinal == report.ordinal) else {
-            debug!(app.id = %app, device.id = %report.device, "a report of a device that is gone");
-            outcomes.stale += 1;
-            continue;
-        };
-        match apply(&device.profile, report) {
-            Ok(mut profile) => {
-                let catalogue = match catalogues.entry(device.env) {
-                    Entry::Occupied(read) => read.into_mut(),
-                    Entry::Vacant(new) => new.insert(Catalogue::read(&*deps.store, app, device.env).await?),
-                };
-                outcomes.refused += catalogue.admit(&*deps.store, &device.profile, &mut profile).await?;
-                device.profile = profile.clone();
-                let registration = Registration { id: device.id.clone(), env: device.env, profile: Some(profile) };
-                changed.insert(&report.device, registration);
-                outcomes.merged += 1;
-            }
-            Err(invalid) => {
-                warn!(app.id = %app, device.id = %report.device, %invalid, "dropped what a device reported");
-                outcomes.invalid += 1;
-            }
-        }
-    }
-    Ok(changed.into_values().collect())
-}
-
-/// The profile after a report. Whose a device is says the backend: a device could otherwise read what is another's.
-fn apply(profile: &Profile, report: &Report) -> Result<Profile, InvalidPatch> {
-    let refused = |pointer: &str, reason| Err(InvalidPatch { pointer: pointer.to_owned(), reason });
-    if report.patch.len() > PATCH_MAX_BYTES {
-        return refused("", format!("longer than {PATCH_MAX_BYTES} bytes"));
-    }
-    let merged = patch::merge(profile, &report.patch)?;
-    if merged.user_id != profile.user_id {
-        return refused("/user_id", "is set by the app's backend, not by a device".to_owned());
-    }
-    Ok(merged)
 }
 
 async fn pause(shutdown: &CancellationToken) {

@@ -3,7 +3,14 @@
 //!
 //! The parts of an expression that name none are answered by whoever is behind this, each in one piece.
 
-use std::{future::Future, pin::Pin, sync::Arc};
+use std::{
+    future::Future,
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
 
 use async_trait::async_trait;
 use audience::{Expr, Invalid, Leaf, Saved, Select, SelectError};
@@ -12,6 +19,10 @@ use store::{SharedStore, shelves};
 
 /// How deep saved audiences may name each other; also what ends a circle of them.
 const NESTING_MAX: usize = 4;
+
+/// Groups and audiences that one expression may lead to, itself or through others: each is a read of the store, and a
+/// question of its own.
+const SAVED_MAX: usize = 256;
 
 /// Knows groups and saved audiences.
 pub(crate) struct WithSaved {
@@ -26,6 +37,8 @@ struct Asked<'a> {
     now: Timestamp,
     /// Everybody: what a complement is taken from.
     registered: Ordinals,
+    /// How many were looked up.
+    found: AtomicUsize,
 }
 
 type Selecting<'a> = Pin<Box<dyn Future<Output = Result<Ordinals, SelectError>> + Send + 'a>>;
@@ -38,7 +51,7 @@ impl Select for WithSaved {
             return self.inner.select(app, env, expression, now).await;
         }
         let registered = self.store.registered(app, env).await.map_err(unavailable)?;
-        let asked = Asked { app, env, now, registered };
+        let asked = Asked { app, env, now, registered, found: AtomicUsize::new(0) };
         self.whom(&asked, &expr, 0).await
     }
 
@@ -47,6 +60,16 @@ impl Select for WithSaved {
             return self.inner.count(app, env, expression, now).await;
         }
         Ok(self.select(app, env, expression, now).await?.len())
+    }
+
+    async fn tags(
+        &self,
+        app: &AppId,
+        env: Env,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<Vec<(String, u64)>, SelectError> {
+        self.inner.tags(app, env, after, limit).await
     }
 
     fn check(&self, app: &AppId, expression: &str) -> Result<(), Invalid> {
@@ -103,6 +126,10 @@ impl WithSaved {
 
     async fn saved(&self, asked: &Asked<'_>, saved: Saved, deep: usize) -> Result<Ordinals, SelectError> {
         let store = &*self.store;
+        if asked.found.fetch_add(1, Ordering::Relaxed) >= SAVED_MAX {
+            let reason = format!("it leads to more than {SAVED_MAX} groups and audiences");
+            return Err(Invalid { column: 1, reason, code: "filter_too_complex" }.into());
+        }
         let mut members = match saved {
             Saved::Group(id) => {
                 let group = store.group(asked.app, id).await.map_err(unavailable)?;

@@ -18,7 +18,7 @@ use xxhash_rust::xxh3::xxh3_64;
 use crate::Index;
 
 /// What every file begins with; the last byte is the version of all that follows.
-const MAGIC: [u8; 16] = *b"fanfare-index\0\0\x01";
+const MAGIC: [u8; 16] = *b"fanfare-index\0\0\x02";
 /// Longest part that is read: more than any block of 65,536 devices takes with all that a device may have, and less than
 /// what a damaged length could ask for.
 const PART_MAX_BYTES: u64 = 1 << 32;

@@ -17,7 +17,8 @@ use tower_http::catch_panic::CatchPanicLayer;
 use crate::{
     Config, admin, attributes, audiences,
     auth::Keys,
-    cancel, caps, devices, gate, groups, health, import,
+    callback::Fetched,
+    cancel, caps, devices, drain, gate, groups, health, import,
     limit::Budgets,
     messages,
     metrics::Metrics,
@@ -25,7 +26,7 @@ use crate::{
     once::Running,
     preview,
     problem::{Code, Problem},
-    receipts, send, suppressions, tags, tokens, uplink,
+    quiet, receipts, send, suppressions, tags, tokens, uplink,
 };
 
 /// What all handlers share.
@@ -36,12 +37,15 @@ pub(crate) struct Api {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) select: Option<Arc<dyn Select>>,
     pub(crate) keys: Keys,
+    pub(crate) fetched: Fetched,
     pub(crate) budgets: Budgets,
     pub(crate) nodes: Nodes,
     pub(crate) running: Running,
     pub(crate) places: Semaphore,
     /// Turns of cancels that are announced again.
     pub(crate) echoes: Arc<Semaphore>,
+    /// Turns of devices' pings.
+    pub(crate) pings: Semaphore,
     pub(crate) metrics: Arc<Metrics>,
 }
 
@@ -70,6 +74,7 @@ pub(crate) fn router(api: &Arc<Api>, others: Router) -> Router {
         .route("/v1/devices/{id}/tags/{tag}", put(tags::add).delete(tags::remove))
         .route("/v1/devices/{id}/opt-outs", get(suppressions::opt_outs))
         .route("/v1/devices/{id}/opt-outs/{type}", put(suppressions::opt_out).delete(suppressions::opt_in))
+        .route("/v1/tags", get(tags::list))
         .route("/v1/tags/{tag}/devices", post(tags::change))
         .route("/v1/attributes", get(attributes::list))
         .route("/v1/attributes/{name}", get(attributes::get).put(attributes::declare))
@@ -79,6 +84,8 @@ pub(crate) fn router(api: &Arc<Api>, others: Router) -> Router {
         .route("/v1/audiences/{id}", get(audiences::get).patch(audiences::change).delete(audiences::remove))
         .route("/v1/frequency-caps", get(caps::list))
         .route("/v1/frequency-caps/{type}", put(caps::put).delete(caps::remove))
+        .route("/v1/quiet-hours", get(quiet::list).put(quiet::put_all).delete(quiet::remove_all))
+        .route("/v1/quiet-hours/{type}", put(quiet::put_one).delete(quiet::remove_one))
         .route("/v1/suppressions", post(suppressions::add).get(suppressions::list).delete(suppressions::remove))
         .route("/v1/devices/{id}/tokens", post(tokens::mint).delete(tokens::revoke))
         .route("/v1/users/{id}/devices", get(devices::of_user))
@@ -87,6 +94,8 @@ pub(crate) fn router(api: &Arc<Api>, others: Router) -> Router {
         .route("/v1/groups/{id}/members", post(groups::change_members).get(groups::members))
         .route("/v1/uplink", get(uplink::list))
         .route("/v1/nodes", get(nodes::list))
+        .route("/v1/nodes/{id}", get(nodes::get))
+        .route("/v1/nodes/{id}/drain", post(drain::order).delete(drain::revoke))
         .route("/v1/apps", post(admin::create_app))
         .route("/v1/apps/{app}/keys", post(admin::create_key))
         .route("/v1/apps/{app}/keys/{key}", delete(admin::remove_key))
@@ -98,7 +107,8 @@ pub(crate) fn router(api: &Arc<Api>, others: Router) -> Router {
     Router::new()
         .merge(behind_the_gate)
         .merge(uploads)
-        .route("/v1/endpoints", get(nodes::endpoints))
+        .route("/v1/endpoints", get(nodes::endpoints).options(nodes::endpoints_preflight))
+        .route("/v1/ping", get(nodes::ping))
         .route("/healthz", get(health::alive))
         .route("/readyz", get(health::ready))
         .with_state(Arc::clone(api))

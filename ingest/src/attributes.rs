@@ -3,6 +3,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
+use audience::attribute::{inferred, kept};
 use axum::{
     Json,
     extract::{Path, State},
@@ -10,7 +11,6 @@ use axum::{
 };
 use model::{AppId, Attribute, AttributeType, Env, Owner, Profile, Scope};
 use serde::Serialize;
-use serde_json::Value;
 use store::{SharedStore, shelves};
 
 use crate::{
@@ -19,6 +19,9 @@ use crate::{
     gate::{Answer, Call},
     problem::{Code, Fault, Problem},
 };
+
+/// What an attribute can be.
+const TYPES: &str = "`string`, `number`, `bool`, `time`, `version` or `string_list`";
 
 /// Attributes that an environment of an app may have: every expression is checked against all of them.
 const ATTRIBUTES_MAX: usize = 1_000;
@@ -72,10 +75,10 @@ pub(crate) async fn declare(State(api): State<Arc<Api>>, Path(name): Path<String
     if !audience::field::is_attribute_name(&name) {
         fields.fault("", "invalid_format", "a name must be [a-z][a-z0-9_]{0,31}");
     }
-    let kind: Option<AttributeType> = fields.get("type", "`string`, `number`, `bool` or `string_list`");
+    let kind: Option<AttributeType> = fields.get("type", TYPES);
     let owner: Option<Owner> = fields.get("owner", "`server` or `device`");
     if kind.is_none() && fields.is_right() {
-        fields.fault("type", "missing", "say `string`, `number`, `bool` or `string_list`");
+        fields.fault("type", "missing", format!("say {TYPES}"));
     }
     fields.finish()?;
     let kind = kind.ok_or_else(|| Problem::fault("#/type", "missing", "an attribute has a type"))?;
@@ -114,51 +117,42 @@ impl<'a> Catalogue<'a> {
         Ok(Self { store, app, env, known: all(store, app, env).await? })
     }
 
-    /// Checks what a backend writes into a profile, and takes note of attributes that are new.
+    /// Checks what a backend writes into a profile, puts it down as it is kept, and takes note of attributes that are
+    /// new.
     ///
     /// # Errors
     /// `type_conflict` for a value of another type, `invalid_request` for an attribute that is the device's own;
     /// whatever the store says.
-    pub(crate) async fn admit(&mut self, profile: &Profile, before: Option<&Profile>) -> Result<(), Problem> {
-        let changed = |name: &str, json: &String| before.is_none_or(|before| before.attributes.get(name) != Some(json));
+    pub(crate) async fn admit(&mut self, profile: &mut Profile, before: Option<&Profile>) -> Result<(), Problem> {
+        let stays = |name: &str, json: &String| before.is_some_and(|before| before.attributes.get(name) == Some(json));
         let mut faults = Vec::new();
         let mut fault = |name: &str, code, detail| {
             faults.push(Fault { pointer: format!("#/attributes/{name}"), code, detail });
         };
-        for (name, json) in profile.attributes.iter().filter(|(name, json)| changed(name, json)) {
-            let Some(kind) = serde_json::from_str(json).ok().as_ref().and_then(kind) else { continue };
-            match self.known.get(name) {
-                Some(attribute) if attribute.kind != kind => return Err(conflict(name, attribute.kind, kind)),
-                Some(Attribute { owner: Some(Owner::Device), .. }) => {
-                    fault(name, "owner_conflict", format!("attr.{name} is written by devices only"));
-                }
-                Some(_) => {}
+        for (name, json) in profile.attributes.iter_mut().filter(|(name, json)| !stays(name, json)) {
+            let Some(given) = inferred(json) else { continue };
+            let attribute = match self.known.get(name) {
+                Some(attribute) => *attribute,
                 None if self.known.len() >= ATTRIBUTES_MAX => {
                     fault(name, "too_many", format!("an app has at most {ATTRIBUTES_MAX} attributes"));
+                    continue;
                 }
-                None => self.note(name, kind).await?,
+                None => self.note(name, given).await?,
+            };
+            *json = kept(json, attribute.kind).ok_or_else(|| conflict(name, attribute.kind, given))?;
+            if attribute.owner == Some(Owner::Device) && !stays(name, json) {
+                fault(name, "owner_conflict", format!("attr.{name} is written by devices only"));
             }
         }
         if faults.is_empty() { Ok(()) } else { Err(Problem::invalid(faults)) }
     }
 
     /// An attribute has its first value; somebody else may have given it one at the same time.
-    async fn note(&mut self, name: &str, kind: AttributeType) -> Result<(), Problem> {
+    async fn note(&mut self, name: &str, kind: AttributeType) -> Result<Attribute, Problem> {
         let first = Attribute { kind, owner: None, declared: false };
         let put = |there: Option<Attribute>| if there.is_some() { None } else { Some(first) };
         let is = shelves::change(&**self.store, (self.app, self.env), name, put).await?.unwrap_or(first);
         self.known.insert(name.to_owned(), is);
-        if is.kind == kind { Ok(()) } else { Err(conflict(name, is.kind, kind)) }
-    }
-}
-
-/// The type of a value; none of what no attribute can be.
-fn kind(json: &Value) -> Option<AttributeType> {
-    match json {
-        Value::String(_) => Some(AttributeType::String),
-        Value::Number(_) => Some(AttributeType::Number),
-        Value::Bool(_) => Some(AttributeType::Bool),
-        Value::Array(_) => Some(AttributeType::StringList),
-        Value::Null | Value::Object(_) => None,
+        Ok(is)
     }
 }

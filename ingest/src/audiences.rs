@@ -12,10 +12,11 @@ use axum::{
 use model::{AudienceId, DeviceId, Means, Members, Ordinals, SavedAudience, Scope, UserId};
 use serde::Serialize;
 use serde_json::Value;
-use store::{PAGE_MAX, shelves};
+use store::{PAGE_MAX, devices::ordinals, shelves};
 
 use crate::{
     api::Api,
+    edition,
     fields::Fields,
     filter::Written,
     gate::{self, Answer, Call},
@@ -118,10 +119,11 @@ pub(crate) async fn list(State(api): State<Arc<Api>>, call: Call) -> Answer {
 pub(crate) async fn get(State(api): State<Arc<Api>>, Path(id): Path<String>, call: Call) -> Answer {
     call.caller.require(Scope::Audiences)?;
     call.query()?.finish()?;
-    Ok(Json(AudienceView::from(find(&api, &call, &id).await?)).into_response())
+    let audience = find(&api, &call, &id).await?;
+    Ok(edition::answer(StatusCode::OK, &audience, AudienceView::from(audience.clone())))
 }
 
-/// `PATCH /v1/audiences/{id}`: another name, another filter.
+/// `PATCH /v1/audiences/{id}`: another name, another filter; with `If-Match` only while it is what was read.
 pub(crate) async fn change(State(api): State<Arc<Api>>, Path(id): Path<String>, call: Call) -> Answer {
     call.caller.require(Scope::Audiences)?;
     call.query()?.finish()?;
@@ -133,20 +135,32 @@ pub(crate) async fn change(State(api): State<Arc<Api>>, Path(id): Path<String>, 
     }
     fields.finish()?;
     let means = match &filter {
-        Some(written) => compile(&api, &call, written, Some(audience.id)).await?,
-        None => audience.means,
+        Some(written) => Some(compile(&api, &call, written, Some(audience.id)).await?),
+        None => None,
     };
-    let name = name.unwrap_or(audience.name);
-    let audience = SavedAudience { name, means, updated_at: api.clock.now(), ..audience };
-    put(&api, &call, &audience).await?;
-    Ok(Json(AudienceView::from(audience)).into_response())
+    let (of, updated_at) = ((call.caller.app(), call.caller.env()), api.clock.now());
+    let mut is_another = false;
+    let change = |there: Option<SavedAudience>| {
+        is_another = there.as_ref().is_some_and(|there| !edition::matches(&call.headers, there));
+        let there = there.filter(|_| !is_another)?;
+        let (name, means) = (name.clone().unwrap_or(there.name), means.clone().unwrap_or(there.means));
+        Some(SavedAudience { name, means, updated_at, ..there })
+    };
+    let changed = shelves::change(&*api.store, of, &id, change).await?;
+    if is_another {
+        return Err(edition::changed());
+    }
+    let audience = changed.ok_or_else(|| Problem::not_found("audience"))?;
+    Ok(edition::answer(StatusCode::OK, &audience, AudienceView::from(audience.clone())))
 }
 
 /// `DELETE /v1/audiences/{id}`. What was sent to it and is not dispatched yet fails.
 pub(crate) async fn remove(State(api): State<Arc<Api>>, Path(id): Path<String>, call: Call) -> Answer {
     call.caller.require(Scope::Audiences)?;
     call.query()?.finish()?;
-    find(&api, &call, &id).await?;
+    if !edition::matches(&call.headers, &find(&api, &call, &id).await?) {
+        return Err(edition::changed());
+    }
     let (app, env) = (call.caller.app(), call.caller.env());
     shelves::remove::<SavedAudience>(&*api.store, app, env, &id).await?;
     shelves::remove::<Members>(&*api.store, app, env, &id).await?;
@@ -232,13 +246,9 @@ async fn add(api: &Api, call: &Call, named: Vec<Named>, members: &mut Ordinals) 
             Named::User(id) => users.push(id),
         }
     }
-    let mut unknown = 0;
-    for device in api.store.devices(app, &devices).await? {
-        match device.filter(|device| device.env == env) {
-            Some(device) => _ = members.insert(device.ordinal),
-            None => unknown += 1,
-        }
-    }
+    let (known, unknown) = ordinals(&*api.store, app, env, &devices).await?;
+    *members |= &known;
+    let mut unknown = unknown.len() as u64;
     for of_user in api.store.devices_of(app, env, &users).await? {
         unknown += u64::from(of_user.is_empty());
         *members |= &of_user;

@@ -13,7 +13,7 @@ use axum::{
 };
 use model::{Bell, Device, DeviceId, Lane, Ordinal, Profile, Scope, UserId};
 use serde_json::value::RawValue;
-use store::Registration;
+use store::{Amendment, Registration};
 
 use crate::{
     api::Api,
@@ -33,6 +33,8 @@ const TEXT_MAX_BYTES: usize = 256;
 pub(crate) const TAGS_MAX: usize = 1_000;
 /// Longest tag, in bytes.
 pub(crate) const TAG_MAX_BYTES: usize = 64;
+/// Attempts to change a device that others change at the same time; each time somebody else succeeded.
+pub(crate) const ATTEMPTS: usize = 8;
 const ATTRIBUTES_MAX: usize = 100;
 const ATTRIBUTE_NAME_MAX: usize = 32;
 const LIST_MAX: usize = 64;
@@ -54,7 +56,7 @@ pub(crate) async fn put(State(api): State<Arc<Api>>, Path(id): Path<String>, cal
     call.query()?.finish()?;
     let id: DeviceId = id.parse().map_err(|error| Problem::fault("", "invalid_format", format!("{error}")))?;
     let mut fields = Fields::read(&call.body)?;
-    let profile = profile(&mut fields);
+    let mut profile = profile(&mut fields);
     fields.finish()?;
     let env = call.caller.env();
     let there = api.store.devices(call.caller.app(), std::slice::from_ref(&id)).await?.pop().flatten();
@@ -62,37 +64,69 @@ pub(crate) async fn put(State(api): State<Arc<Api>>, Path(id): Path<String>, cal
         let detail = "a device of this name is registered in the other environment";
         return Err(Problem::new(Code::EnvironmentConflict, detail));
     }
-    let before = there.map(|device| device.profile);
-    admit(&api, &call, &profile, before.as_ref()).await?;
-    let (device, new) = keep(&api, &call, id, profile).await?;
+    let (device, new) = if there.is_some() {
+        let seen_as_ever = |before: &Profile| Ok(Profile { seen: before.seen.clone(), ..profile.clone() });
+        (change(&api, &call, id.as_str(), seen_as_ever).await?, false)
+    } else {
+        admit(&api, &call, &mut profile, None).await?;
+        register(&api, &call, id, profile).await?
+    };
     let status = if new { StatusCode::CREATED } else { StatusCode::OK };
     Ok((status, Json(DeviceView::from(&device))).into_response())
 }
 
-/// `PATCH /v1/devices/{id}`: a JSON merge patch of what is known about a device. It is applied to what is known at that
-/// moment; of two changes in the same moment one may be lost.
+/// `PATCH /v1/devices/{id}`: a JSON merge patch of what is known about a device at that moment.
 pub(crate) async fn patch(State(api): State<Arc<Api>>, Path(id): Path<String>, call: Call) -> Answer {
     call.caller.require(Scope::Devices)?;
     call.query()?.finish()?;
-    let device = find(&api, &call, &id).await?;
-    let profile = audience::patch::merge(&device.profile, &call.body)
-        .map_err(|invalid| Problem::fault(format!("#{}", invalid.pointer), "invalid_format", invalid.reason))?;
-    admit(&api, &call, &profile, Some(&device.profile)).await?;
-    let (device, _) = keep(&api, &call, device.id, profile).await?;
+    let merge = |before: &Profile| {
+        audience::patch::merge(before, &call.body)
+            .map_err(|invalid| Problem::fault(format!("#{}", invalid.pointer), "invalid_format", invalid.reason))
+    };
+    let device = change(&api, &call, &id, merge).await?;
     Ok(Json(DeviceView::from(&device)).into_response())
 }
 
 /// Passes when the attributes in a profile are what they may be.
-async fn admit(api: &Api, call: &Call, profile: &Profile, before: Option<&Profile>) -> Result<(), Problem> {
-    if profile.attributes.is_empty() {
+async fn admit(api: &Api, call: &Call, profile: &mut Profile, before: Option<&Profile>) -> Result<(), Problem> {
+    if profile.attributes.is_empty() || before.is_some_and(|before| before.attributes == profile.attributes) {
         return Ok(());
     }
     let (app, env) = (call.caller.app(), call.caller.env());
     Catalogue::read(&api.store, app, env).await?.admit(profile, before).await
 }
 
-/// Keeps what is known about a device.
-pub(crate) async fn keep(api: &Api, call: &Call, id: DeviceId, profile: Profile) -> Result<(Device, bool), Problem> {
+/// Changes what is known about a device, as it is at that moment: `change` may be called again when the device, or
+/// somebody else, changed it meanwhile.
+///
+/// # Errors
+/// Those of `change`, what attributes must not be, and whatever the store says.
+pub(crate) async fn change(
+    api: &Api,
+    call: &Call,
+    id: &str,
+    change: impl Fn(&Profile) -> Result<Profile, Problem>,
+) -> Result<Device, Problem> {
+    for _ in 0..ATTEMPTS {
+        let before = find(api, call, id).await?;
+        let mut profile = change(&before.profile)?;
+        admit(api, call, &mut profile, Some(&before.profile)).await?;
+        let after = Device { profile: profile.clone(), ..before.clone() };
+        let amendment = Amendment { before, profile };
+        if api.store.amend(call.caller.app(), vec![amendment], api.clock.now()).await?.contains(&true) {
+            return Ok(after);
+        }
+    }
+    Err(too_many_at_once())
+}
+
+/// Whoever changes a device now would be undone by others, or undo them.
+pub(crate) fn too_many_at_once() -> Problem {
+    store::Error::Unavailable("too many change this device at once".into()).into()
+}
+
+/// Registers a device.
+async fn register(api: &Api, call: &Call, id: DeviceId, profile: Profile) -> Result<(Device, bool), Problem> {
     let registration = Registration { id, env: call.caller.env(), profile: Some(profile) };
     let registered = api.store.register(call.caller.app(), vec![registration], api.clock.now()).await?.pop();
     registered.ok_or_else(|| Problem::new(Code::Internal, "the store registered nothing"))
@@ -192,7 +226,7 @@ pub(crate) fn profile(fields: &mut Fields<'_>) -> Profile {
         fields.fault("tags", "out_of_range", format!("at most {TAGS_MAX} tags of 1..{TAG_MAX_BYTES} bytes"));
     }
     let attributes = attributes(fields);
-    Profile { user_id, built_in, tags, attributes }
+    Profile { user_id, built_in, tags, attributes, seen: None }
 }
 
 /// The app's own attributes, each kept as the JSON it was given as.

@@ -70,6 +70,12 @@ impl Written {
             if !exists(store, app, env, saved).await? {
                 return Err(unknown(&self.at, saved));
             }
+            if let Saved::Group(id) = saved
+                && store.group(app, id).await?.is_some_and(|group| !group.source.is_static())
+            {
+                let detail = format!("the product keeps the members of {id}: send to it, or exclude it, by itself");
+                return Err(Problem::fault(&self.at, "not_supported", detail));
+            }
         }
         Ok(expr)
     }
@@ -103,6 +109,8 @@ fn kind(attribute: &Attribute) -> Kind {
         AttributeType::String => Kind::Text,
         AttributeType::Number => Kind::Number,
         AttributeType::Bool => Kind::Bool,
+        AttributeType::Time => Kind::Time,
+        AttributeType::Version => Kind::Version,
         AttributeType::StringList => Kind::List,
     }
 }

@@ -1,4 +1,4 @@
-//! Static groups: lists of devices that products keep here to send to.
+//! Groups: lists of devices that products keep here to send to, or keep themselves.
 
 use std::sync::Arc;
 
@@ -8,17 +8,25 @@ use axum::{
     http::StatusCode,
     response::IntoResponse,
 };
-use model::{DeviceId, Group, GroupId, Ordinal, Ordinals, Scope};
+use model::{DeviceId, Group, GroupId, Ordinal, Scope, group::Source};
 use serde::Serialize;
+use store::devices::ordinals;
 
 use crate::{
+    Callbacks,
     api::Api,
+    callback::{self, Asked},
+    edition,
     fields::Fields,
     gate::{self, Answer, Call},
     problem::Problem,
     query,
     view::{GroupView, Warning},
 };
+
+/// How long an answer of a product counts when nobody says, and at most.
+const CACHE_DEFAULT_S: u64 = 60;
+const CACHE_MAX_S: u64 = 3_600;
 
 /// Members that may be added or removed at once.
 const CHANGE_MAX: usize = 5_000;
@@ -36,17 +44,36 @@ pub(crate) async fn create(State(api): State<Arc<Api>>, call: Call) -> Answer {
     call.query()?.finish()?;
     let mut fields = Fields::read(&call.body)?;
     let name = fields.name();
-    if let Some(raw) = fields.take("source") {
-        let mut source = Fields::of(raw, "#/source");
-        source.text("type", "only `static` groups are supported yet", |kind| kind == "static");
-        source.not_yet(&["url", "cache_s"]);
-        fields.absorb(source);
-    }
+    let source = fields.take("source").map(|raw| {
+        let mut inner = Fields::of(raw, "#/source");
+        let source = source(&mut inner, &api.config.callbacks);
+        fields.absorb(inner);
+        source
+    });
     fields.finish()?;
-    let now = api.clock.now();
-    let group = Group { id: GroupId::new(now, rand::random()), name, env: call.caller.env(), created_at: now };
+    let (now, env) = (api.clock.now(), call.caller.env());
+    let id = GroupId::new(now, rand::random());
+    let group = Group { id, name, env, created_at: now, source: source.unwrap_or_default() };
     api.store.put_group(call.caller.app(), group.clone()).await?;
     gate::located(StatusCode::CREATED, format!("/v1/groups/{}", group.id), GroupView::from(group))
+}
+
+/// Where the members of a new group are.
+fn source(fields: &mut Fields<'_>, policy: &Callbacks) -> Source {
+    let kind = fields.text("type", "`static` or `callback`", |kind| kind == "static" || kind == "callback");
+    if kind.as_deref() != Some("callback") {
+        return Source::Static;
+    }
+    if !fields.has("url") {
+        fields.fault("url", "missing", "say where to ask for the members");
+    }
+    let url: String = fields.get("url", "a string").unwrap_or_default();
+    if fields.is_right()
+        && let Err(refused) = Asked::read(&url).and_then(|asked| asked.check(policy).map(|()| asked))
+    {
+        fields.fault("url", "invalid_format", refused);
+    }
+    Source::Callback { url, cache_s: fields.number("cache_s", 0, CACHE_MAX_S).unwrap_or(CACHE_DEFAULT_S) }
 }
 
 /// `GET /v1/groups`, oldest first. A page may be short where the other environment's groups lie between.
@@ -66,10 +93,11 @@ pub(crate) async fn list(State(api): State<Arc<Api>>, call: Call) -> Answer {
 pub(crate) async fn get(State(api): State<Arc<Api>>, Path(id): Path<String>, call: Call) -> Answer {
     call.caller.require(Scope::Audiences)?;
     call.query()?.finish()?;
-    Ok(Json(GroupView::from(find(&api, &call, &id).await?)).into_response())
+    let group = find(&api, &call, &id).await?;
+    Ok(edition::answer(StatusCode::OK, &group, GroupView::from(group.clone())))
 }
 
-/// `PATCH /v1/groups/{id}`.
+/// `PATCH /v1/groups/{id}`: another name; with `If-Match` only for what was read.
 pub(crate) async fn rename(State(api): State<Arc<Api>>, Path(id): Path<String>, call: Call) -> Answer {
     call.caller.require(Scope::Audiences)?;
     call.query()?.finish()?;
@@ -77,9 +105,12 @@ pub(crate) async fn rename(State(api): State<Arc<Api>>, Path(id): Path<String>, 
     let mut fields = Fields::read(&call.body)?;
     let name = fields.name();
     fields.finish()?;
+    if !edition::matches(&call.headers, &group) {
+        return Err(edition::changed());
+    }
     let renamed = Group { name, ..group };
     api.store.put_group(call.caller.app(), renamed.clone()).await?;
-    Ok(Json(GroupView::from(renamed)).into_response())
+    Ok(edition::answer(StatusCode::OK, &renamed, GroupView::from(renamed.clone())))
 }
 
 /// `DELETE /v1/groups/{id}`.
@@ -101,32 +132,24 @@ pub(crate) async fn change_members(State(api): State<Arc<Api>>, Path(id): Path<S
     call.caller.require(Scope::Audiences)?;
     call.query()?.finish()?;
     let group = find(&api, &call, &id).await?;
+    if !group.source.is_static() {
+        return Err(Problem::fault(
+            "#",
+            "contradiction",
+            "the product keeps the members of this group, and is asked for them",
+        ));
+    }
     let mut fields = Fields::read(&call.body)?;
     let add: Vec<DeviceId> = fields.list("add", CHANGE_MAX).unwrap_or_default();
     let remove: Vec<DeviceId> = fields.list("remove", CHANGE_MAX).unwrap_or_default();
     fields.finish()?;
-    let mut unknown = Vec::new();
-    let add = ordinals(&api, &call, &add, &mut unknown).await?;
-    let remove = ordinals(&api, &call, &remove, &mut unknown).await?;
+    let (app, env, store) = (call.caller.app(), call.caller.env(), &*api.store);
+    let (add, mut unknown) = ordinals(store, app, env, &add).await?;
+    let (remove, more) = ordinals(store, app, env, &remove).await?;
+    unknown.extend(more);
     let changed = api.store.change_members(call.caller.app(), group.id, add, remove).await?;
     let members = changed.ok_or_else(|| Problem::not_found("group"))?;
     Ok(Json(Changed { members, warnings: Warning::unknown(&unknown).into_iter().collect() }).into_response())
-}
-
-async fn ordinals(api: &Api, call: &Call, ids: &[DeviceId], unknown: &mut Vec<String>) -> Result<Ordinals, Problem> {
-    let env = call.caller.env();
-    let mut known = Ordinals::new();
-    for ids in ids.chunks(store::PAGE_MAX) {
-        for (id, device) in ids.iter().zip(api.store.devices(call.caller.app(), ids).await?) {
-            match device.filter(|device| device.env == env) {
-                Some(device) => {
-                    known.insert(device.ordinal);
-                }
-                None => unknown.push(id.to_string()),
-            }
-        }
-    }
-    Ok(known)
 }
 
 /// `GET /v1/groups/{id}/members`.
@@ -136,7 +159,10 @@ pub(crate) async fn members(State(api): State<Arc<Api>>, Path(id): Path<String>,
     let (limit, after) = (query.limit(), query.cursor::<u32>().map(Ordinal));
     query.finish()?;
     let group = find(&api, &call, &id).await?;
-    let members = api.store.members(call.caller.app(), group.id).await?.unwrap_or_default();
+    let members = match &group.source {
+        Source::Static => api.store.members(call.caller.app(), group.id).await?.unwrap_or_default(),
+        Source::Callback { .. } => callback::members(&api, &call.caller, &group).await?.0,
+    };
     let page: Vec<_> = members.iter_after(after).take(limit).collect();
     let last = page.last().filter(|_| page.len() == limit).map(|device| device.0.to_string());
     let names: Vec<_> = api.store.names(call.caller.app(), &page).await?.into_iter().flatten().collect();

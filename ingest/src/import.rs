@@ -3,7 +3,7 @@
 //! The job is what its upload has come to: rows count once they are durable, and an upload that broke off is simply
 //! sent again, since registering again changes nothing.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use axum::{
     Json,
@@ -11,15 +11,15 @@ use axum::{
     http::StatusCode,
     response::IntoResponse,
 };
-use model::{Device, DeviceId, Job, JobId, JobState, Profile, Scope, Timestamp};
+use model::{DeviceId, Job, JobId, JobState, Profile, Scope, Timestamp};
 use serde::Serialize;
 use serde_json::value::RawValue;
-use store::{PAGE_MAX, Registration, shelves};
+use store::{Amendment, PAGE_MAX, Registration, shelves};
 
 use crate::{
     api::Api,
     attributes::Catalogue,
-    devices,
+    devices::{self, ATTEMPTS},
     fields::Fields,
     gate::{self, Answer, Call},
     problem::Problem,
@@ -150,30 +150,60 @@ async fn register(api: &Api, call: &Call, page: Vec<(u64, String)>, job: &mut Jo
             Err(problem) => fail(job, number, problem.in_short()),
         }
     }
+    for _ in 0..ATTEMPTS {
+        rows = register_once(api, call, &mut catalogue, rows, job).await?;
+        if rows.is_empty() {
+            return Ok(());
+        }
+    }
+    Err(devices::too_many_at_once())
+}
+
+/// A row that can be read: its number, its device, and what is to be known about that.
+type Row = (u64, DeviceId, Profile);
+
+/// Registers rows, or puts them in place of what is known now; returns those whose devices others changed meanwhile.
+async fn register_once(
+    api: &Api,
+    call: &Call,
+    catalogue: &mut Catalogue<'_>,
+    rows: Vec<Row>,
+    job: &mut Job,
+) -> Result<Vec<Row>, Problem> {
+    let (app, env) = (call.caller.app(), call.caller.env());
     let ids: Vec<DeviceId> = rows.iter().map(|(_, id, _)| id.clone()).collect();
-    let found = api.store.devices(app, &ids).await?.into_iter().flatten();
-    let there: HashMap<DeviceId, Device> = found.map(|device| (device.id.clone(), device)).collect();
-    let mut registrations = Vec::with_capacity(rows.len());
-    for (number, id, profile) in rows {
-        let before = there.get(&id);
-        if before.is_some_and(|device| device.env != env) {
+    let found = api.store.devices(app, &ids).await?;
+    let (mut registrations, mut amendments, mut amended) = (Vec::new(), Vec::new(), Vec::new());
+    for ((number, id, mut profile), before) in rows.into_iter().zip(found) {
+        if before.as_ref().is_some_and(|device| device.env != env) {
             fail(job, number, "#/device_id: registered in the other environment".to_owned());
             continue;
         }
-        match catalogue.admit(&profile, before.map(|device| &device.profile)).await {
-            Ok(()) => registrations.push(Registration { id, env, profile: Some(profile) }),
+        match catalogue.admit(&mut profile, before.as_ref().map(|device| &device.profile)).await {
             Err(problem) if problem.status().is_server_error() => return Err(problem),
             Err(problem) => fail(job, number, problem.in_short()),
+            Ok(()) => match before {
+                None => registrations.push(Registration { id, env, profile: Some(profile) }),
+                Some(before) => {
+                    amended.push((number, id, profile.clone()));
+                    let seen = before.profile.seen.clone();
+                    amendments.push(Amendment { before, profile: Profile { seen, ..profile } });
+                }
+            },
         }
     }
-    if registrations.is_empty() {
-        return Ok(());
+    if !registrations.is_empty() {
+        let registered = api.store.register(app, registrations, api.clock.now()).await?;
+        let created = registered.iter().filter(|(_, new)| *new).count() as u64;
+        job.created += created;
+        job.updated += registered.len() as u64 - created;
     }
-    let registered = api.store.register(app, registrations, api.clock.now()).await?;
-    let created = registered.iter().filter(|(_, new)| *new).count() as u64;
-    job.created += created;
-    job.updated += registered.len() as u64 - created;
-    Ok(())
+    if amendments.is_empty() {
+        return Ok(Vec::new());
+    }
+    let done = api.store.amend(app, amendments, api.clock.now()).await?;
+    job.updated += done.iter().filter(|done| **done).count() as u64;
+    Ok(amended.into_iter().zip(done).filter_map(|(row, done)| (!done).then_some(row)).collect())
 }
 
 fn fail(job: &mut Job, row: u64, detail: String) {

@@ -9,9 +9,12 @@ mod api;
 mod attributes;
 mod audiences;
 mod auth;
+mod callback;
 mod cancel;
 mod caps;
 mod devices;
+mod drain;
+mod edition;
 mod fields;
 mod filter;
 mod gate;
@@ -27,6 +30,7 @@ mod once;
 mod preview;
 mod problem;
 mod query;
+mod quiet;
 mod receipts;
 mod send;
 mod suppressions;
@@ -48,7 +52,7 @@ use thiserror::Error;
 use tokio::{net::TcpListener, sync::Semaphore};
 use tokio_util::sync::CancellationToken;
 
-use crate::{api::Api, auth::Keys, limit::Budgets, metrics::Metrics, nodes::Nodes, once::Running};
+use crate::{api::Api, auth::Keys, callback::Fetched, limit::Budgets, metrics::Metrics, nodes::Nodes, once::Running};
 
 /// What can be set.
 #[derive(Clone, Debug)]
@@ -63,6 +67,17 @@ pub struct Config {
     pub payload_max_bytes: usize,
     /// Over how many queues unicasts spread, the same on every node: see [`model::Shard::of_device`].
     pub unicast_shards: u8,
+    /// Where products may be asked for the members of groups.
+    pub callbacks: Callbacks,
+}
+
+/// Where products may be asked for the members of groups.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Callbacks {
+    /// Hosts that may be asked, by name; one that begins with a dot stands for all under it. Empty: any.
+    pub hosts: Vec<String>,
+    /// Whether addresses of private networks and of this machine may be asked, and plain HTTP be spoken.
+    pub allow_private: bool,
 }
 
 impl Default for Config {
@@ -73,6 +88,7 @@ impl Default for Config {
             body_max_bytes: 64 * 1024,
             payload_max_bytes: 4 * 1024,
             unicast_shards: 1,
+            callbacks: Callbacks::default(),
         }
     }
 }
@@ -111,6 +127,7 @@ impl Ingest {
         let api = Api {
             places: Semaphore::new(config.requests_max),
             echoes: Arc::new(Semaphore::new(cancel::ECHOES_MAX)),
+            fetched: Fetched::new(config.callbacks.clone()),
             config,
             broker: deps.broker,
             store: deps.store,
@@ -120,6 +137,7 @@ impl Ingest {
             budgets: Budgets::new(),
             nodes: Nodes::new(),
             running: Running::default(),
+            pings: Semaphore::new(nodes::PINGS_MAX),
             metrics: Metrics::new(registry),
         };
         Self { api: Arc::new(api), others: deps.others }

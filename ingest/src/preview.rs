@@ -64,12 +64,13 @@ pub(crate) async fn preview(State(api): State<Arc<Api>>, call: Call) -> Answer {
     let mut fields = Fields::read(&call.body)?;
     let to = send::to(&mut fields);
     let kind = fields.text("type", "a message type", |_| true);
+    let priority = fields.get("priority", "`high`, `normal` or `low`").unwrap_or_default();
     fields.finish()?;
     let (to, narrowing) = to.ok_or_else(|| Problem::fault("#/to", "missing", "say whom"))?;
     let target = Target::find(&api, &call.caller, &to).await?;
     let terms = narrowing.resolve(&api, &call.caller).await?;
     let started = Instant::now();
-    let frozen = target.now(&api, &call.caller, &terms, kind.as_deref()).await?;
+    let frozen = target.now(&api, &call.caller, &terms, kind.as_deref().map(|kind| (kind, priority))).await?;
     let eval_ms = (started.elapsed().as_secs_f64() * 10_000.0).round() / 10.0;
     let preview = describe(&api, &call, target, frozen, eval_ms).await?;
     Ok(Json(preview).into_response())

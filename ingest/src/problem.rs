@@ -33,6 +33,7 @@ pub(crate) enum Code {
     EnvironmentConflict,
     TypeConflict,
     NotResolved,
+    PreconditionFailed,
     PayloadTooLarge,
     UnsupportedMediaType,
     InvalidRequest,
@@ -43,6 +44,7 @@ pub(crate) enum Code {
     BrokerUnavailable,
     StoreUnavailable,
     FilterUnavailable,
+    GroupUnavailable,
     DeadlineExceeded,
     Overloaded,
 }
@@ -67,6 +69,7 @@ impl Code {
             Self::EnvironmentConflict => (S::CONFLICT, "environment_conflict", "It belongs to the other environment"),
             Self::TypeConflict => (S::CONFLICT, "type_conflict", "An attribute has one type"),
             Self::NotResolved => (S::CONFLICT, "not_resolved", "Its audience is not resolved"),
+            Self::PreconditionFailed => (S::PRECONDITION_FAILED, "precondition_failed", "It was changed meanwhile"),
             Self::PayloadTooLarge => (S::PAYLOAD_TOO_LARGE, "payload_too_large", "Too much"),
             Self::UnsupportedMediaType => {
                 (S::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", "The body must be plain JSON")
@@ -81,6 +84,9 @@ impl Code {
             Self::BrokerUnavailable => (S::SERVICE_UNAVAILABLE, "broker_unavailable", "The broker cannot promise now"),
             Self::StoreUnavailable => (S::SERVICE_UNAVAILABLE, "store_unavailable", "The store cannot promise now"),
             Self::FilterUnavailable => (S::SERVICE_UNAVAILABLE, "filter_unavailable", "Filters cannot be read now"),
+            Self::GroupUnavailable => {
+                (S::SERVICE_UNAVAILABLE, "group_unavailable", "The product does not tell the members of the group now")
+            }
             Self::DeadlineExceeded => (S::SERVICE_UNAVAILABLE, "deadline_exceeded", "It took too long"),
             Self::Overloaded => (S::SERVICE_UNAVAILABLE, "overloaded", "Too many requests at once"),
         }

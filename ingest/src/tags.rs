@@ -1,5 +1,4 @@
-//! Tags of devices, one at a time or many devices at once. A tag is put on what is known at that moment; of two
-//! changes of one device in the same moment one may be lost.
+//! Tags of devices, one at a time or many devices at once.
 
 use std::sync::Arc;
 
@@ -9,16 +8,17 @@ use axum::{
     http::StatusCode,
     response::IntoResponse,
 };
-use model::{DeviceId, Scope};
+use model::{DeviceId, Profile, Scope};
 use serde::Serialize;
-use store::Registration;
+use store::{Amendment, PAGE_MAX};
 
 use crate::{
     api::Api,
-    devices::{self, TAG_MAX_BYTES, TAGS_MAX},
+    devices::{self, ATTEMPTS, TAG_MAX_BYTES, TAGS_MAX},
     fields::Fields,
     gate::{Answer, Call},
-    problem::Problem,
+    problem::{Code, Problem},
+    query, send,
     view::Warning,
 };
 
@@ -36,18 +36,42 @@ fn too_many() -> Problem {
     Problem::fault("", "too_many", format!("a device has at most {TAGS_MAX} tags"))
 }
 
+/// The same with the tag, or without it.
+fn tagged(before: &Profile, tag: &str, on: bool) -> Result<Profile, Problem> {
+    let mut profile = before.clone();
+    if on {
+        profile.tags.insert(tag.to_owned());
+    } else {
+        profile.tags.remove(tag);
+    }
+    if on && profile.tags.len() > TAGS_MAX { Err(too_many()) } else { Ok(profile) }
+}
+
+/// `GET /v1/tags`, in the order of their bytes, each with how many devices have it.
+pub(crate) async fn list(State(api): State<Arc<Api>>, call: Call) -> Answer {
+    #[derive(Serialize)]
+    struct Tag {
+        tag: String,
+        devices: u64,
+    }
+    call.caller.require(Scope::Devices)?;
+    let mut query = call.query()?;
+    let (limit, after) = (query.limit(), query.cursor::<String>());
+    query.finish()?;
+    let no_filter = || Problem::new(Code::FilterUnavailable, send::NO_FILTER);
+    let select = api.select.as_ref().ok_or_else(no_filter)?;
+    let tags = select.tags(call.caller.app(), call.caller.env(), after.as_deref(), limit).await?;
+    let last = tags.last().filter(|_| tags.len() == limit).map(|(tag, _)| tag.clone());
+    let views: Vec<_> = tags.into_iter().map(|(tag, devices)| Tag { tag, devices }).collect();
+    query::page(&call.uri, &views, last)
+}
+
 /// `PUT /v1/devices/{id}/tags/{tag}`.
 pub(crate) async fn add(State(api): State<Arc<Api>>, Path((id, tag)): Path<(String, String)>, call: Call) -> Answer {
     call.caller.require(Scope::Devices)?;
     call.query()?.finish()?;
     checked(&tag)?;
-    let mut device = devices::find(&api, &call, &id).await?;
-    if device.profile.tags.insert(tag) {
-        if device.profile.tags.len() > TAGS_MAX {
-            return Err(too_many());
-        }
-        devices::keep(&api, &call, device.id, device.profile).await?;
-    }
+    devices::change(&api, &call, &id, |before| tagged(before, &tag, true)).await?;
     Ok(StatusCode::NO_CONTENT.into_response())
 }
 
@@ -55,10 +79,7 @@ pub(crate) async fn add(State(api): State<Arc<Api>>, Path((id, tag)): Path<(Stri
 pub(crate) async fn remove(State(api): State<Arc<Api>>, Path((id, tag)): Path<(String, String)>, call: Call) -> Answer {
     call.caller.require(Scope::Devices)?;
     call.query()?.finish()?;
-    let mut device = devices::find(&api, &call, &id).await?;
-    if device.profile.tags.remove(&tag) {
-        devices::keep(&api, &call, device.id, device.profile).await?;
-    }
+    devices::change(&api, &call, &id, |before| tagged(before, &tag, false)).await?;
     Ok(StatusCode::NO_CONTENT.into_response())
 }
 
@@ -77,28 +98,46 @@ pub(crate) async fn change(State(api): State<Arc<Api>>, Path(tag): Path<String>,
     let add: Vec<DeviceId> = fields.list("add", CHANGE_MAX).unwrap_or_default();
     let remove: Vec<DeviceId> = fields.list("remove", CHANGE_MAX).unwrap_or_default();
     fields.finish()?;
-    let (app, env) = (call.caller.app(), call.caller.env());
-    let (mut registrations, mut unknown) = (Vec::new(), Vec::new());
-    for (ids, on) in [(add, true), (remove, false)] {
-        let found = api.store.devices(app, &ids).await?;
-        for (id, device) in ids.into_iter().zip(found) {
-            let Some(mut device) = device.filter(|device| device.env == env) else {
-                unknown.push(id.to_string());
-                continue;
-            };
-            let tags = &mut device.profile.tags;
-            let changed = if on { tags.insert(tag.clone()) } else { tags.remove(&tag) };
-            if changed {
-                if tags.len() > TAGS_MAX {
-                    return Err(too_many());
-                }
-                registrations.push(Registration { id, env, profile: Some(device.profile) });
-            }
+    let mut waiting: Vec<(DeviceId, bool)> =
+        add.into_iter().map(|id| (id, true)).chain(remove.into_iter().map(|id| (id, false))).collect();
+    let (mut changed, mut unknown) = (0, Vec::new());
+    for _ in 0..ATTEMPTS {
+        waiting = change_once(&api, &call, &tag, waiting, (&mut changed, &mut unknown)).await?;
+        if waiting.is_empty() {
+            let warnings = Warning::unknown(&unknown).into_iter().collect();
+            return Ok(Json(Changed { changed, warnings }).into_response());
         }
     }
-    let changed = registrations.len();
-    for page in registrations.chunks(store::PAGE_MAX) {
-        api.store.register(app, page.to_vec(), api.clock.now()).await?;
+    Err(devices::too_many_at_once())
+}
+
+/// Puts the tag on these devices as they are now, or takes it from them; returns those that others changed meanwhile.
+async fn change_once(
+    api: &Api,
+    call: &Call,
+    tag: &str,
+    waiting: Vec<(DeviceId, bool)>,
+    (changed, unknown): (&mut usize, &mut Vec<DeviceId>),
+) -> Result<Vec<(DeviceId, bool)>, Problem> {
+    let (app, env) = (call.caller.app(), call.caller.env());
+    let ids: Vec<DeviceId> = waiting.iter().map(|(id, _)| id.clone()).collect();
+    let found = api.store.devices(app, &ids).await?;
+    let (mut amendments, mut wanted) = (Vec::new(), Vec::new());
+    for ((id, on), device) in waiting.into_iter().zip(found) {
+        let Some(before) = device.filter(|device| device.env == env) else {
+            unknown.push(id);
+            continue;
+        };
+        let profile = tagged(&before.profile, tag, on)?;
+        if profile != before.profile {
+            amendments.push(Amendment { before, profile });
+            wanted.push((id, on));
+        }
     }
-    Ok(Json(Changed { changed, warnings: Warning::unknown(&unknown).into_iter().collect() }).into_response())
+    let mut done = Vec::with_capacity(amendments.len());
+    for page in amendments.chunks(PAGE_MAX) {
+        done.extend(api.store.amend(app, page.to_vec(), api.clock.now()).await?);
+    }
+    *changed += done.iter().filter(|done| **done).count();
+    Ok(wanted.into_iter().zip(done).filter_map(|(again, done)| (!done).then_some(again)).collect())
 }

@@ -2,8 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use audience::attribute;
 use jiff::Timestamp as Moment;
-use model::{Device, Env, Exclusion, Group, Lane, MessageId, Ordinals, Scope, Timestamp, UserId};
+use model::{Device, Env, Exclusion, Group, Lane, MessageId, Ordinals, Scope, Timestamp, UserId, group::Source};
 use serde::Serialize;
 use serde_json::value::RawValue;
 
@@ -30,8 +31,8 @@ const SAMPLE_MAX: usize = 10;
 
 impl Warning {
     /// Ids that were sent to and are not registered; `None` when there are none.
-    pub(crate) fn unknown(ids: &[String]) -> Option<Self> {
-        let sample = ids.iter().take(SAMPLE_MAX).cloned().collect();
+    pub(crate) fn unknown(ids: &[impl ToString]) -> Option<Self> {
+        let sample = ids.iter().take(SAMPLE_MAX).map(ToString::to_string).collect();
         (!ids.is_empty()).then_some(Self { code: "unknown_recipients", detail: None, count: Some(ids.len()), sample })
     }
 
@@ -67,14 +68,23 @@ pub(crate) struct DeviceView<'a> {
     #[serde(flatten)]
     built_in: &'a BTreeMap<String, String>,
     tags: &'a BTreeSet<String>,
-    attributes: BTreeMap<&'a str, Option<&'a RawValue>>,
+    attributes: BTreeMap<&'a str, Option<Box<RawValue>>>,
     first_seen: String,
+    /// When its latest session ended, or began if it lasts, as far as is known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    last_seen: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    transport: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ip_prefix: Option<&'a str>,
 }
 
 impl<'a> From<&'a Device> for DeviceView<'a> {
     fn from(device: &'a Device) -> Self {
         let profile = &device.profile;
-        let attribute = |(name, json): (&'a String, &'a String)| (name.as_str(), serde_json::from_str(json).ok());
+        let attribute = |(name, kept): (&'a String, &'a String)| {
+            (name.as_str(), RawValue::from_string(attribute::written(kept).into_owned()).ok())
+        };
         Self {
             id: device.id.as_str(),
             env: device.env,
@@ -83,6 +93,9 @@ impl<'a> From<&'a Device> for DeviceView<'a> {
             tags: &profile.tags,
             attributes: profile.attributes.iter().map(attribute).collect(),
             first_seen: time(device.first_seen),
+            last_seen: profile.seen.as_ref().map(|seen| time(seen.at)),
+            transport: profile.seen.as_ref().map(|seen| seen.transport.as_str()),
+            ip_prefix: profile.seen.as_ref().map(|seen| seen.ip_prefix.as_str()),
         }
     }
 }
@@ -93,13 +106,26 @@ pub(crate) struct GroupView {
     id: String,
     name: String,
     env: Env,
-    source: Source,
+    source: SourceView,
     created_at: String,
 }
 
 #[derive(Serialize)]
-struct Source {
+struct SourceView {
     r#type: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    url: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cache_s: Option<u64>,
+}
+
+impl From<Source> for SourceView {
+    fn from(source: Source) -> Self {
+        match source {
+            Source::Static => Self { r#type: "static", url: None, cache_s: None },
+            Source::Callback { url, cache_s } => Self { r#type: "callback", url: Some(url), cache_s: Some(cache_s) },
+        }
+    }
 }
 
 impl From<Group> for GroupView {
@@ -108,7 +134,7 @@ impl From<Group> for GroupView {
             id: group.id.to_string(),
             name: group.name,
             env: group.env,
-            source: Source { r#type: "static" },
+            source: group.source.into(),
             created_at: time(group.created_at),
         }
     }

@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use broker::{Delivery, contract::Flaky};
-use model::{Env, Queue, Report, Uplink, record::Record as _};
+use model::{
+    Clock as _, Env, Node, Queue, Report, Reported, Run, Sighting, SystemClock, Tier, Uplink, record::Record as _,
+};
 use mqtt::{Packet, Reason, Version, packet::Publish};
 
 use crate::{
@@ -92,4 +94,61 @@ async fn an_uplink_is_never_acked_as_taken_when_the_broker_has_not_confirmed_it(
     }
     assert_eq!(taken, 5);
     assert!(bench.broker.depth(Queue::Uplink).await.unwrap().ready >= taken);
+}
+
+/// Whatever was seen of devices until one of them satisfies `until`, and in how many publications.
+async fn seen(bench: &Bench, until: impl Fn(&[Sighting]) -> bool) -> (Vec<Sighting>, usize) {
+    let mut consumer = bench.broker.consume(Queue::Reports, 100).await.unwrap();
+    let (mut seen, mut publications) = (Vec::new(), 0);
+    while !until(&seen) {
+        for delivery in consumer.next(100).await {
+            let Reported::Seen(sightings) = Reported::decode(delivery.body()).unwrap() else { panic!("a report") };
+            assert_eq!(sightings.app, bench.app);
+            seen.extend(sightings.devices);
+            publications += 1;
+            delivery.ack();
+        }
+    }
+    (seen, publications)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_comes_and_who_goes_is_told_for_many_at_once() {
+    const DEVICES: usize = 300;
+    let bench = Bench::start(config()).await;
+    let (id, now) = ("ap-1".parse().unwrap(), SystemClock.now());
+    let run = Run { node: "ap-1".parse().unwrap(), boot: now };
+    let node = Node {
+        id,
+        boot: now,
+        tiers: vec![Tier::AccessPoint],
+        endpoint: None,
+        filter: None,
+        drain: None,
+        version: "0".into(),
+        seen_at: now,
+    };
+    assert!(bench.store.beat(node).await.unwrap());
+    let mut clients = Vec::new();
+    for number in 0..DEVICES {
+        clients.push(Client::open(&bench, &format!("dev-{number}")).await);
+    }
+    let (came, publications) = seen(&bench, |seen| seen.len() >= DEVICES).await;
+    assert!(came.iter().all(|sighting| sighting.seen.run.as_ref() == Some(&run)));
+    assert!(came.iter().all(|sighting| sighting.seen.transport == "tcp" && sighting.seen.ip_prefix == "127.0.0.0/24"));
+    assert!(publications < DEVICES / 10, "{publications} publications");
+    drop(clients);
+    let (gone, publications) = seen(&bench, |seen| seen.len() >= DEVICES).await;
+    assert!(gone.iter().all(|sighting| sighting.seen.run.is_none()));
+    assert!(publications < DEVICES / 10, "{publications} publications");
+    let epoch = |seen: &[Sighting], name: &str| seen.iter().find(|one| one.device.as_str() == name).unwrap().seen.epoch;
+    assert_eq!(epoch(&came, "dev-7"), epoch(&gone, "dev-7"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_told_of_devices_before_it_is_known_which_run_has_them() {
+    let bench = Bench::start(config()).await;
+    let _client = Client::open(&bench, "dev").await;
+    tokio::time::sleep(std::time::Duration::from_secs(2)).await;
+    assert_eq!(bench.broker.depth(Queue::Reports).await.unwrap().ready, 0);
 }

@@ -7,26 +7,33 @@ use std::{
 };
 
 use async_trait::async_trait;
-use audience::{Invalid, Select, SelectError};
+use audience::{BuiltIn, Expr, Facts, Field, Invalid, Select, SelectError, holds};
 use broker::{Publication, SharedBroker};
 use dispatcher::{Config, Deps, Dispatcher};
 use engine::Engine;
 use model::{
     Aim, App, AppId, Audience, Clock as _, Env, Envelope, Group, GroupId, Lane, Limits, Message, MessageId, Ordinals,
-    Priority, Queue, Shard, SystemClock, Tally, Terms, Timestamp, TraceParent, record::Record as _,
+    Priority, Profile, Queue, Shard, SystemClock, Tally, Terms, Timestamp, TraceParent, group::Source,
+    record::Record as _,
 };
 use prometheus_client::registry::Registry;
-use store::{Entry, Registration, SharedStore, shelves};
+use store::{Entry, PAGE_MAX, Registration, SharedStore, shelves};
 use tokio::{sync::Mutex, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 
-/// A filter tier that is away.
-struct Away;
+/// A filter tier that knows in which time zones devices are, and nothing else.
+struct Zones(SharedStore);
 
 #[async_trait]
-impl Select for Away {
-    async fn select(&self, _: &AppId, _: Env, _: &str, _: Timestamp) -> Result<Ordinals, SelectError> {
-        Err(SelectError::Unavailable("nobody is there".into()))
+impl Select for Zones {
+    async fn select(&self, app: &AppId, env: Env, text: &str, now: Timestamp) -> Result<Ordinals, SelectError> {
+        let expr: Expr = text.parse()?;
+        if expr.fields() != [&Field::BuiltIn(BuiltIn::Tz)].into() {
+            return Err(SelectError::Unavailable("nobody is there".into()));
+        }
+        let devices = self.0.list(app, env, None, PAGE_MAX).await.unwrap();
+        let there = devices.iter().filter(|device| holds(&expr, &Facts { device, now, online: false }));
+        Ok(there.map(|device| device.ordinal).collect())
     }
 
     fn check(&self, _: &AppId, _: &str) -> Result<(), Invalid> {
@@ -52,8 +59,8 @@ impl Bench {
         let broker: SharedBroker =
             broker::embedded::Embedded::open(engine.clone(), Arc::new(SystemClock), limits).unwrap();
         let store: SharedStore = store::embedded::Embedded::open(engine).unwrap();
-        let deps =
-            Deps { broker: broker.clone(), store: store.clone(), select: Arc::new(Away), clock: Arc::new(SystemClock) };
+        let select = Arc::new(Zones(store.clone()));
+        let deps = Deps { broker: broker.clone(), store: store.clone(), select, clock: Arc::new(SystemClock) };
         let dispatcher = Dispatcher::new(Config::default(), deps, &mut Registry::default());
         let shutdown = CancellationToken::new();
         let token = shutdown.clone();
@@ -85,13 +92,20 @@ impl Bench {
     }
 
     pub(crate) async fn register(&self, id: &str) {
-        let device = Registration { id: id.parse().unwrap(), env: Env::Live, profile: None };
+        self.register_in(id, None).await;
+    }
+
+    /// Registers a device in a time zone.
+    pub(crate) async fn register_in(&self, id: &str, tz: Option<&str>) {
+        let built_in = tz.map(|tz| ("tz".to_owned(), tz.to_owned())).into_iter().collect();
+        let profile = Some(Profile { built_in, ..Profile::default() });
+        let device = Registration { id: id.parse().unwrap(), env: Env::Live, profile };
         self.store.register(&self.app, vec![device], self.now()).await.unwrap();
     }
 
     pub(crate) async fn group(&self, members: Ordinals) -> GroupId {
         let id = GroupId::new(self.now(), rand::random());
-        let group = Group { id, name: "some".into(), env: Env::Live, created_at: self.now() };
+        let group = Group { id, name: "some".into(), env: Env::Live, created_at: self.now(), source: Source::Static };
         self.store.put_group(&self.app, group).await.unwrap();
         self.store.change_members(&self.app, id, members, Ordinals::new()).await.unwrap();
         id

@@ -8,7 +8,10 @@ use std::time::Duration;
 use broker::Publication;
 use model::{
     Audience, Bell, Cap, Carried, Clock as _, Env, Envelope, Except, Excluded, Exclusion, Lane, Message, OptOut,
-    Ordinal, Ordinals, Placed, Queue, Seq, Shard, Suppressed, Suppression, SystemClock, Terms, record::Record as _,
+    Ordinal, Ordinals, Placed, Priority, Queue, Quiet, QuietHours, Seq, Shard, Suppressed, Suppression, SystemClock,
+    Terms,
+    quiet::{EVERY_TYPE, TimeOfDay},
+    record::Record as _,
 };
 use store::shelves;
 
@@ -136,6 +139,29 @@ async fn a_device_gets_no_more_of_a_capped_type_than_it_may() {
     assert_eq!(bench.tally(first).await.targeted, set(&[1]));
     assert_eq!(bench.tally(second).await.targeted, set(&[0, 2]));
     assert_eq!(bench.aim(second).await.unwrap().excluded, [(Exclusion::FrequencyCap, set(&[1]))]);
+}
+
+#[tokio::test]
+async fn nobody_is_woken_in_quiet_hours_but_by_what_is_urgent() {
+    let bench = Bench::start(0).await;
+    for (device, tz) in [("here", Some("UTC")), ("there", Some("Etc/GMT+12")), ("somewhere", None)] {
+        bench.register_in(device, tz).await;
+    }
+    let hour = (bench.now().as_millis() / 3_600_000 % 24) as u16;
+    let (from, to) = (TimeOfDay::new(hour + 23, 0), TimeOfDay::new(hour + 2, 0));
+    let quiet = Quiet::Hours(QuietHours { from, to, tz: "UTC".into() });
+    shelves::put(&*bench.store, &bench.app, Env::Live, EVERY_TYPE, &quiet).await.unwrap();
+    let envelope = bench.envelope(Lane::Broadcast, Audience::All { below: 3 });
+    bench.publish(&envelope).await;
+    bench.drained(Lane::Broadcast).await;
+    let message = envelope.message.id;
+    assert_eq!(bench.tally(message).await.targeted, set(&[1]));
+    assert_eq!(bench.aim(message).await.unwrap().excluded, [(Exclusion::QuietHours, set(&[0, 2]))]);
+    let mut urgent = bench.envelope(Lane::Broadcast, Audience::All { below: 3 });
+    urgent.message.priority = Priority::High;
+    bench.publish(&urgent).await;
+    bench.drained(Lane::Broadcast).await;
+    assert_eq!(bench.tally(urgent.message.id).await.targeted, set(&[0, 1, 2]));
 }
 
 #[tokio::test]

@@ -2,7 +2,8 @@
 //!
 //! Two values, no third: a question about something that is missing is answered *no*, `!=` and `not in` included, and
 //! `!` is the complement. An attribute that nobody declared has the type that its device gave it; for a question about
-//! another type it is as if missing. (A declaration turns such a question into a refusal of the expression.)
+//! another type it is as if missing, but that a text also means the version or the moment that it reads as. (A
+//! declaration turns a question about another type into a refusal of the expression.)
 
 use std::cmp::Ordering;
 
@@ -26,6 +27,8 @@ pub struct Facts<'a> {
     pub device: &'a Device,
     /// The moment, for relative times.
     pub now: Timestamp,
+    /// Whether the device is connected at that moment.
+    pub online: bool,
 }
 
 /// Whether the expression holds for this device. Groups and audiences are kept elsewhere: as far as is known here, the
@@ -46,45 +49,53 @@ pub fn holds_among(expr: &Expr, facts: &Facts<'_>, among: &dyn Fn(Saved) -> bool
 }
 
 fn answer(leaf: &Leaf, facts: &Facts<'_>) -> bool {
-    let compared = |field, with| facts.value(field)?.compare(&facts.resolve(with));
     match leaf {
         Leaf::Saved(_) => false,
-        Leaf::Compare { field, comparison, with } => {
-            compared(field, with).is_some_and(|order| comparison.accepts(order))
-        }
-        Leaf::In { field, negated: false, values } => {
-            values.iter().any(|value| compared(field, value) == Some(Ordering::Equal))
-        }
-        Leaf::In { field, negated: true, values } => {
-            values.iter().all(|value| compared(field, value).is_some_and(Ordering::is_ne))
-        }
-        Leaf::Between { field, from, to } => {
-            compared(field, from).is_some_and(Ordering::is_ge) && compared(field, to).is_some_and(Ordering::is_le)
-        }
-        Leaf::Has(field) => facts.value(field).is_some(),
-        Leaf::StartsWith { field, prefix } => {
-            matches!(facts.value(field), Some(Value::Text(text)) if text.starts_with(prefix))
-        }
-        Leaf::Contains { field, quantity, values } => match facts.value(field) {
-            Some(Value::List(list)) => quantity.of(values, |value| list.contains(value)),
-            _ => false,
-        },
         Leaf::Tags { quantity, tags } => quantity.of(tags, |tag| facts.device.profile.tags.contains(tag)),
         Leaf::Sample { hundredths, salt } => lot(salt, &facts.device.id) < u64::from(*hundredths),
+        leaf => leaf.field().and_then(|field| facts.value(field)).is_some_and(|value| leaf.accepts(&value, facts.now)),
+    }
+}
+
+impl Leaf {
+    /// The answer to this question, which is about a field, where the field has this value.
+    pub fn accepts(&self, value: &Value, now: Timestamp) -> bool {
+        let compared = |with: &Literal| value.compare_with(with.as_of(now));
+        match self {
+            Self::Compare { comparison, with, .. } => compared(with).is_some_and(|order| comparison.accepts(order)),
+            Self::In { negated: false, values, .. } => {
+                values.iter().any(|with| compared(with).is_some_and(Ordering::is_eq))
+            }
+            Self::In { negated: true, values, .. } => {
+                values.iter().all(|with| compared(with).is_some_and(Ordering::is_ne))
+            }
+            Self::Between { from, to, .. } => {
+                compared(from).is_some_and(Ordering::is_ge) && compared(to).is_some_and(Ordering::is_le)
+            }
+            Self::Has(_) => true,
+            Self::StartsWith { prefix, .. } => matches!(value, Value::Text(text) if text.starts_with(prefix)),
+            Self::Contains { quantity, values, .. } => match value {
+                Value::List(list) => quantity.of(values, |value| list.contains(value)),
+                _ => false,
+            },
+            Self::Tags { .. } | Self::Sample { .. } | Self::Saved(_) => false,
+        }
     }
 }
 
 impl Facts<'_> {
     fn value(&self, field: &Field) -> Option<Value> {
-        field.of(self.device)
-    }
-
-    fn resolve(&self, literal: &Literal) -> Value {
-        literal.as_of(self.now)
+        match field {
+            Field::BuiltIn(BuiltIn::Online) => Some(Value::Bool(self.online)),
+            Field::BuiltIn(BuiltIn::LastSeen) if self.online => Some(Value::Time(millis(self.now))),
+            Field::BuiltIn(BuiltIn::Env) => Some(Value::Text(self.device.env.to_string())),
+            field => field.of(self.device),
+        }
     }
 }
 
-/// Everything that is known about a device and that a field names; tags are not.
+/// Everything that is known about a device and that a field names; tags are not. For `online` that is which run of an
+/// access point has the device, for `last_seen` when it was told of last, and for `env` nothing.
 pub fn known(device: &Device) -> impl Iterator<Item = (Field, Value)> {
     let attributes = device.profile.attributes.keys().cloned().map(Field::Attribute);
     let fields = BuiltIn::ALL.into_iter().map(Field::BuiltIn).chain(attributes);
@@ -99,6 +110,11 @@ impl Field {
             Self::Attribute(name) => Value::from_json(serde_json::from_str(profile.attributes.get(name)?).ok()?),
             Self::BuiltIn(BuiltIn::UserId) => profile.user_id.as_ref().map(|user| Value::Text(user.to_string())),
             Self::BuiltIn(BuiltIn::FirstSeen) => Some(Value::Time(millis(device.first_seen))),
+            Self::BuiltIn(BuiltIn::LastSeen) => Some(Value::Time(millis(profile.seen.as_ref()?.at))),
+            Self::BuiltIn(BuiltIn::Online) => Some(Value::Text(profile.seen.as_ref()?.run.as_ref()?.to_string())),
+            Self::BuiltIn(BuiltIn::Transport) => Some(Value::Text(profile.seen.as_ref()?.transport.clone())),
+            Self::BuiltIn(BuiltIn::IpPrefix) => Some(Value::Text(profile.seen.as_ref()?.ip_prefix.clone())),
+            Self::BuiltIn(BuiltIn::Env) => None,
             Self::BuiltIn(version @ (BuiltIn::AppVersion | BuiltIn::OsVersion)) => {
                 let text = profile.built_in.get(version.as_str())?;
                 Some(text.parse().map_or_else(|_| Value::Text(text.clone()), Value::Version))

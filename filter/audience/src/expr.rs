@@ -13,6 +13,9 @@ pub const LEAVES_MAX: usize = 200;
 /// Most values in one list.
 pub const VALUES_MAX: usize = 1_000;
 
+/// Most that the questions of one expression may cost together: see [`Leaf::cost`].
+pub const COST_MAX: usize = 4_096;
+
 /// An expression over what is known about one device.
 ///
 /// Built with `&`, `|` and `!`, which keep the tree in its one form: a group has two parts or more, none of them a
@@ -268,6 +271,27 @@ impl Leaf {
             | Self::StartsWith { field, .. }
             | Self::Contains { field, .. } => Some(field),
             Self::Tags { .. } | Self::Sample { .. } | Self::Saved(_) => None,
+        }
+    }
+
+    /// What it costs to answer, in lookups of one value; about, whatever devices there are.
+    pub fn cost(&self) -> usize {
+        /// A range of texts is as many as there are in it.
+        const RANGE: usize = 16;
+        /// A sample looks at the name of each device that is left.
+        const NAMES: usize = 64;
+        /// What is kept elsewhere is read first.
+        const SAVED: usize = 64;
+        match self {
+            Self::Compare { with: Literal::Text(_), comparison, .. } if comparison.is_ordered() => RANGE,
+            Self::Compare { .. } | Self::Has(_) => 1,
+            Self::In { values, .. } => values.len(),
+            Self::Between { .. } => 2,
+            Self::StartsWith { .. } => RANGE,
+            Self::Contains { values, .. } => values.len(),
+            Self::Tags { tags, .. } => tags.len(),
+            Self::Sample { .. } => NAMES,
+            Self::Saved(_) => SAVED,
         }
     }
 

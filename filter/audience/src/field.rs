@@ -32,11 +32,21 @@ pub enum BuiltIn {
     UserId,
     /// `first_seen`: when it was registered.
     FirstSeen,
+    /// `last_seen`: when it was connected last; of who is connected, now.
+    LastSeen,
+    /// `online`: whether it is connected; never missing.
+    Online,
+    /// `transport`: what carried its latest session, as in `tcp`.
+    Transport,
+    /// `ip_prefix`: the network that session came from.
+    IpPrefix,
+    /// `env`: the environment it is registered in; never missing.
+    Env,
 }
 
 impl BuiltIn {
     /// All of them.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 14] = [
         Self::Platform,
         Self::AppVersion,
         Self::OsVersion,
@@ -46,6 +56,11 @@ impl BuiltIn {
         Self::Country,
         Self::UserId,
         Self::FirstSeen,
+        Self::LastSeen,
+        Self::Online,
+        Self::Transport,
+        Self::IpPrefix,
+        Self::Env,
     ];
 
     /// Those that are told about a device, as texts: the keys of [`model::Profile::built_in`].
@@ -64,6 +79,11 @@ impl BuiltIn {
             Self::Country => "country",
             Self::UserId => "user_id",
             Self::FirstSeen => "first_seen",
+            Self::LastSeen => "last_seen",
+            Self::Online => "online",
+            Self::Transport => "transport",
+            Self::IpPrefix => "ip_prefix",
+            Self::Env => "env",
         }
     }
 }
@@ -101,7 +121,8 @@ impl Field {
     pub fn kind(&self) -> Kind {
         match self {
             Self::BuiltIn(BuiltIn::AppVersion | BuiltIn::OsVersion) => Kind::Version,
-            Self::BuiltIn(BuiltIn::FirstSeen) => Kind::Time,
+            Self::BuiltIn(BuiltIn::FirstSeen | BuiltIn::LastSeen) => Kind::Time,
+            Self::BuiltIn(BuiltIn::Online) => Kind::Bool,
             Self::BuiltIn(_) => Kind::Text,
             Self::Attribute(_) => Kind::Undeclared,
         }

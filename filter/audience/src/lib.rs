@@ -3,6 +3,7 @@
 //! A text or a JSON tree parses to an [`Expr`], which prints as either again; [`holds`] says what it means for one device, and [`patch`]
 //! what may be known about it. No IO here: [`Select`] is a promise that the filter tier keeps, in process or over HTTP.
 
+pub mod attribute;
 pub mod evaluate;
 pub mod expr;
 pub mod field;
@@ -10,6 +11,7 @@ pub mod freeze;
 pub mod literal;
 mod parse;
 pub mod patch;
+pub mod quiet;
 pub mod schema;
 pub mod tree;
 pub mod unknown;
@@ -25,6 +27,7 @@ pub use expr::{Comparison, Expr, Leaf, Quantity, Saved};
 pub use field::{BuiltIn, Field};
 pub use freeze::{Frozen, freeze};
 pub use literal::{Literal, Span};
+pub use quiet::{Resting, resting};
 pub use schema::Schema;
 pub use tree::InvalidTree;
 pub use unknown::may_hold_for_unknown;
@@ -93,6 +96,22 @@ pub trait Select: Send + Sync {
             counts.push(self.select(app, env, expression, now).await?.common(among));
         }
         Ok(counts)
+    }
+
+    /// At most `limit` tags after the one named `after`, in order of their bytes, each with how many devices of the app
+    /// and environment have it at this moment.
+    ///
+    /// # Errors
+    /// [`SelectError::Unavailable`]: nobody counted; also from whoever cannot.
+    async fn tags(
+        &self,
+        app: &AppId,
+        env: Env,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<Vec<(String, u64)>, SelectError> {
+        let _ = (app, env, after, limit);
+        Err(SelectError::Unavailable("this filter does not list tags".into()))
     }
 
     /// Whether the expression can be selected by, without evaluating it.

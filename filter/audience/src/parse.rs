@@ -18,7 +18,7 @@ use std::str::FromStr;
 
 use crate::{
     EXPRESSION_MAX_BYTES, Invalid, Schema,
-    expr::{Comparison, DEPTH_MAX, Expr, LEAVES_MAX, Leaf, VALUES_MAX},
+    expr::{COST_MAX, Comparison, DEPTH_MAX, Expr, LEAVES_MAX, Leaf, VALUES_MAX},
     field::{ATTRIBUTE, ATTRIBUTE_NAME_MAX_BYTES, BuiltIn, Field, did_you_mean},
     literal::Literal,
 };
@@ -26,9 +26,6 @@ use token::{Token, tokens};
 
 /// Most parentheses open at once: some more than the deepest tree needs, and few enough for any stack.
 pub(crate) const PARENTHESES_MAX: usize = 2 * DEPTH_MAX;
-
-/// Built-ins that the language has and this filter cannot answer.
-const NOT_YET: [&str; 5] = ["env", "ip_prefix", "last_seen", "online", "transport"];
 
 impl FromStr for Expr {
     type Err = Invalid;
@@ -53,19 +50,22 @@ impl Expr {
         if *parser.next() != Token::End {
             return Err(parser.expected("`&&`, `||` or the end"));
         }
-        shallow(&expr)?;
+        affordable(&expr)?;
         Ok(expr)
     }
 }
 
-/// Refuses what is nested too deep.
-pub(crate) fn shallow(expr: &Expr) -> Result<(), Invalid> {
-    match expr.depth() {
-        depth if depth > DEPTH_MAX => {
-            Err(too_complex(1, format!("`&&` and `||` are nested {depth} deep; at most {DEPTH_MAX}")))
-        }
-        _ => Ok(()),
+/// Refuses what is nested too deep, or would cost too much to answer, before it is answered.
+pub(crate) fn affordable(expr: &Expr) -> Result<(), Invalid> {
+    let (depth, cost) = (expr.depth(), expr.leaves().into_iter().map(Leaf::cost).sum::<usize>());
+    if depth > DEPTH_MAX {
+        return Err(too_complex(1, format!("`&&` and `||` are nested {depth} deep; at most {DEPTH_MAX}")));
     }
+    if cost > COST_MAX {
+        let most = "samples, groups and saved audiences cost most, then ranges of texts";
+        return Err(too_complex(1, format!("it would cost {cost}, more than {COST_MAX}: {most}")));
+    }
+    Ok(())
 }
 
 fn invalid(column: usize, code: &'static str, reason: impl Into<String>) -> Invalid {
@@ -248,9 +248,6 @@ impl Parser<'_> {
 fn field(column: usize, word: &str) -> Result<Field, Invalid> {
     if let Some(field) = Field::named(word) {
         return Ok(field);
-    }
-    if NOT_YET.contains(&word) {
-        return Err(invalid(column, "not_supported", format!("{word} cannot be asked for yet")));
     }
     if word.starts_with(ATTRIBUTE) {
         let reason = format!(

@@ -149,8 +149,10 @@ fn attribute(json: Json) -> Result<(), String> {
         Some(Value::Text(text)) => fits(&text),
         Some(Value::List(texts)) if texts.len() > LIST_MAX => Err(format!("more than {LIST_MAX} items")),
         Some(Value::List(texts)) => texts.iter().try_for_each(|text| fits(text)),
-        Some(_) => Ok(()),
-        None => Err("must be a string, a number, true, false or a list of strings".into()),
+        Some(Value::Number(_) | Value::Bool(_)) => Ok(()),
+        Some(Value::Version(_) | Value::Time(_)) | None => {
+            Err("must be a string, a number, true, false or a list of strings".into())
+        }
     }
 }
 
@@ -171,7 +173,7 @@ mod tests {
         let pairs = |pairs: &[(&str, &str)]| pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
         let attributes = pairs(&[("langs", r#"["zh"]"#), ("level", "7"), ("paid", "true")]);
         let built_in = pairs(&[("platform", "ios")]);
-        assert_eq!(profile, Profile { user_id: None, built_in, tags: ["c".to_owned()].into(), attributes });
+        assert_eq!(profile, Profile { built_in, tags: ["c".to_owned()].into(), attributes, ..Profile::default() });
         let forget = r#"{"platform":null,"tags":null,"attributes":null}"#;
         assert_eq!(merge(&profile, forget.as_bytes()), Ok(Profile::default()));
         assert_eq!(merge(&profile, b"{}"), Ok(profile));

@@ -14,7 +14,7 @@ use crate::{
     expr::{Comparison, Expr, LEAVES_MAX, Leaf, Quantity, Saved},
     field::{Field, Kind, did_you_mean},
     literal::{Literal, Span, quoted},
-    parse::{PARENTHESES_MAX, shallow},
+    parse::{PARENTHESES_MAX, affordable},
 };
 
 /// Why a tree cannot be taken; the text is for the person who wrote it.
@@ -56,7 +56,7 @@ impl Expr {
     /// The first mistake, with its place.
     pub fn from_tree(tree: &Json, schema: &Schema) -> Result<Self, InvalidTree> {
         let expr = Reader { schema, leaves: 0 }.node(tree, "", 0)?;
-        shallow(&expr).map_err(|invalid| at("", invalid))?;
+        affordable(&expr).map_err(|invalid| at("", invalid))?;
         Ok(expr)
     }
 
@@ -257,9 +257,10 @@ impl Reader<'_> {
         }
     }
 
-    /// A value of `field`. Text that is a duration is one only where a time is meant.
+    /// A value of `field`. Text that is a duration is one only where a time may be meant.
     fn literal(&self, field: &str, json: &Json) -> Result<String, String> {
-        let is_time = || Field::named(field).is_some_and(|field| self.schema.kind(&field) == Kind::Time);
+        let may_be_time = |kind| matches!(kind, Kind::Time | Kind::Undeclared);
+        let is_time = || Field::named(field).is_some_and(|field| may_be_time(self.schema.kind(&field)));
         match json {
             Json::String(span) if is_time() && span.parse::<Span>().is_ok() => Ok(span.clone()),
             Json::String(text) => Ok(quoted(text).to_string()),

@@ -28,8 +28,14 @@ fn unknown(expr: &Expr) -> (bool, bool) {
         }
         Expr::Leaf(Leaf::Has(Field::BuiltIn(BuiltIn::FirstSeen))) => (true, false),
         Expr::Leaf(Leaf::Sample { hundredths, .. }) => (true, u64::from(*hundredths) < WHOLE),
-        Expr::Leaf(leaf) => (leaf.field() == Some(&Field::BuiltIn(BuiltIn::FirstSeen)), true),
+        Expr::Leaf(Leaf::Has(Field::BuiltIn(BuiltIn::Online | BuiltIn::Env))) => (true, false),
+        Expr::Leaf(leaf) => (leaf.field().is_some_and(is_ever_there), true),
     }
+}
+
+/// Whether every device has it, whatever else is known.
+fn is_ever_there(field: &Field) -> bool {
+    matches!(field, Field::BuiltIn(BuiltIn::FirstSeen | BuiltIn::Online | BuiltIn::Env))
 }
 
 #[cfg(test)]
@@ -49,6 +55,8 @@ mod tests {
             r#"!group("grp_01JD7Q2Z4M8V6T3K5N9R0WXYEC")"#,
             "has(first_seen)",
             "first_seen > -7d",
+            "online == false",
+            r#"env == "live""#,
             r#"sample(10, "x")"#,
         ] {
             assert!(may(text), "{text}");
@@ -64,6 +72,8 @@ mod tests {
             r#"(platform == "ios" || tag("b")) && missing(attr.city)"#,
             r#"audience("aud_01JD7Q2Z4M8V6T3K5N9R0WXYEC")"#,
             "!has(first_seen)",
+            "last_seen < -7d",
+            "missing(online)",
             r#"!sample(100, "x")"#,
         ] {
             assert!(!may(text), "{text}");

@@ -1,9 +1,9 @@
 //! How an expression is answered for one block: its questions looked up, the cheapest and narrowest first.
 
-use std::{ops::RangeInclusive, ptr};
+use std::{mem, ops::RangeInclusive, ptr};
 
-use audience::{Comparison, Expr, Field, Leaf, Literal, Lots, Quantity, Value, Version};
-use model::{Timestamp, ordinal::BLOCK_WORDS};
+use audience::{BuiltIn, Comparison, Expr, Field, Leaf, Literal, Lots, Quantity, Value, Version};
+use model::{Env, Timestamp, ordinal::BLOCK_WORDS};
 
 use super::{
     bits::Bits,
@@ -16,6 +16,14 @@ use super::{
 
 /// Devices of a block.
 const DEVICES: usize = BLOCK_WORDS * u64::BITS as usize;
+
+/// When a question is asked, of whom, and what runs then.
+pub(super) struct Moment<'a> {
+    pub(super) env: Env,
+    pub(super) now: Timestamp,
+    /// The runs of nodes whose sessions count.
+    pub(super) running: &'a [String],
+}
 
 /// How candidates are told from others.
 pub(super) enum Plan<'a> {
@@ -37,12 +45,12 @@ pub(super) enum Plan<'a> {
 
 impl<'a> Plan<'a> {
     /// The plan for this block.
-    pub(super) fn of(expr: &'a Expr, block: &'a Block, now: Timestamp) -> Self {
+    pub(super) fn of(expr: &'a Expr, block: &'a Block, moment: &Moment<'_>) -> Self {
         match expr {
-            Expr::All(parts) => Self::all(parts.iter().map(|part| Self::of(part, block, now))),
-            Expr::Any(parts) => Self::any(parts.iter().map(|part| Self::of(part, block, now))),
-            Expr::Not(part) => Self::not(Self::of(part, block, now)),
-            Expr::Leaf(leaf) => Lookup { block, now }.leaf(leaf),
+            Expr::All(parts) => Self::all(parts.iter().map(|part| Self::of(part, block, moment))),
+            Expr::Any(parts) => Self::any(parts.iter().map(|part| Self::of(part, block, moment))),
+            Expr::Not(part) => Self::not(Self::of(part, block, moment)),
+            Expr::Leaf(leaf) => Lookup { block, moment, now: moment.now }.leaf(leaf),
         }
     }
 
@@ -193,13 +201,43 @@ enum Effort {
 }
 
 /// Finds what answers a question.
-struct Lookup<'a> {
+struct Lookup<'a, 'm> {
     block: &'a Block,
+    moment: &'m Moment<'m>,
     now: Timestamp,
 }
 
-impl<'a> Lookup<'a> {
+impl<'a> Lookup<'a, '_> {
     fn leaf(&self, leaf: &'a Leaf) -> Plan<'a> {
+        match leaf.field() {
+            Some(Field::BuiltIn(BuiltIn::Env)) => self.everybody_if(leaf, &Value::Text(self.moment.env.to_string())),
+            Some(Field::BuiltIn(BuiltIn::Online)) => {
+                let [yes, no] = [true, false].map(|online| self.everybody_if(leaf, &Value::Bool(online)));
+                Plan::any([Plan::all([yes, self.online()]), Plan::all([no, Plan::not(self.online())])])
+            }
+            Some(Field::BuiltIn(BuiltIn::LastSeen)) => {
+                let now = i64::try_from(self.now.as_millis()).unwrap_or(i64::MAX);
+                let there = Plan::all([self.everybody_if(leaf, &Value::Time(now)), self.online()]);
+                Plan::any([there, Plan::all([self.of_kept(leaf), Plan::not(self.online())])])
+            }
+            _ => self.of_kept(leaf),
+        }
+    }
+
+    /// Who is connected to an access point that runs.
+    fn online(&self) -> Plan<'a> {
+        self.in_column(&Field::BuiltIn(BuiltIn::Online), |column| {
+            Plan::any(self.moment.running.iter().map(|run| self.term(column, Kind::Text, run)))
+        })
+    }
+
+    /// The answer where everybody has the same value.
+    fn everybody_if(&self, leaf: &Leaf, value: &Value) -> Plan<'a> {
+        if leaf.accepts(value, self.now) { Plan::not(Plan::Nobody) } else { Plan::Nobody }
+    }
+
+    /// The answer from what is kept of each device.
+    fn of_kept(&self, leaf: &'a Leaf) -> Plan<'a> {
         match leaf {
             Leaf::Compare { field, comparison, with } => self.compare(field, *comparison, with),
             Leaf::In { field, negated: false, values } => {
@@ -256,11 +294,13 @@ impl<'a> Lookup<'a> {
     fn none_of(&self, field: &Field, values: &[Literal]) -> Plan<'a> {
         let mut comparable: Vec<Plan<'a>> = Vec::new();
         let mut types = Vec::new();
-        for value in values.iter().map(|value| value.as_of(self.now)) {
-            let of = std::mem::discriminant(&value);
+        for meanings in values.iter().map(|value| value.as_of(self.now).meanings()) {
+            let of: Vec<_> = meanings.iter().map(mem::discriminant).collect();
             if !types.contains(&of) {
                 types.push(of);
-                comparable.push(self.in_column(field, |column| self.of_type(column, &value)));
+                comparable.push(self.in_column(field, |column| {
+                    Plan::any(meanings.iter().map(|meaning| self.of_type(column, meaning)))
+                }));
             }
         }
         let any = Plan::any(values.iter().map(|value| self.compare(field, Comparison::Equal, value)));
@@ -285,23 +325,31 @@ impl<'a> Lookup<'a> {
         if comparison == Comparison::NotEqual {
             return self.none_of(field, std::slice::from_ref(with));
         }
-        self.in_column(field, |column| match with.as_of(self.now) {
-            Value::Text(text) if comparison == Comparison::Equal => self.term(column, Kind::Text, &text),
-            Value::Text(text) => Plan::sets(column.terms(Kind::Text).ordered(comparison, &text, self.block.postings())),
+        self.in_column(field, |column| {
+            let meanings = with.as_of(self.now).meanings();
+            Plan::any(meanings.iter().map(|meaning| self.compare_in(column, comparison, meaning)))
+        })
+    }
+
+    /// Who has a value of the type of `with` that compares so with it.
+    fn compare_in(&self, column: &'a Column, comparison: Comparison, with: &Value) -> Plan<'a> {
+        match with {
+            Value::Text(text) if comparison == Comparison::Equal => self.term(column, Kind::Text, text),
+            Value::Text(text) => Plan::sets(column.terms(Kind::Text).ordered(comparison, text, self.block.postings())),
             Value::Bool(with) => {
-                let accepted = [false, true].into_iter().filter(|bool| comparison.accepts(bool.cmp(&with)));
+                let accepted = [false, true].into_iter().filter(|bool| comparison.accepts(bool.cmp(with)));
                 Plan::any(accepted.map(|bool| self.term(column, Kind::Bool, column::truth(bool))))
             }
             Value::Number(number) => {
-                let wholes = Cut::among_wholes(number).range(comparison);
-                let others = Cut::at(cut::number(number)).range(comparison);
+                let wholes = Cut::among_wholes(*number).range(comparison);
+                let others = Cut::at(cut::number(*number)).range(comparison);
                 let wholes = Plan::range(column.keys(Scale::Whole), wholes);
                 Plan::any([wholes, Plan::range(column.keys(Scale::Number), others)])
             }
-            Value::Version(version) => self.compare_version(column, comparison, &version),
-            Value::Time(millis) => Plan::range(column.keys(Scale::Time), Cut::at(cut::time(millis)).range(comparison)),
+            Value::Version(version) => self.compare_version(column, comparison, version),
+            Value::Time(millis) => Plan::range(column.keys(Scale::Time), Cut::at(cut::time(*millis)).range(comparison)),
             Value::List(_) => Plan::Nobody,
-        })
+        }
     }
 
     fn compare_version(&self, column: &'a Column, comparison: Comparison, with: &Version) -> Plan<'a> {

@@ -77,6 +77,17 @@ impl Terms {
         self.postings.iter().filter_map(|(term, id)| Some((&**term, postings.set(*id)?)))
     }
 
+    /// The same, after a term.
+    pub(super) fn after<'a>(
+        &'a self,
+        after: Option<&str>,
+        postings: &'a Postings,
+    ) -> impl Iterator<Item = (&'a str, &'a Set)> {
+        let from = after.map_or(Unbounded, Excluded);
+        let terms = self.postings.range::<str, _>((from, Unbounded));
+        terms.filter_map(|(term, id)| Some((&**term, postings.set(*id)?)))
+    }
+
     /// The posting of a term, a new one when there is none.
     pub(super) fn posting(&mut self, term: &str, home: Home, postings: &mut Postings) -> PostingId {
         if let Some(id) = self.postings.get(term) {

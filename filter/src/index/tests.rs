@@ -7,7 +7,7 @@ use model::{Device, Env, Ordinal, Ordinals, Profile};
 use proptest::{collection, prelude::*, sample};
 
 use super::Index;
-use generate::{NOW, device, expr};
+use generate::{NOW, device, expr, is_online, run};
 
 #[path = "../../audience/tests/it/generate.rs"]
 #[expect(dead_code, reason = "shared with the tests of the language, which use more of it")]
@@ -19,7 +19,7 @@ const CROWD: u32 = 30_000;
 /// A change of what is known.
 #[derive(Clone, Debug)]
 enum Change {
-    Put(Device),
+    Put(Box<Device>),
     Remove(Ordinal),
 }
 
@@ -33,9 +33,13 @@ fn change() -> impl Strategy<Value = Change> {
     let put = (device(), ordinal(), env).prop_map(|(mut device, ordinal, env)| {
         // A name stays with its ordinal.
         device.id = format!("dev-{}", ordinal.0).parse().unwrap();
-        Change::Put(Device { ordinal, env, ..device })
+        Change::Put(Box::new(Device { ordinal, env, ..device }))
     });
     prop_oneof![5 => put, 1 => ordinal().prop_map(Change::Remove)]
+}
+
+fn facts(device: &Device) -> Facts<'_> {
+    Facts { device, now: NOW, online: is_online(device) }
 }
 
 /// The same devices, indexed and in plain sight.
@@ -50,7 +54,7 @@ impl Both {
         match change {
             Change::Put(device) => {
                 self.index.put(&device);
-                self.devices.insert(device.ordinal, device);
+                self.devices.insert(device.ordinal, *device);
             }
             Change::Remove(ordinal) => {
                 self.index.remove(ordinal);
@@ -67,9 +71,9 @@ impl Both {
     }
 
     fn agree(&self, expr: &Expr) -> Result<(), TestCaseError> {
+        self.index.set_running([&run()]);
         for env in [Env::Live, Env::Test] {
-            let satisfying =
-                self.devices.values().filter(|device| device.env == env && holds(expr, &Facts { device, now: NOW }));
+            let satisfying = self.devices.values().filter(|device| device.env == env && holds(expr, &facts(device)));
             let expected: Ordinals = satisfying.map(|device| device.ordinal).collect();
             prop_assert_eq!(&self.index.select(env, expr, NOW), &expected, "{}", expr);
             prop_assert_eq!(self.index.count(env, expr, NOW), expected.len());
@@ -116,7 +120,7 @@ proptest! {
             Device { id: format!("dev-{ordinal}").parse().unwrap(), ordinal: Ordinal(ordinal), ..device.clone() }
         };
         for (ordinal, device) in (0..CROWD).zip(devices.iter().cycle()) {
-            both.apply(Change::Put(named(ordinal, device)));
+            both.apply(Change::Put(Box::new(named(ordinal, device))));
         }
         changes.into_iter().for_each(|change| both.apply(change));
         both.agree(&exprs[0])?;

@@ -153,6 +153,20 @@ impl Select for Remote {
         }
     }
 
+    async fn tags(
+        &self,
+        app: &AppId,
+        env: Env,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<Vec<(String, u64)>, SelectError> {
+        let ask = Ask::Tags { after: after.map(str::to_owned), limit };
+        match self.ask(app, env, Timestamp::default(), ask).await? {
+            Answer::Tagged(tags) => Ok(tags),
+            _ => Err(another()),
+        }
+    }
+
     fn check(&self, _app: &AppId, expression: &str) -> Result<(), Invalid> {
         well_formed(expression)
     }

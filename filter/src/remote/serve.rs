@@ -17,6 +17,7 @@ use hyper_util::{
     server::graceful::GracefulShutdown,
 };
 use model::{record::Record as _, sign};
+use store::PAGE_MAX;
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::Semaphore,
@@ -139,6 +140,9 @@ impl Desk {
         let found = match ask {
             Ask::Select(expression) => self.select.select(&app, env, &expression, now).await.map(Answer::Selected),
             Ask::Count(expression) => self.select.count(&app, env, &expression, now).await.map(Answer::Counted),
+            Ask::Tags { after, limit } => {
+                self.select.tags(&app, env, after.as_deref(), limit.min(PAGE_MAX)).await.map(Answer::Tagged)
+            }
             Ask::Counts { expressions, among } => {
                 self.select.counts(&app, env, &expressions, &among, now).await.map(Answer::Counts)
             }

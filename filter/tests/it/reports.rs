@@ -1,7 +1,10 @@
 //! What becomes of what devices report.
 
 use broker::Publication;
-use model::{Attribute, AttributeType, Env, Owner, Queue};
+use model::{
+    Attribute, AttributeType, Clock as _, Device, Env, Epoch, Node, Owner, Queue, Reported, Run, Seen, Sighting,
+    Sightings, SystemClock, Tier, Timestamp, record::Record as _,
+};
 use serde_json::json;
 use store::shelves;
 
@@ -80,6 +83,29 @@ async fn what_a_device_must_not_write_of_attributes_stays_as_it_is() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn times_and_versions_that_devices_report_are_compared_as_such() {
+    let dir = tempfile::tempdir().unwrap();
+    let bench = Bench::open(dir.path()).await;
+    let (one, two) = (bench.device("one").await, bench.device("two").await);
+    let declared = Attribute { kind: AttributeType::Version, owner: None, declared: true };
+    shelves::put(&*bench.store, &bench.app, Env::Live, "firmware", &declared).await.unwrap();
+    let running = bench.run();
+    let started = "2026-11-21T08:30:00+08:00";
+    bench.report(&[(&one, json!({"attributes": {"firmware": "2.10.0", "started": started}}))]).await;
+    bench.report(&[(&two, json!({"attributes": {"firmware": "2.9.9", "started": "2001-01-01T00:00:00Z"}}))]).await;
+    let refused = json!({"attributes": {"firmware": "newest", "started": "today"}});
+    bench.report(&[(&one, refused)]).await;
+    bench.settled().await;
+    let attributes = bench.profile(&one).await.attributes;
+    assert_eq!(attributes["firmware"], r#"{"version":"2.10.0"}"#);
+    assert_eq!(attributes["started"], json!({ "time": started }).to_string());
+    assert_eq!(bench.selected(r#"attr.firmware > "2.9.9""#).await.unwrap(), ["one"]);
+    assert_eq!(bench.selected(r#"attr.firmware < "2.10" && attr.started < -7d"#).await.unwrap(), ["two"]);
+    assert_eq!(bench.selected(r#"attr.started == "2026-11-21T00:30:00Z""#).await.unwrap(), ["one"]);
+    running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_report_is_not_about_the_device_that_took_the_name_over() {
     let dir = tempfile::tempdir().unwrap();
     let bench = Bench::open(dir.path()).await;
@@ -144,4 +170,106 @@ async fn of_two_filter_nodes_one_keeps_reports_and_their_order_and_the_other_fol
     bench.settled().await;
     assert_eq!(bench.profile(&device).await.attributes["n"], "300");
     two.stop().await;
+}
+
+fn run(boot: u64) -> Run {
+    Run { node: "ap-1".parse().unwrap(), boot: Timestamp::from_millis(boot) }
+}
+
+/// Tells of sessions: by their numbers, since when or until when, and the run that has them.
+async fn sight(bench: &Bench, sightings: &[(&Device, u64, Timestamp, Option<Run>)]) {
+    let sighting = |(device, epoch, at, run): &(&Device, u64, Timestamp, Option<Run>)| Sighting {
+        device: device.id.clone(),
+        ordinal: device.ordinal,
+        seen: Seen {
+            epoch: Epoch(*epoch),
+            at: *at,
+            run: run.clone(),
+            transport: "tcp".into(),
+            ip_prefix: "203.0.113.0/24".into(),
+        },
+    };
+    let devices = sightings.iter().map(sighting).collect();
+    let body = Reported::Seen(Sightings { app: bench.app.clone(), devices }).encode().into();
+    bench.broker.publish(vec![Publication { queue: Queue::Reports, body }]).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_is_connected_is_known_and_ends_with_the_run_that_has_him() {
+    let dir = tempfile::tempdir().unwrap();
+    let bench = Bench::open(dir.path()).await;
+    let (one, two, three) = (bench.device("one").await, bench.device("two").await, bench.device("three").await);
+    let now = SystemClock.now();
+    let beat = |boot| Node {
+        id: run(boot).node,
+        boot: run(boot).boot,
+        tiers: vec![Tier::AccessPoint],
+        endpoint: None,
+        drain: None,
+        filter: None,
+        version: "0".into(),
+        seen_at: SystemClock.now(),
+    };
+    assert!(bench.store.beat(beat(1)).await.unwrap());
+    let long_ago = Timestamp::from_millis(now.as_millis() - 30 * 86_400_000);
+    let running = bench.run();
+    sight(&bench, &[(&one, 5, long_ago, Some(run(1))), (&two, 5, long_ago, Some(run(0))), (&two, 5, long_ago, None)])
+        .await;
+    bench.settled().await;
+    for (expression, expected) in [
+        ("online == true", vec!["one"]),
+        ("online == false", vec!["two", "three"]),
+        ("last_seen > -1s", vec!["one"]),
+        ("last_seen < -29d", vec!["two"]),
+        ("missing(last_seen)", vec!["three"]),
+        (r#"transport == "tcp" && starts_with(ip_prefix, "203.0.113.")"#, vec!["one", "two"]),
+        (r#"env == "live" && !(env == "test")"#, vec!["one", "two", "three"]),
+        (r#"env in ["test"]"#, vec![]),
+    ] {
+        assert_eq!(bench.selected(expression).await.unwrap(), expected, "{expression}");
+    }
+    // What comes late or again says nothing new.
+    sight(&bench, &[(&one, 4, now, None), (&two, 5, now, Some(run(1)))]).await;
+    bench.settled().await;
+    assert_eq!(bench.selected("online == true").await.unwrap(), ["one"]);
+    assert!(bench.store.beat(beat(2)).await.unwrap());
+    assert!(bench.selected("online == true").await.unwrap().is_empty(), "its access point was started anew");
+    sight(&bench, &[(&three, 6, now, Some(run(2)))]).await;
+    bench.settled().await;
+    assert_eq!(bench.selected("online == true").await.unwrap(), ["three"]);
+    assert_eq!(bench.selected("last_seen < -29d").await.unwrap(), ["one", "two"]);
+    running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_report_and_a_change_of_the_backend_in_the_same_moment_both_stay() {
+    const CHANGES: usize = 100;
+    let dir = tempfile::tempdir().unwrap();
+    let bench = Bench::open(dir.path()).await;
+    let device = bench.device("one").await;
+    let running = bench.run();
+    let backend = async {
+        for at in 0..CHANGES {
+            loop {
+                let found = bench.store.devices(&bench.app, std::slice::from_ref(&device.id)).await.unwrap();
+                let before = found.into_iter().next().flatten().unwrap();
+                let mut profile = before.profile.clone();
+                profile.tags.insert(format!("t{at}"));
+                let amendment = store::Amendment { before, profile };
+                if bench.store.amend(&bench.app, vec![amendment], SystemClock.now()).await.unwrap() == [true] {
+                    break;
+                }
+            }
+        }
+    };
+    let reports = async {
+        for at in 0..CHANGES {
+            bench.report(&[(&device, json!({"attributes": {format!("a{}", at % 50): at}}))]).await;
+        }
+    };
+    tokio::join!(backend, reports);
+    bench.settled().await;
+    let profile = bench.profile(&device).await;
+    assert_eq!((profile.tags.len(), profile.attributes.len()), (CHANGES, 50));
+    running.stop().await;
 }

@@ -3,6 +3,7 @@
 use audience::SelectError;
 use model::{
     AudienceId, Clock as _, Env, Group, GroupId, Means, Members, Ordinal, Ordinals, SavedAudience, SystemClock,
+    group::Source,
 };
 use store::shelves;
 
@@ -15,7 +16,11 @@ fn set(ordinals: &[u32]) -> Ordinals {
 async fn group(bench: &Bench, env: Env, members: &[u32]) -> GroupId {
     let now = SystemClock.now();
     let id = GroupId::new(now, u128::from(members[0]));
-    bench.store.put_group(&bench.app, Group { id, name: "some".into(), env, created_at: now }).await.unwrap();
+    bench
+        .store
+        .put_group(&bench.app, Group { id, name: "some".into(), env, created_at: now, source: Source::Static })
+        .await
+        .unwrap();
     bench.store.change_members(&bench.app, id, set(members), set(&[])).await.unwrap();
     id
 }

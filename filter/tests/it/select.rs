@@ -68,3 +68,23 @@ async fn a_wrong_expression_is_refused_with_its_place_before_and_at_selection() 
     assert_eq!(bench.selected(wrong).await, Err(SelectError::Invalid(invalid)));
     assert_eq!(bench.select.check(&bench.app, r#"platform == "ios""#), Ok(()));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tags_are_listed_in_pages_with_how_many_have_them() {
+    let dir = tempfile::tempdir().unwrap();
+    let bench = Bench::open(dir.path()).await;
+    let tagged = |tags: &[&str]| {
+        Some(Profile { tags: tags.iter().map(|tag| (*tag).to_owned()).collect(), ..Profile::default() })
+    };
+    let named = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
+    bench.register(&bench.app, Env::Live, &named(&["a", "b"]), tagged(&["vip", "beta"])).await;
+    bench.register(&bench.app, Env::Live, &named(&["c"]), tagged(&["vip"])).await;
+    bench.register(&bench.app, Env::Test, &named(&["d"]), tagged(&["vip", "alpha"])).await;
+    let tags = async |env, after, limit| bench.select.tags(&bench.app, env, after, limit).await.unwrap();
+    let expected =
+        |pairs: &[(&str, u64)]| pairs.iter().map(|(tag, count)| ((*tag).to_owned(), *count)).collect::<Vec<_>>();
+    assert_eq!(tags(Env::Live, None, 9).await, expected(&[("beta", 2), ("vip", 3)]));
+    assert_eq!(tags(Env::Live, None, 1).await, expected(&[("beta", 2)]));
+    assert_eq!(tags(Env::Live, Some("beta"), 9).await, expected(&[("vip", 3)]));
+    assert_eq!(tags(Env::Test, None, 9).await, expected(&[("alpha", 1), ("vip", 1)]));
+}

@@ -17,6 +17,10 @@ pub enum AttributeType {
     Number,
     /// True or false.
     Bool,
+    /// A moment: a text in JSON, as RFC 3339 or as a date.
+    Time,
+    /// A version: a text in JSON, dotted numbers with an optional pre-release.
+    Version,
     /// Texts.
     StringList,
 }
@@ -28,6 +32,8 @@ impl AttributeType {
             Self::String => "string",
             Self::Number => "number",
             Self::Bool => "bool",
+            Self::Time => "time",
+            Self::Version => "version",
             Self::StringList => "string_list",
         }
     }

@@ -78,6 +78,8 @@ pub enum Exclusion {
     OptOuts,
     /// It has had as many of this type as it may in this span of time.
     FrequencyCap,
+    /// Where it is, these are hours in which it is left in peace.
+    QuietHours,
 }
 
 impl Exclusion {
@@ -93,6 +95,7 @@ impl Exclusion {
             Self::Suppressions => "suppressions",
             Self::OptOuts => "opt_outs",
             Self::FrequencyCap => "frequency_cap",
+            Self::QuietHours => "quiet_hours",
         }
     }
 }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{DeviceId, Env, Ordinal, Timestamp, UserId, record::Record};
+use crate::{DeviceId, Env, Ordinal, Seen, Timestamp, UserId, record::Record};
 
 /// What is known about a device besides its name.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -16,8 +16,11 @@ pub struct Profile {
     pub built_in: BTreeMap<String, String>,
     /// Labels.
     pub tags: BTreeSet<String>,
-    /// The app's own attributes, as JSON values.
+    /// The app's own attributes, as JSON; moments and versions are marked as such.
     pub attributes: BTreeMap<String, String>,
+    /// Its latest session, as far as access points have told.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub seen: Option<Seen>,
 }
 
 /// A registered terminal of an app.

@@ -24,6 +24,8 @@ pub enum Shelf {
     Caps = 8,
     /// Who got how many messages of a capped type, by the type.
     Counts = 9,
+    /// When messages of a type, or of any, reach nobody, by the type.
+    Quiet = 10,
 }
 
 /// A record that has a shelf of its kind.

@@ -48,6 +48,7 @@ macro_rules! contract_suite {
             cursors: a_cursor_starts_at_the_beginning, a_saved_cursor_outlives_a_restart,
                 an_older_session_is_refused, a_prefix_never_goes_back, what_is_acked_leaves_the_inbox;
             devices: a_new_device_gets_the_next_ordinal, registering_again_updates_what_is_given,
+                a_profile_is_amended_only_as_it_was_read, whoever_amends_at_the_same_time_loses_nothing,
                 the_other_environment_is_rejected_and_nothing_is_written, one_name_twice_is_one_device,
                 a_removed_device_comes_back_as_a_new_one, a_removed_device_leaves_its_name_only,
                 environments_are_kept_apart, pages_of_the_list_follow_each_other, users_have_the_devices_they_own_now,

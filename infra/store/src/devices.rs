@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 use model::{AppId, Device, DeviceId, Env, Ordinal, Ordinals, Profile, Timestamp, UserId};
 
-use crate::Error;
+use crate::{Error, PAGE_MAX, Store};
 
 /// A device to be registered.
 #[derive(Clone, Debug, PartialEq)]
@@ -14,6 +14,15 @@ pub struct Registration {
     pub env: Env,
     /// What is known about it; `None` leaves what is known as it is.
     pub profile: Option<Profile>,
+}
+
+/// Another profile for a device, in place of the one that was read.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Amendment {
+    /// The device as it was read.
+    pub before: Device,
+    /// What is to be known about it.
+    pub profile: Profile,
 }
 
 /// The registry of devices. Durable when a call returns.
@@ -30,6 +39,11 @@ pub trait Devices: Send + Sync {
         devices: Vec<Registration>,
         now: Timestamp,
     ) -> Result<Vec<(Device, bool)>, Error>;
+
+    /// Replaces profiles, each only while the device is there, and what is known about it is what was read; says of each,
+    /// in the order given, whether it was. Whoever is told no reads the device again and makes a new change of it: of two
+    /// who change one device at the same time, neither undoes what the other did.
+    async fn amend(&self, app: &AppId, amendments: Vec<Amendment>, now: Timestamp) -> Result<Vec<bool>, Error>;
 
     /// The devices of these names, in the order given.
     async fn devices(&self, app: &AppId, ids: &[DeviceId]) -> Result<Vec<Option<Device>>, Error>;
@@ -55,4 +69,26 @@ pub trait Devices: Send + Sync {
     /// Revokes every token made so far: raises the device's generation and returns the new one; `None` when there is
     /// no such device.
     async fn revoke(&self, app: &AppId, id: &DeviceId) -> Result<Option<u32>, Error>;
+}
+
+/// The devices of these names in an environment, and the names that nobody has there, in the order given.
+///
+/// # Errors
+/// Whatever the store says.
+pub async fn ordinals<'a>(
+    store: &dyn Store,
+    app: &AppId,
+    env: Env,
+    ids: &'a [DeviceId],
+) -> Result<(Ordinals, Vec<&'a DeviceId>), Error> {
+    let (mut known, mut unknown) = (Ordinals::new(), Vec::new());
+    for ids in ids.chunks(PAGE_MAX) {
+        for (id, device) in ids.iter().zip(store.devices(app, ids).await?) {
+            match device.filter(|device| device.env == env) {
+                Some(device) => _ = known.insert(device.ordinal),
+                None => unknown.push(id),
+            }
+        }
+    }
+    Ok((known, unknown))
 }

@@ -1,8 +1,8 @@
 //! Who gets nothing from an app, or nothing of some type, as sets of devices.
 
 use model::{
-    AppId, Cap, Counted, DeviceId, Env, Message, OptOut, Ordinals, Suppression, Timestamp, UserId,
-    shelved::Shelved as _, suppression::Suppressed,
+    AppId, Cap, Counted, DeviceId, Env, Message, OptOut, Ordinals, Quiet, QuietHours, Suppression, Timestamp, UserId,
+    quiet::EVERY_TYPE, shelved::Shelved as _, suppression::Suppressed,
 };
 
 use crate::{Error, PAGE_MAX, Store, shelves, shelves::Place};
@@ -50,6 +50,21 @@ pub async fn opted_out(store: &dyn Store, app: &AppId, env: Env, kind: &str) -> 
 /// Whatever the store says.
 pub async fn cap(store: &dyn Store, app: &AppId, env: Env, kind: &str) -> Result<Option<Cap>, Error> {
     shelves::find(store, app, env, kind).await
+}
+
+/// The hours in which messages of this type reach nobody: its own, or those of every type.
+///
+/// # Errors
+/// Whatever the store says.
+pub async fn quiet_hours(store: &dyn Store, app: &AppId, env: Env, kind: &str) -> Result<Option<QuietHours>, Error> {
+    for name in [kind, EVERY_TYPE] {
+        match shelves::find(store, app, env, name).await? {
+            Some(Quiet::Hours(hours)) => return Ok(Some(hours)),
+            Some(Quiet::Never) => return Ok(None),
+            None => {}
+        }
+    }
+    Ok(None)
 }
 
 /// Who has had as many messages of this type as the cap allows.

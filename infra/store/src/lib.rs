@@ -32,7 +32,7 @@ use thiserror::Error;
 pub use apps::Apps;
 pub use changes::{CHANGES_MAX, ChangeId, Changes};
 pub use cursors::{CursorWrite, Cursors};
-pub use devices::{Devices, Registration};
+pub use devices::{Amendment, Devices, Registration};
 pub use groups::Groups;
 pub use inbox::{Inbox, InboxAppend, InboxAppended, InboxEntry};
 pub use messages::{Accepted, Cancelled, Entry, Messages, Once};

@@ -108,7 +108,7 @@ async fn clause(api: &Api, call: &Call, aim: &Aim, device: &Device) -> Result<Wh
             among.push(saved);
         }
     }
-    let facts = Facts { device, now: aim.at };
+    let facts = Facts { device, now: aim.at, online: is_connected(api, call, device).await? };
     let holds = |part: &Expr| holds_among(part, &facts, &|saved| among.contains(&saved));
     let parts = if let Expr::All(parts) = &expr { parts.iter().collect() } else { vec![&expr] };
     Ok(match parts.into_iter().find(|part| !holds(part)) {
@@ -118,6 +118,11 @@ async fn clause(api: &Api, call: &Call, aim: &Aim, device: &Device) -> Result<Wh
         }
         None => Why::new("changed_since", "the device satisfies the filter now, but did not when it was frozen"),
     })
+}
+
+/// Whether a device is connected, as far as is known.
+async fn is_connected(api: &Api, call: &Call, device: &Device) -> Result<bool, Problem> {
+    Ok(api.store.routes(call.caller.app(), &[device.ordinal]).await?.iter().any(Option::is_some))
 }
 
 /// The same with saved filters that must hold in place of their names: a name explains nothing.
@@ -155,7 +160,8 @@ async fn contains(api: &Api, call: &Call, saved: Saved, device: &Device) -> Resu
                 }
                 Some(Means::Filter(text)) => {
                     let own = Leaf::Saved(saved);
-                    let facts = Facts { device, now: api.clock.now() };
+                    let online = is_connected(api, call, device).await?;
+                    let facts = Facts { device, now: api.clock.now(), online };
                     text.parse::<Expr>()
                         .is_ok_and(|expr| !expr.leaves().contains(&&own) && holds_among(&expr, &facts, &|_| false))
                 }

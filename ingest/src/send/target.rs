@@ -2,15 +2,17 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use audience::{Expr, Frozen, Leaf, Saved, freeze, may_hold_for_unknown};
-use model::{Audience, AudienceId, Env, Exclusion, Lane, Means, Ordinals, Queue, SavedAudience, Shard, Terms};
-use store::{exclusions, shelves};
+use audience::{Expr, Frozen, Leaf, Saved, freeze, may_hold_for_unknown, resting};
+use model::{
+    Audience, AudienceId, Env, Exclusion, Lane, Means, Ordinals, Priority, Queue, SavedAudience, Shard, Terms,
+};
+use store::{devices::ordinals, exclusions, shelves};
 
 use super::request::To;
 use crate::{
     api::Api,
     auth::Caller,
-    filter,
+    callback, filter,
     problem::{Code, Problem},
     view::Warning,
 };
@@ -41,17 +43,7 @@ impl Target {
         let (app, env, store) = (caller.app(), caller.env(), &api.store);
         match to {
             To::Devices(ids) => {
-                let found = store.devices(app, ids).await?;
-                let reachable = found.into_iter().map(|device| device.filter(|device| device.env == env));
-                let (mut known, mut unknown) = (Ordinals::new(), Vec::new());
-                for (id, device) in ids.iter().zip(reachable) {
-                    match device {
-                        Some(device) => {
-                            known.insert(device.ordinal);
-                        }
-                        None => unknown.push(id.to_string()),
-                    }
-                }
+                let (known, unknown) = ordinals(&**store, app, env, ids).await?;
                 Ok(Self::listed(api, caller, known, &unknown, ids.len() == 1))
             }
             To::Users(ids) => {
@@ -60,14 +52,17 @@ impl Target {
                 let by_user: BTreeMap<_, _> = ids.iter().zip(&of_each).collect();
                 by_user.values().for_each(|devices| known |= devices);
                 let without = ids.iter().zip(&of_each).filter(|(_, devices)| devices.is_empty());
-                let unknown: Vec<_> = without.map(|(id, _)| id.to_string()).collect();
+                let unknown: Vec<_> = without.map(|(id, _)| id).collect();
                 Ok(Self::listed(api, caller, known, &unknown, false))
             }
             To::Group(id) => {
-                let ours = store.group(app, *id).await?.is_some_and(|group| group.env == env);
-                let members = if ours { store.members(app, *id).await? } else { None };
                 let unknown = || filter::unknown("#/to/group", Saved::Group(*id));
-                let count = members.ok_or_else(unknown)?.len();
+                let group = store.group(app, *id).await?.filter(|group| group.env == env).ok_or_else(unknown)?;
+                if !group.source.is_static() {
+                    let (known, unknown) = callback::members(api, caller, &group).await?;
+                    return Ok(Self::listed(api, caller, known, &unknown, false));
+                }
+                let count = store.members(app, *id).await?.ok_or_else(unknown)?.len();
                 Ok(Self::shared(caller, Lane::Multicast, Audience::Group(*id), count))
             }
             To::Audience(id) => Self::saved(api, caller, *id).await,
@@ -110,7 +105,7 @@ impl Target {
         Ok(Self::shared(caller, Lane::Broadcast, Audience::All { below }, count))
     }
 
-    fn listed(api: &Api, caller: &Caller, known: Ordinals, unknown: &[String], single: bool) -> Self {
+    fn listed(api: &Api, caller: &Caller, known: Ordinals, unknown: &[impl ToString], single: bool) -> Self {
         let app = caller.app();
         let count = known.len();
         let first = known.iter().next();
@@ -153,7 +148,7 @@ impl Target {
         api: &Api,
         caller: &Caller,
         terms: &Terms,
-        kind: Option<&str>,
+        kind: Option<(&str, Priority)>,
     ) -> Result<Frozen, Problem> {
         let (app, env, store, now) = (caller.app(), caller.env(), &*api.store, api.clock.now());
         let Some(audience) = &self.audience else { return Ok(Frozen::default()) };
@@ -175,8 +170,14 @@ impl Target {
             None => return Err(no_filter()),
         };
         frozen.take_out(Exclusion::Suppressions, &exclusions::suppressed(store, app, env, now).await?);
-        if let Some(kind) = kind {
+        if let Some((kind, priority)) = kind {
             frozen.take_out(Exclusion::OptOuts, &exclusions::opted_out(store, app, env, kind).await?);
+            let quiet = exclusions::quiet_hours(store, app, env, kind).await?;
+            if let Some(hours) = quiet.filter(|_| priority != Priority::High) {
+                let select = api.select.as_ref().ok_or_else(no_filter)?;
+                let resting = resting(&**select, (app, env), &hours, now).await?;
+                frozen.take_out(Exclusion::QuietHours, &resting.among(&frozen.targets));
+            }
             frozen.take_out(Exclusion::FrequencyCap, &exclusions::capped(store, (app, env), kind, now).await?);
         }
         Ok(frozen)

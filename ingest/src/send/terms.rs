@@ -5,7 +5,7 @@ use model::{AudienceId, DeviceId, Except, Excluded, Exclusion, GroupId, Ordinals
 use serde_json::{Value, json};
 
 use super::request::RECIPIENTS_MAX;
-use crate::{api::Api, auth::Caller, fields::Fields, filter, filter::Written, problem::Problem};
+use crate::{api::Api, auth::Caller, callback, fields::Fields, filter, filter::Written, problem::Problem};
 
 /// Platforms, tags, groups or audiences that one message may name: what makes one expression each.
 const NAMES_MAX: usize = 50;
@@ -87,8 +87,12 @@ impl Narrowing {
             let leaf = Leaf::Tags { quantity: Quantity::Any, tags: tags.clone() };
             except.push(selected(Exclusion::Tags, &leaf.into()));
         }
+        let (groups, fetched) = self.groups(api, caller, groups).await?;
+        if !fetched.is_empty() {
+            except.push(Except { why: Exclusion::Groups, who: Excluded::Listed(fetched) });
+        }
         for (why, name, saved) in [
-            (Exclusion::Groups, "groups", groups.iter().copied().map(Saved::Group).collect::<Vec<_>>()),
+            (Exclusion::Groups, "groups", groups.into_iter().map(Saved::Group).collect::<Vec<_>>()),
             (Exclusion::Audiences, "audiences", audiences.iter().copied().map(Saved::Audience).collect()),
         ] {
             for (index, saved) in saved.iter().enumerate() {
@@ -103,6 +107,22 @@ impl Narrowing {
             except.push(selected(Exclusion::Filter, &filter.compile(store, app, env).await?));
         }
         Ok(Terms { only: self.only().map(|only| only.to_string()), except })
+    }
+
+    /// Those groups that are kept here, and the members of the others, which the product is asked for now.
+    async fn groups(&self, api: &Api, caller: &Caller, ids: &[GroupId]) -> Result<(Vec<GroupId>, Ordinals), Problem> {
+        let (mut kept, mut fetched) = (Vec::new(), Ordinals::new());
+        for (index, id) in ids.iter().enumerate() {
+            let unknown = || filter::unknown(&format!("{}/exclude/groups/{index}", self.at), Saved::Group(*id));
+            let found = api.store.group(caller.app(), *id).await?;
+            let group = found.filter(|group| group.env == caller.env()).ok_or_else(unknown)?;
+            if group.source.is_static() {
+                kept.push(*id);
+            } else {
+                fetched |= &callback::members(api, caller, &group).await?.0;
+            }
+        }
+        Ok((kept, fetched))
     }
 
     fn only(&self) -> Option<Expr> {

@@ -25,7 +25,7 @@ impl Select for Looking {
     async fn select(&self, app: &AppId, env: Env, text: &str, now: Timestamp) -> Result<Ordinals, SelectError> {
         let (expr, store): (Expr, _) = (text.parse()?, self.store.lock().clone().unwrap());
         let devices = store.list(app, env, None, PAGE_MAX).await.unwrap();
-        let satisfying = devices.iter().filter(|device| holds(&expr, &Facts { device, now }));
+        let satisfying = devices.iter().filter(|device| holds(&expr, &Facts { device, now, online: false }));
         Ok(satisfying.map(|device| device.ordinal).collect())
     }
 
@@ -34,7 +34,7 @@ impl Select for Looking {
     }
 }
 
-async fn sandbox() -> Sandbox {
+pub(crate) async fn sandbox() -> Sandbox {
     let looking = Arc::new(Looking::default());
     let sandbox = Sandbox::with(Setup { select: Some(looking.clone()), ..Setup::default() }).await;
     *looking.store.lock() = Some(sandbox.store.clone());
@@ -339,4 +339,33 @@ async fn a_receipt_says_why_a_device_did_not_get_the_message() {
     let stats = &sandbox.get(&format!("/v1/messages/{name}")).await.body["stats"];
     assert_eq!((&stats["excluded"], &stats["excluded_by"]), (&json!(1), &json!({"tags": 1})));
     sandbox.get(&format!("/v1/messages/{name}/receipts/nobody")).await.assert_problem(404, "not_found");
+}
+
+#[tokio::test]
+async fn whoever_changes_what_another_has_changed_meanwhile_is_told() {
+    let sandbox = sandbox().await;
+    let group = sandbox.post("/v1/groups", r#"{"name":"club"}"#).await;
+    let audience = sandbox.post("/v1/audiences", r#"{"name":"VIP","kind":"filter","filter":"tag('vip')"}"#).await;
+    for (path, body) in [
+        (format!("/v1/audiences/{}", audience.text("id")), r#"{"name":"Very important"}"#),
+        (format!("/v1/groups/{}", group.text("id")), r#"{"name":"circle"}"#),
+    ] {
+        let read = sandbox.get(&path).await;
+        let seen = read.header("etag").to_owned();
+        assert!(seen.starts_with('"') && seen.ends_with('"'), "{seen}");
+        let patch = async |tag: &str| {
+            let headers = [("content-type", "application/merge-patch+json"), ("if-match", tag)];
+            sandbox.ask("PATCH", &path, &sandbox.key, &headers, body).await
+        };
+        let changed = patch(&format!("\"0\", {seen}")).await;
+        assert_eq!(changed.status, 200, "{changed:?}");
+        assert_ne!(changed.header("etag"), seen);
+        assert_eq!(sandbox.get(&path).await.header("etag"), changed.header("etag"));
+        patch(&seen).await.assert_problem(412, "precondition_failed");
+        assert_eq!(patch("*").await.status, 200);
+    }
+    let path = format!("/v1/audiences/{}", audience.text("id"));
+    let stale = sandbox.ask("DELETE", &path, &sandbox.key, &[("if-match", "\"0\"")], "").await;
+    stale.assert_problem(412, "precondition_failed");
+    assert_eq!(sandbox.delete(&path).await.status, 204);
 }

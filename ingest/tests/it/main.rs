@@ -3,6 +3,7 @@
 
 mod audiences;
 mod auth;
+mod callbacks;
 mod connections;
 mod logs;
 mod messages;
@@ -10,8 +11,10 @@ mod nodes;
 mod once;
 mod problems;
 mod profiles;
+mod quiet;
 mod registry;
 mod sandbox;
 mod sends;
+mod types;
 mod unavailable;
 mod uplinks;

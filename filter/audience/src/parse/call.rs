@@ -79,7 +79,7 @@ impl Parser<'_> {
         self.expect(",")?;
         let column = self.column();
         let end = self.literal(field)?;
-        check::range(column, &end)?;
+        check::range(column, self.schema.kind(field), &end)?;
         Ok((column, end))
     }
 

@@ -1,12 +1,11 @@
 //! Which values a field takes, and what can be done with them.
 
-use jiff::Timestamp;
-
 use super::invalid;
 use crate::{
     Invalid,
     field::{Field, Kind},
     literal::Literal,
+    value::moment,
 };
 
 /// What a value is called in messages.
@@ -29,7 +28,7 @@ fn kind_name(kind: Kind) -> &'static str {
         Kind::Number => "a number",
         Kind::Bool => "true or false",
         Kind::List => "a list: ask what it contains",
-        Kind::Undeclared => "a text, a number, true or false",
+        Kind::Undeclared => "a text, a number, true or false, a time, as in -7d",
     }
 }
 
@@ -41,10 +40,8 @@ fn mismatch(column: usize, reason: String) -> Invalid {
 pub(super) fn typed(column: usize, field: &Field, kind: Kind, literal: Literal) -> Result<Literal, Invalid> {
     let understood = match (kind, literal) {
         (Kind::Version, Literal::Text(text)) => text.parse().map(Literal::Version).map_err(|_| format!("{text:?}")),
-        (Kind::Time, Literal::Text(text)) => {
-            text.parse::<Timestamp>().map(Literal::Time).map_err(|_| format!("{text:?}"))
-        }
-        (Kind::Time, span @ Literal::Relative(_)) => Ok(span),
+        (Kind::Time, Literal::Text(text)) => moment(&text).map(Literal::Time).ok_or_else(|| format!("{text:?}")),
+        (Kind::Time | Kind::Undeclared, span @ Literal::Relative(_)) => Ok(span),
         (Kind::Text | Kind::Undeclared, text @ Literal::Text(_)) => Ok(text),
         (Kind::Number | Kind::Undeclared, number @ Literal::Number(_)) => Ok(number),
         (Kind::Bool | Kind::Undeclared, bool @ Literal::Bool(_)) => Ok(bool),
@@ -73,9 +70,9 @@ pub(super) fn same_type(values: &[(usize, Literal)]) -> Result<(), Invalid> {
     }
 }
 
-/// Refuses the ends of a range where there are none.
-pub(super) fn range(column: usize, literal: &Literal) -> Result<(), Invalid> {
-    if matches!(literal, Literal::Text(_)) {
+/// Refuses the ends of a range where there are none. A text about an undeclared attribute may be a version or a moment.
+pub(super) fn range(column: usize, kind: Kind, literal: &Literal) -> Result<(), Invalid> {
+    if matches!(literal, Literal::Text(_)) && kind != Kind::Undeclared {
         return Err(mismatch(column, "between takes numbers, versions and times, not texts".into()));
     }
     ordered(column, literal)

@@ -22,6 +22,8 @@ fn what_is_written_plainly_is_printed_as_it_was_written() {
         r#"between(app_version, "2.9", "2.10.0-rc.1")"#,
         "first_seen > -7d && first_seen <= 0s",
         r#"first_seen < "2026-11-21T08:30:00Z""#,
+        r#"online == true || last_seen > -7d && transport == "tcp""#,
+        r#"starts_with(ip_prefix, "203.0.") && env == "live""#,
         r#"starts_with(lang, "zh")"#,
         r#"contains(attr.langs, "zh") || contains_any(attr.langs, "en", "fr") || contains_all(attr.langs, "x", "y")"#,
         "attr.paid == true || attr.paid != false",
@@ -102,7 +104,7 @@ fn unknown_names_come_with_the_known_ones() {
         ),
         ("hasnt(lang)", 1, "unknown_function", "hasnt is no function; did you mean has?"),
         (r#"regex(lang, "z")"#, 1, "unknown_function", "regex is no function"),
-        ("last_seen > -7d", 1, "not_supported", "last_seen cannot be asked for yet"),
+        ("lastseen > -7d", 1, "unknown_attribute", "lastseen is no field; did you mean last_seen?"),
         (r#"group("grp_1")"#, 7, "invalid_id", "a group id must be `grp_` and 26 characters of a ULID"),
         (r#"!audience("x")"#, 11, "invalid_id", "an audience id must be `aud_` and 26 characters of a ULID"),
     ];
@@ -122,10 +124,13 @@ fn values_must_be_what_their_field_takes() {
             14,
             r#"first_seen is a time, as in "2026-11-21T08:30:00Z" or -7d; "yesterday" is not"#,
         ),
-        ("attr.born > -7d", 13, "attr.born is a text, a number, true or false; -7d is not"),
         ("attr.paid > true", 13, "true and false are compared with `==` and `!=` only"),
         ("attr.paid in [true]", 15, "true and false are compared with `==` and `!=` only"),
         (r#"attr.a in [1, "b"]"#, 15, r#"a list of one type: 1 is a number, "b" is a text"#),
+        (r#"online == "yes""#, 11, r#"online is true or false; "yes" is not"#),
+        ("online > false", 10, "true and false are compared with `==` and `!=` only"),
+        ("last_seen > 7", 13, r#"last_seen is a time, as in "2026-11-21T08:30:00Z" or -7d; 7 is not"#),
+        ("env == 1", 8, r#"env is a text, as in "ios"; 1 is not"#),
         (r#"between(lang, "a", "b")"#, 15, "between takes numbers, versions and times, not texts"),
         (
             "starts_with(app_version, '2')",
@@ -156,8 +161,19 @@ fn what_costs_too_much_is_refused_before_it_costs() {
     let bytes = |count| format!(r#"tag("{}")"#, "a".repeat(count - 7)).parse::<Expr>();
     assert!(nested(8).is_ok() && leaves(200).is_ok() && values(1_000).is_ok() && parentheses(16).is_ok());
     assert!(bytes(EXPRESSION_MAX_BYTES).is_ok());
-    let too_much =
-        [nested(9), leaves(201), values(1_001), parentheses(17), parentheses(4_000), bytes(EXPRESSION_MAX_BYTES + 1)];
+    let samples = |count| vec!["sample(1, 'x')"; count].join("||").parse::<Expr>();
+    let prefixes = |count| vec!["starts_with(lang, 'z')"; count].join("||").parse::<Expr>();
+    assert!(samples(64).is_ok() && prefixes(200).is_ok());
+    assert!(samples(65).unwrap_err().reason.starts_with("it would cost 4160, more than 4096"));
+    let too_much = [
+        nested(9),
+        samples(65),
+        leaves(201),
+        values(1_001),
+        parentheses(17),
+        parentheses(4_000),
+        bytes(EXPRESSION_MAX_BYTES + 1),
+    ];
     for result in too_much {
         assert_eq!(result.unwrap_err().code, "filter_too_complex");
     }
@@ -166,7 +182,14 @@ fn what_costs_too_much_is_refused_before_it_costs() {
 
 #[test]
 fn what_is_declared_is_all_there_is_and_has_one_type() {
-    let declared = [("level", Kind::Number), ("city", Kind::Text), ("paid", Kind::Bool), ("langs", Kind::List)];
+    let declared = [
+        ("level", Kind::Number),
+        ("city", Kind::Text),
+        ("paid", Kind::Bool),
+        ("langs", Kind::List),
+        ("renewed", Kind::Time),
+        ("firmware", Kind::Version),
+    ];
     let schema = Schema::of(declared.map(|(name, kind)| (name.to_owned(), kind)));
     let right = r#"attr.level >= 5 && starts_with(attr.city, "x") && attr.paid == true && contains(attr.langs, "zh")"#;
     assert_eq!(Expr::parse(right, &schema), right.parse::<Expr>());
@@ -179,6 +202,26 @@ fn what_is_declared_is_all_there_is_and_has_one_type() {
         ),
         ("has(attr.x)", 5, "unknown_attribute", "attr.x is not declared"),
         (r#"attr.level > "5""#, 14, "type_mismatch", r#"attr.level is a number; "5" is not"#),
+        ("attr.firmware >= 2.10", 18, "type_mismatch", r#"attr.firmware is a version, as in "2.10.0"; 2.1 is not"#),
+        (
+            r#"tag("a") && attr.firmware >= "v2""#,
+            30,
+            "type_mismatch",
+            r#"attr.firmware is a version, as in "2.10.0"; "v2" is not"#,
+        ),
+        (
+            r#"attr.renewed > "last week""#,
+            16,
+            "type_mismatch",
+            r#"attr.renewed is a time, as in "2026-11-21T08:30:00Z" or -7d; "last week" is not"#,
+        ),
+        (
+            "starts_with(attr.firmware, '2')",
+            13,
+            "type_mismatch",
+            r#"starts_with looks at texts; attr.firmware is a version, as in "2.10.0""#,
+        ),
+        ("attr.level > -7d", 14, "type_mismatch", "attr.level is a number; -7d is not"),
         ("attr.city == 5", 14, "type_mismatch", r#"attr.city is a text, as in "ios"; 5 is not"#),
         ("attr.langs == 'zh'", 15, "type_mismatch", r#"attr.langs is a list: ask what it contains; "zh" is not"#),
         (
@@ -192,5 +235,25 @@ fn what_is_declared_is_all_there_is_and_has_one_type() {
     for (text, column, code, reason) in mistakes {
         let invalid = Expr::parse(text, &schema).expect_err(text);
         assert_eq!(invalid, Invalid { column, reason: reason.into(), code }, "{text}");
+    }
+}
+
+#[test]
+fn times_and_versions_of_attributes_are_read_as_those_of_every_device_and_printed_plainly() {
+    let declared = [("renewed", Kind::Time), ("firmware", Kind::Version)];
+    let schema = Schema::of(declared.map(|(name, kind)| (name.to_owned(), kind)));
+    let pairs = [
+        ("attr.renewed > -7d && attr.renewed <= 0s", "attr.renewed > -7d && attr.renewed <= 0s"),
+        (r#"attr.renewed < "1990-05-01""#, r#"attr.renewed < "1990-05-01T00:00:00Z""#),
+        (r#"attr.renewed in ["2026-11-21T16:30:00+08:00"]"#, r#"attr.renewed in ["2026-11-21T08:30:00Z"]"#),
+        (r#"attr.firmware >= "2.10.0+7""#, r#"attr.firmware >= "2.10.0""#),
+        (r#"between(attr.firmware, "2.9", "2.10.0-rc.1")"#, r#"between(attr.firmware, "2.9", "2.10.0-rc.1")"#),
+    ];
+    for (written, canonical) in pairs {
+        let read = Expr::parse(written, &schema).expect(written);
+        assert_eq!(read.to_string(), canonical);
+        assert_eq!(Expr::parse(canonical, &schema), Ok(read.clone()), "{written}");
+        assert_eq!(Expr::from_tree(&read.to_tree(), &schema), Ok(read), "{written}");
+        assert_eq!(canonical.parse::<Expr>().unwrap().to_string(), canonical, "as it is read again, without a schema");
     }
 }

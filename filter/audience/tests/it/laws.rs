@@ -4,7 +4,7 @@ use audience::{Expr, Facts, Leaf, Schema, expr::DEPTH_MAX, holds, may_hold_for_u
 use model::{Device, Env, Ordinal, Profile};
 use proptest::prelude::*;
 
-use crate::generate::{NOW, device, expr, opposites};
+use crate::generate::{NOW, device, expr, is_online, opposites};
 
 proptest! {
     #[test]
@@ -32,7 +32,7 @@ proptest! {
             first_seen: NOW,
             profile: Profile::default(),
         };
-        let held = holds(&expr, &Facts { device: &device, now: NOW });
+        let held = holds(&expr, &Facts { device: &device, now: NOW, online: false });
         prop_assert!(may_hold_for_unknown(&expr) || !held);
     }
 
@@ -45,14 +45,14 @@ proptest! {
 
     #[test]
     fn not_and_or_obey_de_morgan(a in expr(), b in expr(), device in device()) {
-        let holds = |expr: &Expr| holds(expr, &Facts { device: &device, now: NOW });
+        let holds = |expr: &Expr| holds(expr, &Facts { device: &device, now: NOW, online: is_online(&device) });
         prop_assert_eq!(holds(&!(a.clone() & b.clone())), holds(&(!a.clone() | !b.clone())));
         prop_assert_eq!(holds(&!(a.clone() | b.clone())), holds(&(!a.clone() & !b.clone())));
     }
 
     #[test]
     fn groups_mean_what_their_parts_mean(a in expr(), b in expr(), device in device()) {
-        let holds = |expr: &Expr| holds(expr, &Facts { device: &device, now: NOW });
+        let holds = |expr: &Expr| holds(expr, &Facts { device: &device, now: NOW, online: is_online(&device) });
         prop_assert_eq!(holds(&(a.clone() & b.clone())), holds(&a) && holds(&b));
         prop_assert_eq!(holds(&(a.clone() | b.clone())), holds(&a) || holds(&b));
         prop_assert_eq!(holds(&!a.clone()), !holds(&a));
@@ -63,7 +63,7 @@ proptest! {
         (field, leaf, opposite) in opposites(),
         device in device(),
     ) {
-        let holds = |leaf: Leaf| holds(&leaf.into(), &Facts { device: &device, now: NOW });
+        let holds = |leaf: Leaf| holds(&leaf.into(), &Facts { device: &device, now: NOW, online: is_online(&device) });
         let (leaf, opposite) = (holds(leaf), holds(opposite));
         prop_assert!(!(leaf && opposite));
         prop_assert!(!(leaf || opposite) || holds(Leaf::Has(field)));

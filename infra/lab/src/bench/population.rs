@@ -141,6 +141,6 @@ pub fn device(ordinal: u32, round: u32) -> Option<Device> {
         env: Env::Live,
         generation: 0,
         first_seen,
-        profile: Profile { user_id: None, built_in: owned(&built_in), tags, attributes: owned(&attributes) },
+        profile: Profile { built_in: owned(&built_in), tags, attributes: owned(&attributes), ..Profile::default() },
     })
 }

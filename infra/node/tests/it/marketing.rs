@@ -25,6 +25,7 @@ async fn walk(back_ends: On) {
     let excluded_by = r#""excluded_by":{"opt_outs":1,"suppressions":1,"tags":2}"#;
     for expected in [
         r#""rows":1000,"created":1000"#,
+        r#""type":"newsletter","from":"22:00","to":"08:00","tz":"Asia/Shanghai""#,
         "column 26: attr.levle is not declared; did you mean attr.level?",
         r#""count":248"#,
         r#""estimate":{"targeted":246"#,

@@ -3,7 +3,7 @@
 use model::{Cursor, Env, Epoch, Ordinal, Position, Profile, Seq};
 
 use super::{NOW, Place, demo, demo_2, later, message, name, register, registration, set, to_inboxes, to_timeline};
-use crate::{CursorWrite, Error};
+use crate::{Amendment, CursorWrite, Error};
 
 fn owned_by(user: &str) -> Profile {
     Profile { user_id: Some(name(user)), tags: ["vip".into()].into(), ..Profile::default() }
@@ -40,6 +40,59 @@ pub async fn registering_again_updates_what_is_given(place: &mut dyn Place) {
     assert_eq!(changed, [(expected.clone(), false)]);
     assert_eq!(store.devices(&demo(), &[name("a")]).await.unwrap(), [Some(expected)]);
     assert_eq!(store.count(&demo()).await.unwrap(), 1);
+}
+
+/// One that was changed since it was read, is gone, or came back as another is left as it is; the others are amended.
+pub async fn a_profile_is_amended_only_as_it_was_read(place: &mut dyn Place) {
+    let store = place.open().await;
+    let [a, b, c] = <[_; 3]>::try_from(register(&*store, &["a", "b", "c"]).await).unwrap();
+    store.register(&demo(), vec![registration("b", Env::Live, Some(owned_by("u")))], NOW).await.unwrap();
+    store.remove(&demo(), &c.id).await.unwrap();
+    let head = store.change_head(&demo()).await.unwrap();
+    let amend = |device: &model::Device, profile| Amendment { before: device.clone(), profile };
+    let amendments = vec![amend(&a, owned_by("v")), amend(&b, owned_by("v")), amend(&c, owned_by("v"))];
+    assert_eq!(store.amend(&demo(), amendments.clone(), later(5)).await.unwrap(), [true, false, false]);
+    let amended = model::Device { profile: owned_by("v"), ..a.clone() };
+    let changed = model::Device { profile: owned_by("u"), ..b };
+    let ids = [a.id.clone(), name("b"), c.id.clone()];
+    assert_eq!(store.devices(&demo(), &ids).await.unwrap(), [Some(amended.clone()), Some(changed), None]);
+    assert_eq!(store.devices_of(&demo(), Env::Live, &[name("v")]).await.unwrap(), [set([a.ordinal.0])]);
+    let changes = store.changes_after(&demo(), head, 9).await.unwrap().unwrap();
+    assert_eq!(changes.into_iter().map(|(_, device)| device).collect::<Vec<_>>(), [a.ordinal]);
+    register(&*store, &["c"]).await;
+    assert_eq!(store.amend(&demo(), amendments, later(6)).await.unwrap(), [false, false, false]);
+    let head = store.change_head(&demo()).await.unwrap();
+    assert_eq!(store.amend(&demo(), vec![amend(&amended, owned_by("v"))], later(7)).await.unwrap(), [true]);
+    assert_eq!(store.change_head(&demo()).await.unwrap(), head, "what changes nothing is no change");
+}
+
+/// Many who each change what they read, and read again when told to, undo nothing of each other.
+pub async fn whoever_amends_at_the_same_time_loses_nothing(place: &mut dyn Place) {
+    const WRITERS: usize = 8;
+    const EACH: usize = 10;
+    let store = place.open().await;
+    let device = register(&*store, &["a"]).await.remove(0);
+    let write = |writer: usize| {
+        let (store, id) = (store.clone(), device.id.clone());
+        tokio::spawn(async move {
+            for at in 0..EACH {
+                loop {
+                    let before = store.devices(&demo(), std::slice::from_ref(&id)).await.unwrap().remove(0).unwrap();
+                    let mut profile = before.profile.clone();
+                    profile.attributes.insert(format!("w{writer}_{at}"), at.to_string());
+                    let amended = store.amend(&demo(), vec![Amendment { before, profile }], NOW).await.unwrap();
+                    if amended == [true] {
+                        break;
+                    }
+                }
+            }
+        })
+    };
+    for writer in (0..WRITERS).map(write).collect::<Vec<_>>() {
+        writer.await.unwrap();
+    }
+    let known = store.devices(&demo(), &[device.id]).await.unwrap().remove(0).unwrap();
+    assert_eq!(known.profile.attributes.len(), WRITERS * EACH);
 }
 
 /// A device of one environment cannot be registered in the other, nor can those beside it in that call.

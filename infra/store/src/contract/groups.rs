@@ -1,12 +1,12 @@
 //! What [`Groups`](crate::Groups) promises.
 
-use model::{Env, Group, GroupId};
+use model::{Env, Group, GroupId, group::Source};
 
 use super::{NOW, Place, demo, demo_2, later, set};
 
 fn group(n: u32) -> Group {
     let id = GroupId::new(later(n.into()), n.into());
-    Group { id, name: format!("group {n}"), env: Env::Live, created_at: NOW }
+    Group { id, name: format!("group {n}"), env: Env::Live, created_at: NOW, source: Source::Static }
 }
 
 /// Putting a group again replaces what is said of it and leaves its members.

@@ -11,7 +11,8 @@ fn node(n: u32) -> NodeId {
 
 fn running(n: u32, seen_at: Timestamp) -> Node {
     let version = "1.2.3".to_owned();
-    Node { id: node(n), boot: NOW, tiers: vec![Tier::AccessPoint], endpoint: None, filter: None, version, seen_at }
+    let (id, tiers) = (node(n), vec![Tier::AccessPoint]);
+    Node { id, boot: NOW, tiers, endpoint: None, filter: None, version, seen_at, drain: None }
 }
 
 /// Also when the clock stands still or goes back, and after a release.

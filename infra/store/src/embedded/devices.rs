@@ -7,7 +7,9 @@ use std::collections::BTreeMap;
 
 use async_trait::async_trait;
 use model::record::Record;
-use model::{AppId, Cursor, Device, DeviceId, Env, Epoch, Ordinal, Ordinals, Position, Seq, Timestamp, UserId};
+use model::{
+    AppId, Cursor, Device, DeviceId, Env, Epoch, Ordinal, Ordinals, Position, Profile, Seq, Timestamp, UserId,
+};
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -15,7 +17,7 @@ use super::{
     key::{self, Key},
     table::{Draft, Read, Set, Span},
 };
-use crate::{Devices, Error, Registration};
+use crate::{Amendment, Devices, Error, Registration};
 
 /// How many ordinals were given in an app.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -47,6 +49,11 @@ impl Devices for Embedded {
     ) -> Result<Vec<(Device, bool)>, Error> {
         let app = app.clone();
         self.write(move |draft| register(draft, &app, devices, now)).await
+    }
+
+    async fn amend(&self, app: &AppId, amendments: Vec<Amendment>, now: Timestamp) -> Result<Vec<bool>, Error> {
+        let app = app.clone();
+        self.write(move |draft| amend(draft, &app, amendments, now)).await
     }
 
     async fn devices(&self, app: &AppId, ids: &[DeviceId]) -> Result<Vec<Option<Device>>, Error> {
@@ -150,6 +157,27 @@ fn register(
     Ok(done)
 }
 
+fn amend(
+    draft: &mut Draft<'_, '_>,
+    app: &AppId,
+    amendments: Vec<Amendment>,
+    now: Timestamp,
+) -> Result<Vec<bool>, Error> {
+    let (mut done, mut changed) = (Vec::with_capacity(amendments.len()), Vec::new());
+    for Amendment { before, profile } in amendments {
+        let key = key::Device { app: app.clone(), device: before.id.clone() };
+        let is_before = |device: &Device| device.ordinal == before.ordinal && device.profile == before.profile;
+        let there = draft.get(&key)?.filter(is_before);
+        done.push(there.is_some());
+        let Some(device) = there.filter(|device| device.profile != profile) else { continue };
+        changed.push(device.ordinal);
+        let device = know(draft, app, device, profile)?;
+        draft.put(&key, &device);
+    }
+    changes::note(draft, app, changed, now)?;
+    Ok(done)
+}
+
 /// Adds the new ones among these to the bitmaps, each bitmap once.
 fn set_live(draft: &mut Draft<'_, '_>, app: &AppId, devices: &[(Device, bool)]) -> Result<(), Error> {
     let mut blocks = BTreeMap::<_, Vec<_>>::new();
@@ -191,24 +219,25 @@ fn block_of(ordinal: Ordinal) -> u16 {
     (ordinal.0 >> 16) as u16
 }
 
-fn update(
-    draft: &mut Draft<'_, '_>,
-    app: &AppId,
-    mut device: Device,
-    registration: Registration,
-) -> Result<Device, Error> {
+fn update(draft: &mut Draft<'_, '_>, app: &AppId, device: Device, registration: Registration) -> Result<Device, Error> {
     if device.env != registration.env {
         return Err(Error::Rejected(format!("device {} is registered in {}", device.id, device.env)));
     }
-    if let Some(profile) = registration.profile {
-        let moves = profile.user_id != device.profile.user_id;
-        if moves {
-            set_owner(draft, app, &device, false)?;
-        }
-        device.profile = profile;
-        if moves {
-            set_owner(draft, app, &device, true)?;
-        }
+    match registration.profile {
+        Some(profile) => know(draft, app, device, profile),
+        None => Ok(device),
+    }
+}
+
+/// The device with another profile, among the devices of its user.
+fn know(draft: &mut Draft<'_, '_>, app: &AppId, mut device: Device, profile: Profile) -> Result<Device, Error> {
+    let moves = profile.user_id != device.profile.user_id;
+    if moves {
+        set_owner(draft, app, &device, false)?;
+    }
+    device.profile = profile;
+    if moves {
+        set_owner(draft, app, &device, true)?;
     }
     Ok(device)
 }

@@ -14,7 +14,7 @@ use super::{
     script::{Call, Step},
     take,
 };
-use crate::{Devices, Error, PAGE_MAX, Registration};
+use crate::{Amendment, Devices, Error, PAGE_MAX, Registration};
 
 /// A device's profile as it is kept; one that says nothing takes no room.
 #[derive(Serialize, Deserialize)]
@@ -37,24 +37,42 @@ impl Devices for Redis {
         for Registration { id, env, profile } in devices {
             register.key(of.names(&id)).arg(id.as_str()).arg(key::letter(env)).arg(u8::from(profile.is_some()));
             let profile = profile.unwrap_or_default();
-            register.arg(profile.user_id.as_ref().map_or("", |user| user.as_str()));
-            register.arg(if profile == Profile::default() { Vec::new() } else { Known(profile).encode() });
+            register.arg(user(&profile)).arg(kept(profile));
         }
         let done: Vec<(u32, bool, Vec<u8>)> = take::value(self.write_one(register.cmd(), Repeat::Never).await?)?;
         done.into_iter().map(|(ordinal, new, record)| Ok((read(Ordinal(ordinal), &record)?, new))).collect()
     }
 
-    async fn devices(&self, app: &AppId, ids: &[DeviceId]) -> Result<Vec<Option<Device>>, Error> {
+    async fn amend(&self, app: &AppId, amendments: Vec<Amendment>, _now: Timestamp) -> Result<Vec<bool>, Error> {
         let of = self.of(app);
-        let mut found = Vec::with_capacity(ids.len());
-        for page in ids.chunks(PAGE_MAX) {
-            let mut find = Call::new(Step::Devices);
-            page.iter().for_each(|id| _ = find.key(of.names(id)).arg(id.as_str()));
-            for device in self.devices.ask(app, find, page.len()).await? {
-                found.push(located(take::value(device)?)?);
+        let ids: Vec<DeviceId> = amendments.iter().map(|amendment| amendment.before.id.clone()).collect();
+        let found = self.found(app, &ids).await?;
+        let (mut amend, mut asked) = (Call::new(Step::Amend), Vec::new());
+        amend.key(of.count());
+        for ((place, Amendment { before, profile }), found) in amendments.into_iter().enumerate().zip(found) {
+            // Compared here as what it says and there by its bytes: another version may have written those.
+            let Some((ordinal, record)) = found else { continue };
+            let device = read(ordinal, &record)?;
+            if device.ordinal != before.ordinal || device.profile != before.profile {
+                continue;
             }
+            amend.key(of.names(&before.id)).arg(before.id.as_str()).arg(ordinal.0).arg(profile_of(&record)?);
+            // What says the same stays in the bytes that it has.
+            let after = if profile == before.profile { profile_of(&record)?.to_vec() } else { kept(profile.clone()) };
+            amend.arg(user(&profile)).arg(after);
+            asked.push(place);
         }
-        Ok(found)
+        let mut done = vec![false; ids.len()];
+        if !asked.is_empty() {
+            let said: Vec<bool> = take::value(self.write_one(amend.cmd(), Repeat::Never).await?)?;
+            asked.into_iter().zip(said).for_each(|(place, is)| done[place] = is);
+        }
+        Ok(done)
+    }
+
+    async fn devices(&self, app: &AppId, ids: &[DeviceId]) -> Result<Vec<Option<Device>>, Error> {
+        let found = self.found(app, ids).await?.into_iter();
+        found.map(|found| found.map(|(ordinal, record)| read(ordinal, &record)).transpose()).collect()
     }
 
     async fn names(&self, app: &AppId, ordinals: &[Ordinal]) -> Result<Vec<Option<DeviceId>>, Error> {
@@ -116,7 +134,8 @@ impl Devices for Redis {
     async fn remove(&self, app: &AppId, id: &DeviceId) -> Result<Option<Device>, Error> {
         let mut remove = Call::new(Step::Remove);
         remove.key(self.of(app).names(id)).arg(id.as_str());
-        located(take::value(self.write_one(remove.cmd(), Repeat::Never).await?)?)
+        let removed = located(take::value(self.write_one(remove.cmd(), Repeat::Never).await?)?)?;
+        removed.map(|(ordinal, record)| read(ordinal, &record)).transpose()
     }
 
     async fn revoke(&self, app: &AppId, id: &DeviceId) -> Result<Option<u32>, Error> {
@@ -127,6 +146,20 @@ impl Devices for Redis {
 }
 
 impl Redis {
+    /// Ordinals and records of the devices of these names.
+    async fn found(&self, app: &AppId, ids: &[DeviceId]) -> Result<Vec<Option<(Ordinal, Vec<u8>)>>, Error> {
+        let of = self.of(app);
+        let mut found = Vec::with_capacity(ids.len());
+        for page in ids.chunks(PAGE_MAX) {
+            let mut find = Call::new(Step::Devices);
+            page.iter().for_each(|id| _ = find.key(of.names(id)).arg(id.as_str()));
+            for device in self.devices.ask(app, find, page.len()).await? {
+                found.push(located(take::value(device)?)?);
+            }
+        }
+        Ok(found)
+    }
+
     /// Who is registered among the ordinals of one bitmap.
     async fn live(&self, app: &AppId, env: Env, block: u32) -> Result<Vec<Ordinal>, Error> {
         let mut read = cmd("GET");
@@ -148,10 +181,23 @@ fn get(of: &AppKeys, device: Ordinal) -> Cmd {
 }
 
 /// An ordinal and a record, or nothing.
-fn located(mut answer: Vec<Value>) -> Result<Option<Device>, Error> {
+fn located(mut answer: Vec<Value>) -> Result<Option<(Ordinal, Vec<u8>)>, Error> {
     let (Some(record), Some(ordinal)) = (answer.pop(), answer.pop()) else { return Ok(None) };
-    read(Ordinal(take::value(ordinal)?), &take::value::<Vec<u8>>(record)?).map(Some)
+    Ok(Some((Ordinal(take::value(ordinal)?), take::value(record)?)))
 }
+
+/// Whose device it is, as scripts are told.
+fn user(profile: &Profile) -> String {
+    profile.user_id.as_ref().map(ToString::to_string).unwrap_or_default()
+}
+
+/// A profile as scripts keep it.
+fn kept(profile: Profile) -> Vec<u8> {
+    if profile == Profile::default() { Vec::new() } else { Known(profile).encode() }
+}
+
+/// What stands between a record's name and its user: generation and first seen.
+const NUMBERS_BYTES: usize = 4 + 8;
 
 /// A device as scripts keep it (see the prelude), taken apart.
 struct Parts<'a> {
@@ -189,15 +235,22 @@ fn text(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
     rest.split_at_checked(len.into())
 }
 
+/// The bytes of the profile in a record.
+fn profile_of(record: &[u8]) -> Result<&[u8], Error> {
+    let rest = Parts::read(record)?.rest;
+    let profile = rest.get(NUMBERS_BYTES..).and_then(text).map(|(_user, profile)| profile);
+    profile.ok_or_else(|| take::corrupt("a device", &"too short"))
+}
+
 fn read(ordinal: Ordinal, kept: &[u8]) -> Result<Device, Error> {
     let parts = Parts::read(kept)?;
+    let profile = profile_of(kept)?;
     let numbers = || {
         let (generation, rest) = parts.rest.split_first_chunk::<4>()?;
-        let (seen, rest) = rest.split_first_chunk::<8>()?;
-        let (_user, profile) = text(rest)?;
-        Some((parts.env?, u32::from_be_bytes(*generation), u64::from_be_bytes(*seen), profile))
+        let (seen, _) = rest.split_first_chunk::<8>()?;
+        Some((parts.env?, u32::from_be_bytes(*generation), u64::from_be_bytes(*seen)))
     };
-    let (env, generation, seen, profile) = numbers().ok_or_else(|| take::corrupt("a device", &"too short"))?;
+    let (env, generation, seen) = numbers().ok_or_else(|| take::corrupt("a device", &"too short"))?;
     let Known(profile) = match profile {
         [] => Known(Profile::default()),
         profile => take::record(profile, "the profile of a device")?,

@@ -32,6 +32,7 @@ scripts! {
     Accept "accept" "accept";
     AcceptOnce "accept_once" "accept";
     AddReceipts "add_receipts" "log";
+    Amend "amend" "device";
     AppendInbox "append_inbox" "log" "dispatch";
     AppendTimeline "append_timeline" "log" "dispatch";
     Beat "beat";

@@ -1,6 +1,7 @@
 //! What the store in Redis promises, on the server that `TEST_REDIS_URL` names. Without it these tests say that they
 //! are skipped; with `TEST_REQUIRE_SERVERS=1` they fail instead.
 
+mod changes;
 mod faults;
 mod measure;
 mod place;

@@ -1,0 +1,126 @@
+//! Quiet hours: when messages reach nobody, by the clock of each device; for all types, or for one.
+
+use std::sync::Arc;
+
+use audience::quiet::is_zone;
+use axum::{
+    Json,
+    extract::{Path, State},
+    http::StatusCode,
+    response::IntoResponse,
+};
+use model::{Quiet, QuietHours, Scope, quiet::EVERY_TYPE};
+use serde::Serialize;
+use store::shelves;
+
+use crate::{
+    api::Api,
+    fields::Fields,
+    gate::{Answer, Call},
+    problem::Problem,
+    query, send,
+};
+
+/// Types that may have hours of their own in an environment of an app.
+const TYPES_MAX: usize = 200;
+/// The time zone of devices that name none, when nobody says.
+const TZ_DEFAULT: &str = "UTC";
+
+#[derive(Serialize)]
+struct QuietView<'a> {
+    /// `*` for all that have no hours of their own.
+    r#type: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    off: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    from: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    to: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tz: Option<&'a str>,
+}
+
+impl<'a> QuietView<'a> {
+    fn new(kind: &'a str, quiet: &'a Quiet) -> Self {
+        let hours = if let Quiet::Hours(hours) = quiet { Some(hours) } else { None };
+        Self {
+            r#type: kind,
+            off: hours.is_none().then_some(true),
+            from: hours.map(|hours| hours.from.to_string()),
+            to: hours.map(|hours| hours.to.to_string()),
+            tz: hours.map(|hours| hours.tz.as_str()),
+        }
+    }
+}
+
+/// `PUT /v1/quiet-hours`: for every type that has none of its own, from within a second on.
+pub(crate) async fn put_all(State(api): State<Arc<Api>>, call: Call) -> Answer {
+    put(&api, &call, EVERY_TYPE).await
+}
+
+/// `PUT /v1/quiet-hours/{type}`.
+pub(crate) async fn put_one(State(api): State<Arc<Api>>, Path(kind): Path<String>, call: Call) -> Answer {
+    if !send::is_kind(&kind) {
+        return Err(Problem::fault("", "invalid_format", "a type is [a-z0-9_-]{1,32}"));
+    }
+    put(&api, &call, &kind).await
+}
+
+async fn put(api: &Api, call: &Call, kind: &str) -> Answer {
+    call.caller.require(Scope::Audiences)?;
+    call.query()?.finish()?;
+    let mut fields = Fields::read(&call.body)?;
+    let quiet = quiet(&mut fields, kind);
+    fields.finish()?;
+    let quiet = quiet.ok_or_else(|| Problem::fault("#", "missing", "quiet hours have `from` and `to`"))?;
+    let (app, env) = (call.caller.app(), call.caller.env());
+    let all = shelves::list::<Quiet>(&*api.store, (app, env), None, TYPES_MAX).await?;
+    if all.len() >= TYPES_MAX && all.iter().all(|(known, _)| known != kind) {
+        return Err(Problem::fault("#", "too_many", format!("at most {TYPES_MAX} types have hours of their own")));
+    }
+    shelves::put(&*api.store, app, env, kind, &quiet).await?;
+    Ok(Json(QuietView::new(kind, &quiet)).into_response())
+}
+
+/// The hours of the day, or none for a type that is not to share those of every type.
+fn quiet(fields: &mut Fields<'_>, kind: &str) -> Option<Quiet> {
+    if let Some(off) = fields.get::<bool>("off", "true") {
+        if !off || kind == EVERY_TYPE {
+            fields.fault("off", "contradiction", "only a type is excepted, by true");
+        }
+        return Some(Quiet::Never);
+    }
+    let (from, to) = (fields.parsed("from"), fields.parsed("to"));
+    let tz = fields.text("tz", "must be a time zone of the IANA database, as in Asia/Shanghai", is_zone);
+    let (from, to) = from.zip(to)?;
+    if from == to {
+        fields.fault("to", "contradiction", "it would be quiet never, or always");
+    }
+    Some(Quiet::Hours(QuietHours { from, to, tz: tz.unwrap_or_else(|| TZ_DEFAULT.to_owned()) }))
+}
+
+/// `GET /v1/quiet-hours`.
+pub(crate) async fn list(State(api): State<Arc<Api>>, call: Call) -> Answer {
+    call.caller.require(Scope::Audiences)?;
+    call.query()?.finish()?;
+    let all = shelves::list::<Quiet>(&*api.store, (call.caller.app(), call.caller.env()), None, TYPES_MAX).await?;
+    let views: Vec<_> = all.iter().map(|(kind, quiet)| QuietView::new(kind, quiet)).collect();
+    query::page(&call.uri, &views, None)
+}
+
+/// `DELETE /v1/quiet-hours`.
+pub(crate) async fn remove_all(State(api): State<Arc<Api>>, call: Call) -> Answer {
+    remove(&api, &call, EVERY_TYPE).await
+}
+
+/// `DELETE /v1/quiet-hours/{type}`: then those of every type hold for it.
+pub(crate) async fn remove_one(State(api): State<Arc<Api>>, Path(kind): Path<String>, call: Call) -> Answer {
+    remove(&api, &call, &kind).await
+}
+
+async fn remove(api: &Api, call: &Call, kind: &str) -> Answer {
+    call.caller.require(Scope::Audiences)?;
+    call.query()?.finish()?;
+    let removed = shelves::remove::<Quiet>(&*api.store, call.caller.app(), call.caller.env(), kind).await?;
+    if removed { Ok(StatusCode::NO_CONTENT.into_response()) } else { Err(Problem::not_found("quiet hours")) }
+}
