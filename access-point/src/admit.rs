@@ -20,9 +20,9 @@ use crate::{
     bell,
     close::Close,
     connection::Peer,
+    entry::Origin,
     pull::Sent,
     registry::{Entered, Handle},
-    sightings::Origin,
     timeline::Timeline,
 };
 
@@ -44,7 +44,6 @@ pub(crate) struct Guest {
     /// When it came. Its session is numbered by it, so that one that had to wait does not win over one that came later.
     pub(crate) since: Timestamp,
     pub(crate) arrival: Arrival,
-    /// Where it comes from.
     pub(crate) origin: Origin,
 }
 
@@ -185,15 +184,18 @@ async fn enter(site: &Arc<Site>, guest: &Guest, device: &Device, claim: &Claim) 
         Entered::Here(before) => before,
         Entered::Late => return Err(Refused::Superseded),
     };
-    let open = site.metrics.connections(app, guest.connect.version);
+    let open = site.metrics.connections(app, guest.origin.transport, guest.connect.version);
     open.inc();
     let presence = Presence { site: site.clone(), handle, open };
+    let elsewhere = claim.previous.as_ref().map(|route| &route.node).filter(|node| **node != site.config.node);
+    if before.is_some() || elsewhere.is_some() {
+        site.calm.taken_over(app, &device.id, guest.origin.address, elsewhere);
+    }
     if let Some(before) = before {
         before.close(Close::TakenOver);
         site.metrics.takeovers.inc();
         let _ = timeout(HANDOVER_MAX, before.gone()).await;
     }
-    let elsewhere = claim.previous.as_ref().map(|route| &route.node).filter(|node| **node != site.config.node);
     if let Some(node) = elsewhere {
         supersede(site, node, &presence.handle);
     }

@@ -7,7 +7,7 @@ use model::{AppId, Bell, Carried, Lane, Placed, Seq, Stream, record::Record as _
 use tokio::time;
 use tracing::{debug, warn};
 
-use crate::{Site, close::Close, registry::Entry};
+use crate::{Site, close::Close, drain::Order, registry::Entry};
 
 /// Pause before listening again when the broker is away.
 const RETRY_PAUSE: Duration = Duration::from_secs(1);
@@ -64,6 +64,11 @@ async fn hear(site: &Site, bell: Bell) {
             let revoked = site.registry.get(&app, device).filter(|session| session.generation < generation);
             revoked.inspect(|session| session.close(Close::Revoked));
         }
+        Bell::Drain { node, ordered_at, rate_per_s, permille } if node == site.config.node => {
+            site.drains.order(Order { ordered_at, rate_per_s, permille });
+        }
+        Bell::Undrain { node } if node == site.config.node => site.drains.revoke(),
+        Bell::Drain { .. } | Bell::Undrain { .. } => {}
         Bell::Apps => {
             if let Err(error) = site.apps.refresh().await {
                 warn!(%error, "cannot read the apps; those known go on");

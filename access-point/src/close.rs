@@ -1,5 +1,7 @@
 //! Why a link ends, and what its device is told.
 
+use std::sync::Arc;
+
 use mqtt::{Overdue, Reason, wire};
 
 use crate::auth::Refused;
@@ -21,6 +23,8 @@ pub(crate) enum Close {
     Revoked,
     /// The token has ended.
     TokenEnded,
+    /// The device is to go to one of these access points; without one, it will find its way.
+    Moving(Arc<[String]>),
     /// This access point stops.
     ShuttingDown,
     /// The device broke the rules.
@@ -41,6 +45,7 @@ impl Close {
             Self::TakenOver => "taken_over",
             Self::Revoked => "revoked",
             Self::TokenEnded => "token_ended",
+            Self::Moving(_) => "moving",
             Self::ShuttingDown => "shutting_down",
             Self::Broken(_) => "protocol",
             Self::Refused(refused) => refused.as_str(),
@@ -55,6 +60,7 @@ impl Close {
             Self::TakenOver => Some(Reason::TAKEN_OVER),
             Self::Revoked => Some(Reason::ADMINISTRATIVE),
             Self::TokenEnded => Some(Reason::TOKEN_ENDED),
+            Self::Moving(_) => Some(Reason::USE_ANOTHER_SERVER),
             Self::ShuttingDown => Some(Reason::SHUTTING_DOWN),
             Self::Broken(reason) | Self::Refused(Refused::ForGood(reason, _)) => Some(*reason),
             Self::Refused(_) => None,
@@ -65,8 +71,16 @@ impl Close {
     pub(crate) const fn order(&self) -> Option<&'static str> {
         match self {
             Self::TakenOver | Self::Revoked | Self::TokenEnded | Self::Refused(Refused::ForGood(..)) => Some("kick"),
-            Self::ShuttingDown => Some("reconnect"),
+            Self::Moving(_) | Self::ShuttingDown => Some("reconnect"),
             _ => None,
+        }
+    }
+
+    /// Where the device is to go, the best place first.
+    pub(crate) fn elsewhere(&self) -> &[String] {
+        match self {
+            Self::Moving(elsewhere) => elsewhere,
+            _ => &[],
         }
     }
 }

@@ -16,11 +16,12 @@ use crate::{
     admit::{Admitted, Presence},
     close::Close,
     control,
-    errand::{self, Home, Outcome},
+    drain::Evicted,
+    entry::Origin,
+    errand::{self, Home, Outcome, Parting},
     link::Link,
     listen::Place,
     pull::Sent,
-    sightings::Origin,
     timeline::Timeline,
     worker::{Held, Seat, Turn},
 };
@@ -121,7 +122,7 @@ impl Connection {
     /// Its first turn.
     pub(crate) fn begin(&mut self, early: Vec<Packet>, turn: &mut Turn) -> Result<(), Close> {
         debug!(app = %self.peer.app, device.id = %self.peer.device, "a device is connected");
-        turn.site.sightings.note(&self.peer, self.presence.handle.epoch, false, turn.site.deps.clock.now());
+        turn.site.sightings.note(&self.peer, self.presence.handle.epoch, false, turn.now);
         self.with_buffer(turn, |connection, turn| {
             connection.take(early, turn)?;
             connection.hear(turn)?;
@@ -306,10 +307,12 @@ impl Connection {
         turn.site.metrics.stray_acks.inc_by(self.session.strays());
         turn.site.metrics.disconnect(close.as_str());
         debug!(app = %self.peer.app, device.id = %self.peer.device, reason = close.as_str(), "a device is gone");
-        turn.site.sightings.note(&self.peer, self.presence.handle.epoch, true, turn.site.deps.clock.now());
         let last: Vec<Packet> = control::farewell(self.link.version(), &self.peer.app, close).into_iter().collect();
-        let route = (*close != Close::TakenOver).then(|| self.presence.handle.clone());
+        let handle = self.presence.handle.clone();
+        let evicted = matches!(close, Close::Moving(_)).then(|| Evicted::of(&handle, &self.session, turn.now));
         drop(self.presence);
-        errand::say_goodbye(&turn.site, self.link, last, route, self.place);
+        turn.site.sightings.note(&self.peer, handle.epoch, true, turn.now);
+        let route = (*close != Close::TakenOver).then_some(handle);
+        errand::say_goodbye(&turn.site, Parting { link: self.link, last, route, evicted, place: self.place });
     }
 }

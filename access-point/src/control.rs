@@ -13,19 +13,31 @@ use crate::close::Close;
 #[derive(Serialize)]
 #[serde(tag = "op", rename_all = "snake_case")]
 enum Control<'a> {
-    Kick { reason: &'a str },
-    Reconnect { reason: &'a str },
-    Resync { reason: &'a str, latest: String },
+    Kick {
+        reason: &'a str,
+    },
+    Reconnect {
+        reason: &'a str,
+        #[serde(skip_serializing_if = "<[String]>::is_empty")]
+        endpoints: &'a [String],
+    },
+    Resync {
+        reason: &'a str,
+        latest: String,
+    },
 }
 
 /// The last word to a device; `None` when there is nothing to say. MQTT 3.1.1 has no packet for it, so it is an order.
 pub(crate) fn farewell(version: Version, app: &AppId, close: &Close) -> Option<Packet> {
     if version == Version::V5 {
-        return close.reason().map(|reason| Packet::Disconnect(Disconnect { reason, reason_string: None }));
+        let elsewhere = close.elsewhere();
+        let server_reference = (!elsewhere.is_empty()).then(|| elsewhere.join(" "));
+        let disconnect = |reason| Disconnect { reason, reason_string: None, server_reference };
+        return close.reason().map(disconnect).map(Packet::Disconnect);
     }
-    let reason = close.as_str();
+    let (reason, endpoints) = (close.as_str(), close.elsewhere());
     match close.order()? {
-        "reconnect" => Some(packet(app, &Control::Reconnect { reason })),
+        "reconnect" => Some(packet(app, &Control::Reconnect { reason, endpoints })),
         _ => Some(packet(app, &Control::Kick { reason })),
     }
 }

@@ -10,13 +10,14 @@ use std::{
 use rustls::ServerConfig;
 use tokio::{
     net::TcpStream,
-    time::{Instant, timeout_at},
+    time::{Instant, timeout, timeout_at},
 };
 use tracing::debug;
 
 use crate::{
     Site,
     auth::Refused,
+    calm::Newcomer,
     sse,
     transport::{
         Stream, Transport, proxy,
@@ -44,26 +45,50 @@ pub(crate) struct Arrived {
     pub(crate) door: Door,
 }
 
-/// Somebody who has said something.
+/// Where a device comes from.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Origin {
+    /// As far as trusted proxies say.
+    pub(crate) address: IpAddr,
+    /// The name of its transport.
+    pub(crate) transport: &'static str,
+}
+
+/// Somebody whose turn it was, and who has said something.
 pub(crate) struct Entered {
     pub(crate) transport: Transport,
-    /// Where it came from, as far as trusted proxies say.
-    pub(crate) address: IpAddr,
+    pub(crate) origin: Origin,
+    pub(crate) newcomer: Newcomer,
+    /// It must have sent CONNECT by then.
+    pub(crate) until: Instant,
 }
 
-/// Finds out by `until` what somebody speaks.
-pub(crate) async fn enter(site: &Site, arrived: Arrived, until: Instant) -> Result<Entered, Refused> {
-    let entered = timeout_at(until, speak(site, arrived)).await;
-    entered.map_err(|_| Refused::ForNow("connect_deadline"))?
-}
-
-async fn speak(site: &Site, arrived: Arrived) -> Result<Entered, Refused> {
-    let Arrived { socket, from, door } = arrived;
-    let mut address = from.ip().to_canonical();
-    if site.config.proxies.iter().any(|proxy| proxy.contains(address)) {
-        let told = proxy::read(&socket).await.map_err(|error| refused(&error, address, "proxy"))?;
-        address = told.map_or(address, |told| told.ip().to_canonical());
+/// Waits for somebody's turn, and finds out what he speaks. Nothing is computed for him before: TLS is the dearest.
+pub(crate) async fn enter(site: &Site, arrived: Arrived) -> Result<Entered, Refused> {
+    if site.drains.is_closed() {
+        return Err(Refused::ForNow("draining"));
     }
+    let late = |_| Refused::ForNow("connect_deadline");
+    let Arrived { socket, from, door } = arrived;
+    let address = timeout(site.config.connect_deadline, address(site, &socket, from)).await.map_err(late)??;
+    let newcomer = site.calm.turn(address).await?;
+    let until = Instant::now() + site.config.connect_deadline;
+    let transport = timeout_at(until, speak(site, socket, address, door)).await.map_err(late)??;
+    let origin = Origin { address, transport: transport.name() };
+    Ok(Entered { transport, origin, newcomer, until })
+}
+
+/// The address at the other end, as far as trusted proxies say.
+async fn address(site: &Site, socket: &TcpStream, from: SocketAddr) -> Result<IpAddr, Refused> {
+    let address = from.ip().to_canonical();
+    if !site.config.proxies.iter().any(|proxy| proxy.contains(address)) {
+        return Ok(address);
+    }
+    let told = proxy::read(socket).await.map_err(|error| refused(&error, address, "proxy"))?;
+    Ok(told.map_or(address, |told| told.ip().to_canonical()))
+}
+
+async fn speak(site: &Site, socket: TcpStream, address: IpAddr, door: Door) -> Result<Transport, Refused> {
     let stream = match door {
         Door::Plain => Stream::plain(socket),
         Door::Tls(config) => {
@@ -72,7 +97,7 @@ async fn speak(site: &Site, arrived: Arrived) -> Result<Entered, Refused> {
         }
     };
     let transport = of_first_byte(site, stream).await.map_err(|error| refused(&error, address, "http"))?;
-    Ok(Entered { transport: transport.ok_or(Refused::ForNow("answered"))?, address })
+    transport.ok_or(Refused::ForNow("answered"))
 }
 
 fn refused(error: &io::Error, address: IpAddr, label: &'static str) -> Refused {

@@ -14,12 +14,16 @@ use crate::{
     Site,
     admit::heads,
     connection::Peer,
+    drain::Evicted,
     link::Link,
     listen::Place,
     registry::Handle,
     timeline::{Page, Timeline},
     worker::Seat,
 };
+
+/// How long a device that is to go elsewhere waits for its cursor to be kept: several times as long as that usually takes.
+const HANDOVER_MAX: Duration = Duration::from_secs(1);
 
 /// How long the broker may take for what devices send up; then they are told to try again.
 const UPLOAD_MAX: Duration = Duration::from_secs(4);
@@ -113,10 +117,28 @@ pub(crate) fn upload(site: &Arc<Site>, home: Home, uploads: Vec<Publication>, pa
     });
 }
 
-/// Says the last words to a device and gives its route up, unless that is another session's now.
-pub(crate) fn say_goodbye(site: &Arc<Site>, link: Link, last: Vec<Packet>, route: Option<Arc<Handle>>, place: Place) {
+/// A connection that is over.
+pub(crate) struct Parting {
+    pub(crate) link: Link,
+    /// What there is to say to the device.
+    pub(crate) last: Vec<Packet>,
+    /// Its route, unless that is another session's now.
+    pub(crate) route: Option<Arc<Handle>>,
+    /// What is known of a device that is to go elsewhere.
+    pub(crate) evicted: Option<Evicted>,
+    pub(crate) place: Place,
+}
+
+/// Says the last words to a device and gives its route up. One that is to go elsewhere hears them when its cursor is where it
+/// will be looked for: else it would be sent again what it has acked.
+pub(crate) fn say_goodbye(site: &Arc<Site>, parting: Parting) {
     let site = site.clone();
     tokio::spawn(async move {
+        let Parting { link, last, route, evicted, place } = parting;
+        if let (Some(evicted), Some(handle)) = (evicted, &route) {
+            let _ = timeout(HANDOVER_MAX, site.outbox.kept(&handle.app, handle.ordinal)).await;
+            site.drains.note(evicted, site.deps.clock.now());
+        }
         link.close(&last).await;
         if let Some(route) = route
             && let Err(error) = site.deps.store.release(&route.app, route.ordinal, route.epoch).await

@@ -4,22 +4,27 @@
 //! It keeps marks, not messages: whatever a device has not acked is read again from the store. Sessions stay open
 //! while the broker or the store is away.
 
+mod address;
 mod admit;
 mod arrival;
 mod auth;
 mod bell;
+mod calm;
 mod certificates;
 mod close;
 mod connection;
 mod control;
+mod drain;
 mod entry;
 mod errand;
+mod flap;
 mod inbound;
 mod link;
 mod listen;
 mod metrics;
 mod open;
 mod outbox;
+mod pace;
 mod pull;
 mod registry;
 mod routes;
@@ -31,10 +36,14 @@ mod transport;
 mod wait;
 mod worker;
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    num::{NonZeroU32, NonZeroUsize},
+    sync::Arc,
+    time::Duration,
+};
 
 use broker::SharedBroker;
-use model::{Clock, Lane, NodeId};
+use model::{Clock, Endpoint, Lane, NodeId};
 use prometheus_client::registry::Registry as MetricsRegistry;
 use store::SharedStore;
 use thiserror::Error;
@@ -43,8 +52,8 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::warn;
 
 use crate::{
-    arrival::Arrivals, auth::Apps, close::Close, entry::Door, metrics::Metrics, outbox::Outbox, registry::Registry,
-    sightings::Sightings, sse::Inlets, timeline::Timelines, worker::Workers,
+    arrival::Arrivals, auth::Apps, calm::Calm, close::Close, drain::Drains, entry::Door, metrics::Metrics,
+    outbox::Outbox, registry::Registry, sightings::Sightings, sse::Inlets, timeline::Timelines, worker::Workers,
 };
 pub use crate::{
     certificates::{CertificateError, Certificates, TlsFiles},
@@ -62,6 +71,17 @@ pub struct KeepAlive {
     pub max_s: u16,
 }
 
+/// How devices are moved to other access points when this one stops.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Drain {
+    /// How long it is announced before no connection is taken any more.
+    pub wait: Duration,
+    /// Devices told to go, a second; more when they would not all be told in time.
+    pub per_s: NonZeroU32,
+    /// The time for that.
+    pub within: Duration,
+}
+
 /// What can be set about an access point.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -69,6 +89,10 @@ pub struct Config {
     pub node: NodeId,
     /// Open connections; beyond it new ones are closed at once.
     pub connections_max: usize,
+    /// Open connections of one address (of an IPv6 network of 64 bits); absent: any number. Behind a proxy all have one.
+    pub connections_per_address_max: Option<NonZeroUsize>,
+    /// Connections let in a second; the others wait for their turn, up to four seconds. Absent: any number.
+    pub connects_per_s: Option<NonZeroU32>,
     /// The largest packet that a device may send once it is known, in bytes.
     pub packet_max_bytes: usize,
     /// How often devices must be heard.
@@ -85,6 +109,8 @@ pub struct Config {
     pub sweep: Duration,
     /// Proxies that say who is behind them by the PROXY protocol, version 1 or 2: what comes from there must begin with it.
     pub proxies: Vec<Network>,
+    /// How devices are moved elsewhere when it stops.
+    pub drain: Drain,
 }
 
 impl Config {
@@ -93,6 +119,8 @@ impl Config {
         Self {
             node,
             connections_max: 18_000,
+            connections_per_address_max: None,
+            connects_per_s: NonZeroU32::new(5_000),
             packet_max_bytes: 256 * 1024,
             keep_alive: KeepAlive { default_s: 300, min_s: 15, max_s: 1_200 },
             ack_timeout: Duration::from_secs(20),
@@ -101,6 +129,11 @@ impl Config {
             auto_register: true,
             sweep: Duration::from_secs(30),
             proxies: Vec::new(),
+            drain: Drain {
+                wait: Duration::from_secs(3),
+                per_s: NonZeroU32::new(500).unwrap_or(NonZeroU32::MIN),
+                within: Duration::from_secs(10),
+            },
         }
     }
 }
@@ -161,6 +194,8 @@ pub(crate) struct Site {
     pub(crate) deps: Deps,
     pub(crate) metrics: Metrics,
     pub(crate) apps: Apps,
+    pub(crate) calm: Calm,
+    pub(crate) drains: Drains,
     pub(crate) arrivals: Arrivals,
     pub(crate) inlets: Inlets,
     pub(crate) registry: Registry,
@@ -175,6 +210,28 @@ pub(crate) struct Site {
     pub(crate) shutdown: CancellationToken,
 }
 
+impl Site {
+    /// Open connections.
+    pub(crate) fn connections(&self) -> usize {
+        self.config.connections_max.saturating_sub(self.places.available_permits())
+    }
+
+    /// How full it is here.
+    pub(crate) fn endpoint(&self) -> Endpoint {
+        let (connections, connections_max) = (self.connections() as u64, self.config.connections_max as u64);
+        Endpoint { address: String::new(), connections, connections_max }
+    }
+}
+
+/// How an access point is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Status {
+    /// Open connections.
+    pub connections: usize,
+    /// The last order to move devices away, and what has come of it.
+    pub drain: Option<model::Drain>,
+}
+
 /// The access point tier.
 pub struct AccessPoint {
     site: Arc<Site>,
@@ -186,6 +243,8 @@ impl AccessPoint {
         let metrics = Metrics::new(registry);
         let site = Site {
             places: Arc::new(Semaphore::new(config.connections_max)),
+            calm: Calm::new(config.connects_per_s, config.connections_per_address_max, metrics.clone()),
+            drains: Drains::default(),
             config,
             apps: Apps::new(deps.store.clone()),
             timelines: Timelines::new(deps.store.clone()),
@@ -205,13 +264,14 @@ impl AccessPoint {
         Self { site: Arc::new(site) }
     }
 
-    /// Tells at any time how many connections are open.
-    pub fn connections(&self) -> impl Fn() -> usize + Send + Sync + 'static {
+    /// Tells at any time how it is.
+    pub fn status(&self) -> impl Fn() -> Status + Send + Sync + 'static {
         let site = self.site.clone();
-        move || site.config.connections_max.saturating_sub(site.places.available_permits())
+        move || Status { connections: site.connections(), drain: site.drains.told() }
     }
 
-    /// Serves devices until `shutdown`; then tells them to come back elsewhere, and tells receipts and cursors.
+    /// Serves devices until `shutdown`; then moves them to other access points if there are any, and tells receipts and
+    /// cursors.
     ///
     /// # Errors
     /// When a listener is of no use any more, or sessions are not served any more.
@@ -225,6 +285,7 @@ impl AccessPoint {
         }
         background.spawn(until(site.shutdown.clone(), sweep::run(site.clone())));
         background.spawn(until(site.shutdown.clone(), routes::keep(site.clone())));
+        background.spawn(until(site.shutdown.clone(), drain::follow(site.clone())));
         let apps = site.clone();
         background.spawn(until(site.shutdown.clone(), async move { apps.apps.keep_fresh().await }));
         let (told, teller) = (CancellationToken::new(), site.clone());
@@ -232,10 +293,17 @@ impl AccessPoint {
         background.spawn(sightings::tell(site.clone(), told.clone()));
         let outbox = tokio::spawn(async move { teller.outbox.run(&teller.deps, &teller.registry, done).await });
 
+        let (closing, closed) = (site.clone(), CancellationToken::new());
+        let close = closed.clone();
+        background.spawn(until(site.shutdown.clone(), async move {
+            drain::announced(&closing, shutdown.cancelled()).await;
+            close.cancel();
+        }));
         let served = tokio::select! {
-            served = listen::accept_all(doors, &site, &shutdown) => served.map_err(Error::from),
+            served = listen::accept_all(doors, &site, &closed) => served.map_err(Error::from),
             Some(_) = workers.join_next() => Err(Error::Worker),
         };
+        drain::leave(&site).await;
         site.shutdown.cancel();
         for app in site.registry.apps() {
             site.registry.sessions(&app).iter().for_each(|session| session.close(Close::ShuttingDown));

@@ -14,6 +14,7 @@ use tracing::{debug, warn};
 
 use crate::{
     Site,
+    address::Share,
     entry::{Arrived, Door},
     open,
 };
@@ -30,12 +31,14 @@ const PROBE_EVERY: Duration = Duration::from_secs(15);
 pub(crate) struct Place {
     _permit: OwnedSemaphorePermit,
     _open: TaskTrackerToken,
+    /// Its part of what its address may have, if that is bounded.
+    pub(crate) share: Option<Box<Share>>,
 }
 
 impl Place {
     fn take(site: &Site) -> Option<Self> {
         let permit = site.places.clone().try_acquire_owned().ok()?;
-        Some(Self { _permit: permit, _open: site.connections.token() })
+        Some(Self { _permit: permit, _open: site.connections.token(), share: None })
     }
 }
 

@@ -52,6 +52,8 @@ pub(crate) struct Metrics {
     disconnects: Family<Labels, Counter>,
     lanes: [LaneFigures; 3],
     pub(crate) takeovers: Counter,
+    pub(crate) id_conflicts: Counter,
+    pub(crate) answer_delay: Histogram,
     pub(crate) retransmits: Counter,
     pub(crate) stray_acks: Counter,
     pub(crate) resyncs: Counter,
@@ -69,6 +71,11 @@ fn ack_buckets() -> Histogram {
     Histogram::new(exponential_buckets(1e-3, 2.0, 20))
 }
 
+/// From 1 ms, nobody has to wait, to 4 s, nobody waits longer.
+fn delay_buckets() -> Histogram {
+    Histogram::new(exponential_buckets(1e-3, 2.0, 13))
+}
+
 impl Metrics {
     pub(crate) fn new(registry: &mut Registry) -> Self {
         let connections = Family::default();
@@ -81,6 +88,9 @@ impl Metrics {
         registry.register("fanfare_disconnects", "Sessions that ended", disconnects.clone());
         registry.register("fanfare_deliver", "Entries brought to devices", deliver.clone());
         registry.register("fanfare_accept_to_ack_seconds", "From accepted to acked", accept_to_ack.clone());
+        let answer_delay = delay_buckets();
+        let help = "How much later devices were answered than they came";
+        registry.register("fanfare_connack_delay_seconds", help, answer_delay.clone());
         let lanes = Lane::ALL.map(|lane| {
             let lane = ("lane", lane.as_str());
             let results = [Delivered::Sent, Delivered::Acked, Delivered::Rejected, Delivered::Expired];
@@ -93,6 +103,8 @@ impl Metrics {
             counter
         };
         let takeovers = counter("fanfare_takeovers", "Sessions that gave way to a newer one of their device");
+        let id_conflicts =
+            counter("fanfare_device_id_conflicts", "Devices whose id two terminals began to use at once");
         let retransmits = counter("fanfare_retransmit", "Messages sent again, with the DUP flag");
         let stray_acks = counter("fanfare_stray_acks", "Acks of packet ids that nothing waited under");
         let resyncs = counter("fanfare_resyncs", "Devices whose position was ahead of a stream's head");
@@ -111,6 +123,8 @@ impl Metrics {
             disconnects,
             lanes,
             takeovers,
+            id_conflicts,
+            answer_delay,
             retransmits,
             stray_acks,
             resyncs,
@@ -124,9 +138,9 @@ impl Metrics {
         }
     }
 
-    /// The gauge of open sessions of an app and a version.
-    pub(crate) fn connections(&self, app: &AppId, version: Version) -> Gauge {
-        let labels = [("app", app.to_string()), ("transport", "tcp".into()), ("proto", version.as_str().into())];
+    /// The gauge of open sessions of an app, a transport and a version.
+    pub(crate) fn connections(&self, app: &AppId, transport: &str, version: Version) -> Gauge {
+        let labels = [("app", app.to_string()), ("transport", transport.into()), ("proto", version.as_str().into())];
         self.connections.get_or_create(&labels).clone()
     }
 

@@ -23,10 +23,9 @@ use crate::{
     close::Close,
     connection::Entrant,
     control,
-    entry::{Arrived, Entered, enter},
+    entry::{Arrived, Entered, Origin, enter},
     link::Link,
     listen::Place,
-    sightings::Origin,
     wait::Waiting,
 };
 
@@ -40,28 +39,32 @@ const ANSWER_MAX: Duration = Duration::from_millis(500);
 const TOKEN_CHECKED_MAX: Duration = Duration::from_hours(365 * 24);
 
 /// Lets a connection in and hands it to its worker, or turns it away.
-pub(crate) async fn open(site: Arc<Site>, arrived: Arrived, place: Place) {
-    let until = Instant::now() + site.config.connect_deadline;
+pub(crate) async fn open(site: Arc<Site>, arrived: Arrived, mut place: Place) {
     let entered = tokio::select! {
         () = site.shutdown.cancelled() => Err(Refused::ForNow("shutting_down")),
-        entered = Box::pin(enter(&site, arrived, until)) => entered,
+        entered = Box::pin(enter(&site, arrived)) => entered,
     };
-    let Entered { transport, address } = match entered {
+    let Entered { transport, origin, newcomer, until } = match entered {
         Ok(entered) => entered,
         Err(refused) => return site.metrics.connect(refused.as_str()),
     };
-    let origin = Origin { address, transport: transport.name() };
     let mut link = Link::new(transport, CONNECT_MAX_BYTES);
     let mut packets = Vec::new();
     let guest = tokio::select! {
         () = site.shutdown.cancelled() => Err(Refused::ForNow("shutting_down")),
-        guest = Box::pin(introduced(&site, origin, &mut link, &mut packets, until)) => guest,
+        guest = Box::pin(introduced(&site, (&mut link, origin), &mut packets, until)) => guest,
     };
     let guest = match guest {
         Ok(guest) => Arc::new(guest),
         Err(refused) => return refuse(&site, link, refused).await,
     };
-    debug!(app = %guest.login.app, device.id = %guest.login.device, %address, "a device says who it is");
+    let here = site.endpoint();
+    tokio::select! {
+        () = site.calm.hesitate(&newcomer, &here, &guest.login.app, &guest.login.device) => {}
+        () = guest.arrival.superseded() => return refuse(&site, link, Refused::Superseded).await,
+    }
+    place.share = newcomer.share;
+    debug!(app = %guest.login.app, device.id = %guest.login.device, address = %origin.address, "a device says who it is");
     link.packet_max_bytes = site.config.packet_max_bytes;
     let token_ends = guest.token_ends;
     if let Some((admitted, link, early)) = Box::pin(let_in(&site, guest, link, packets)).await {
@@ -111,8 +114,7 @@ async fn let_in(
 /// Who is at the other end, by its token; packets behind its CONNECT stay in `packets`.
 async fn introduced(
     site: &Arc<Site>,
-    origin: Origin,
-    link: &mut Link,
+    (link, origin): (&mut Link, Origin),
     packets: &mut Vec<Packet>,
     until: Instant,
 ) -> Result<Guest, Refused> {

@@ -14,7 +14,10 @@ use broker::Publication;
 use model::{AppId, Cursor, Epoch, MessageId, Ordinal, Queue, Receipt, ReceiptBatch, record::Record as _};
 use parking_lot::Mutex;
 use store::CursorWrite;
-use tokio::{sync::Notify, time};
+use tokio::{
+    sync::{Notify, watch},
+    time,
+};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, warn};
 
@@ -99,12 +102,15 @@ pub(crate) struct Outbox {
     /// How many facts are gathered or on their way.
     unreported: AtomicUsize,
     full: Notify,
+    /// Counts reports that went through.
+    reports: watch::Sender<u64>,
     metrics: Metrics,
 }
 
 impl Outbox {
     pub(crate) fn new(metrics: Metrics) -> Self {
-        Self { state: Mutex::default(), unreported: AtomicUsize::new(0), full: Notify::new(), metrics }
+        let (state, full, reports) = (Mutex::default(), Notify::new(), watch::Sender::new(0));
+        Self { state, unreported: AtomicUsize::new(0), full, reports, metrics }
     }
 
     /// Whether so much is unreported that nothing more should be sent to devices.
@@ -159,6 +165,16 @@ impl Outbox {
         kept.map(|(_, cursor)| cursor.clone())
     }
 
+    /// Returns when a device's cursor has reached the store, so that a session elsewhere goes on from there.
+    pub(crate) async fn kept(&self, app: &AppId, device: Ordinal) {
+        let mut reports = self.reports.subscribe();
+        while self.cursor(app, device).is_some() {
+            if reports.changed().await.is_err() {
+                return;
+            }
+        }
+    }
+
     /// Reports until `done` is cancelled and everything is told, or cannot be.
     pub(crate) async fn run(&self, deps: &Deps, registry: &Registry, done: CancellationToken) {
         while !done.is_cancelled() {
@@ -177,6 +193,8 @@ impl Outbox {
             let mut state = self.state.lock();
             state.leaving = Arc::default();
             self.unreported.store(state.gathering.facts, Ordering::Relaxed);
+            drop(state);
+            self.reports.send_modify(|reports| *reports += 1);
         }
     }
 

@@ -39,6 +39,7 @@ pub(crate) struct Sent {
     pub(crate) message: MessageId,
     pub(crate) lane: Lane,
     pub(crate) created_at: Timestamp,
+    pub(crate) expires_at: Timestamp,
     pub(crate) trace: TraceParent,
 }
 
@@ -204,8 +205,8 @@ impl Connection {
             self.session.pass(stream, seq);
             return true;
         };
-        let sent =
-            Sent { message: message.id, lane: message.lane, created_at: message.created_at, trace: message.trace };
+        let Message { id, lane, created_at, expires_at, trace, .. } = *message;
+        let sent = Sent { message: id, lane, created_at, expires_at, trace };
         match self.session.offer(stream, seq, sent, turn.instant.into_std()) {
             Offer::Send { packet_id, dup } => {
                 self.link.push_message(encoded, packet_id, dup, turn.now);

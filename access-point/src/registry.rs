@@ -95,6 +95,11 @@ impl Handle {
         });
     }
 
+    /// Whether the session was told to go and has not heard it.
+    pub(crate) fn is_leaving(&self) -> bool {
+        self.post.lock().told.order.is_some()
+    }
+
     fn tell(&self, tell: impl FnOnce(&mut Told)) {
         let mut post = self.post.lock();
         tell(&mut post.told);

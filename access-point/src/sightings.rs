@@ -2,7 +2,7 @@
 //! batches, so that a storm of devices costs a few publications. Best effort: what is lost with this process is told by
 //! the next sessions of its devices.
 
-use std::{collections::HashMap, net::IpAddr, sync::Arc, time::Duration};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use broker::Publication;
 use model::{
@@ -15,7 +15,7 @@ use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
-use crate::{Site, connection::Peer};
+use crate::{Site, connection::Peer, entry::Origin};
 
 /// How long sightings are gathered: a device that comes and goes in this time is one of them.
 const GATHER: Duration = Duration::from_secs(1);
@@ -26,14 +26,6 @@ const DEVICES_MAX: usize = 1_000;
 /// Devices that wait to be told; beyond it those that come later are not, until they come again. More than an access
 /// point holds, many times.
 const WAITING_MAX: usize = 200_000;
-
-/// Where a connection comes from, and on what.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Origin {
-    /// As far as trusted proxies say.
-    pub(crate) address: IpAddr,
-    pub(crate) transport: &'static str,
-}
 
 /// The latest that was seen of a device.
 #[derive(Clone, Debug)]

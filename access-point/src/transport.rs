@@ -164,8 +164,8 @@ impl Transport {
         Self { stream, layer: Layer::Events(Box::new(events)) }
     }
 
-    /// What it is, as people call it.
-    pub(crate) const fn name(&self) -> &'static str {
+    /// Its name in metrics and filters.
+    pub(crate) fn name(&self) -> &'static str {
         match (&self.layer, &self.stream.tls) {
             (Layer::Nothing, None) => "tcp",
             (Layer::Nothing, Some(_)) => "tls",

@@ -18,7 +18,7 @@ use crate::{
     Config, admin, attributes, audiences,
     auth::Keys,
     callback::Fetched,
-    cancel, caps, devices, gate, groups, health, import,
+    cancel, caps, devices, drain, gate, groups, health, import,
     limit::Budgets,
     messages,
     metrics::Metrics,
@@ -44,6 +44,8 @@ pub(crate) struct Api {
     pub(crate) places: Semaphore,
     /// Turns of cancels that are announced again.
     pub(crate) echoes: Arc<Semaphore>,
+    /// Turns of devices' pings.
+    pub(crate) pings: Semaphore,
     pub(crate) metrics: Arc<Metrics>,
 }
 
@@ -92,6 +94,8 @@ pub(crate) fn router(api: &Arc<Api>, others: Router) -> Router {
         .route("/v1/groups/{id}/members", post(groups::change_members).get(groups::members))
         .route("/v1/uplink", get(uplink::list))
         .route("/v1/nodes", get(nodes::list))
+        .route("/v1/nodes/{id}", get(nodes::get))
+        .route("/v1/nodes/{id}/drain", post(drain::order).delete(drain::revoke))
         .route("/v1/apps", post(admin::create_app))
         .route("/v1/apps/{app}/keys", post(admin::create_key))
         .route("/v1/apps/{app}/keys/{key}", delete(admin::remove_key))
@@ -103,7 +107,8 @@ pub(crate) fn router(api: &Arc<Api>, others: Router) -> Router {
     Router::new()
         .merge(behind_the_gate)
         .merge(uploads)
-        .route("/v1/endpoints", get(nodes::endpoints))
+        .route("/v1/endpoints", get(nodes::endpoints).options(nodes::endpoints_preflight))
+        .route("/v1/ping", get(nodes::ping))
         .route("/healthz", get(health::alive))
         .route("/readyz", get(health::ready))
         .with_state(Arc::clone(api))

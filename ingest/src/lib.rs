@@ -13,6 +13,7 @@ mod callback;
 mod cancel;
 mod caps;
 mod devices;
+mod drain;
 mod edition;
 mod fields;
 mod filter;
@@ -136,6 +137,7 @@ impl Ingest {
             budgets: Budgets::new(),
             nodes: Nodes::new(),
             running: Running::default(),
+            pings: Semaphore::new(nodes::PINGS_MAX),
             metrics: Metrics::new(registry),
         };
         Self { api: Arc::new(api), others: deps.others }

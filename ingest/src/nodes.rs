@@ -5,9 +5,9 @@ use std::{sync::Arc, time::Duration};
 
 use axum::{
     Json,
-    extract::State,
-    http::{HeaderMap, header},
-    response::IntoResponse,
+    extract::{Path, State},
+    http::{HeaderMap, HeaderName, StatusCode, Uri, header},
+    response::{IntoResponse, Response},
 };
 use model::{App, AppId, Endpoint, Node, NodeId, Scope, Tier, sign::DeviceToken};
 use moka::sync::Cache;
@@ -17,8 +17,10 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     api::Api,
+    drain::{self, DrainView},
     gate::{Answer, Call},
     problem::{Code, Problem},
+    query::Query,
     view,
 };
 
@@ -30,6 +32,10 @@ const ENDPOINTS_TTL_S: u64 = 60;
 const APP_CACHED: Duration = Duration::from_secs(5);
 /// Apps whose devices ask at a time.
 const APPS_CACHED_MAX: u64 = 10_000;
+
+const ANY_ORIGIN: (HeaderName, &str) = (header::ACCESS_CONTROL_ALLOW_ORIGIN, "*");
+/// Pings that wait for their answer: each costs a timer, no more.
+pub(crate) const PINGS_MAX: usize = 4_096;
 
 /// The nodes as they were last told.
 pub(crate) struct Nodes {
@@ -45,6 +51,8 @@ struct NodeView<'a> {
     started_at: String,
     seen_at: String,
     endpoint: Option<EndpointView<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    drain: Option<DrainView>,
 }
 
 #[derive(Serialize)]
@@ -110,6 +118,16 @@ pub(crate) async fn list(State(api): State<Arc<Api>>, call: Call) -> Answer {
     Ok(Json(NodesView { data: nodes.iter().map(NodeView::from).collect() }).into_response())
 }
 
+/// `GET /v1/nodes/{id}`.
+pub(crate) async fn get(State(api): State<Arc<Api>>, Path(id): Path<String>, call: Call) -> Answer {
+    call.caller.require(Scope::Admin)?;
+    call.query()?.finish()?;
+    let missing = || Problem::not_found("node");
+    let id: NodeId = id.parse().map_err(|_| missing())?;
+    let node = drain::find(&api, &id, api.clock.now()).await?.ok_or_else(missing)?;
+    Ok(Json(NodeView::from(&node)).into_response())
+}
+
 impl<'a> From<&'a Node> for NodeView<'a> {
     fn from(node: &'a Node) -> Self {
         Self {
@@ -119,6 +137,7 @@ impl<'a> From<&'a Node> for NodeView<'a> {
             started_at: view::time(node.boot),
             seen_at: view::time(node.seen_at),
             endpoint: node.endpoint.as_ref().map(EndpointView::from),
+            drain: node.drain.as_ref().map(DrainView::from),
         }
     }
 }
@@ -130,14 +149,25 @@ impl<'a> From<&'a Endpoint> for EndpointView<'a> {
     }
 }
 
-/// `GET /v1/endpoints`, for devices: where to connect, the least loaded first.
-pub(crate) async fn endpoints(State(api): State<Arc<Api>>, headers: HeaderMap) -> Answer {
-    check_device(&api, &headers).await?;
+/// `GET /v1/endpoints`, for devices: where to connect, the least loaded first. Devices are pages too, of any origin: what
+/// they show is a token, not a cookie.
+pub(crate) async fn endpoints(State(api): State<Arc<Api>>, headers: HeaderMap) -> Response {
+    ([ANY_ORIGIN], least_loaded_first(&api, &headers).await).into_response()
+}
+
+/// A browser asks whether a page may show a token there.
+pub(crate) async fn endpoints_preflight() -> impl IntoResponse {
+    let day = (header::ACCESS_CONTROL_MAX_AGE, "86400");
+    (StatusCode::NO_CONTENT, [ANY_ORIGIN, (header::ACCESS_CONTROL_ALLOW_HEADERS, "authorization"), day])
+}
+
+async fn least_loaded_first(api: &Api, headers: &HeaderMap) -> Answer {
+    check_device(api, headers).await?;
     let known = api.nodes.known();
     let mut endpoints: Vec<NamedEndpoint<'_>> = known
         .iter()
         .filter_map(|node| {
-            let at = node.endpoint.as_ref()?;
+            let at = node.open_endpoint()?;
             Some(NamedEndpoint { node: &node.id, address: &at.address, load: at.load() })
         })
         .collect();
@@ -146,6 +176,23 @@ pub(crate) async fn endpoints(State(api): State<Arc<Api>>, headers: HeaderMap) -
         return Err(Problem::new(Code::Overloaded, "no access point is running at the moment"));
     }
     Ok(Json(EndpointsView { endpoints, ttl_s: ENDPOINTS_TTL_S }).into_response())
+}
+
+/// `GET /v1/ping`, for devices that compare access points: answered the later the fuller the one that is meant is, the
+/// least loaded one when none is named.
+pub(crate) async fn ping(State(api): State<Arc<Api>>, uri: Uri, headers: HeaderMap) -> Answer {
+    let mut query = Query::read(&uri)?;
+    let asked: Option<NodeId> = query.parsed("node");
+    query.finish()?;
+    check_device(&api, &headers).await?;
+    let _turn = api.pings.try_acquire().map_err(|_| Problem::new(Code::Overloaded, "too many wait for an answer"))?;
+    let known = api.nodes.known();
+    let meant = known.iter().filter(|node| asked.as_ref().is_none_or(|asked| *asked == node.id));
+    let open = meant.filter_map(|node| Some((node, node.open_endpoint()?)));
+    let least = open.min_by(|(_, a), (_, b)| a.load().total_cmp(&b.load()));
+    let (node, at) = least.ok_or_else(|| Problem::not_found("access point"))?;
+    tokio::time::sleep(at.delay()).await;
+    Ok(Json(NamedEndpoint { node: &node.id, address: &at.address, load: at.load() }).into_response())
 }
 
 /// Passes whoever shows a token that a device could connect with.

@@ -55,6 +55,8 @@ impl Reason {
     pub const ADMINISTRATIVE: Self = Self(0x98);
     /// The payload is not what the topic asks for.
     pub const BAD_PAYLOAD: Self = Self(0x99);
+    /// Come back at another server, for now.
+    pub const USE_ANOTHER_SERVER: Self = Self(0x9C);
     /// Only QoS 0 and 1 are offered.
     pub const QOS_UNSUPPORTED: Self = Self(0x9B);
     /// The token with which the link was opened has ended: come back with another.
@@ -290,4 +292,6 @@ pub struct Disconnect {
     pub reason: Reason,
     /// More about it, for people.
     pub reason_string: Option<String>,
+    /// Where to go instead: addresses with a space between two.
+    pub server_reference: Option<String>,
 }

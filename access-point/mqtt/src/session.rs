@@ -153,6 +153,12 @@ impl<T> Session<T> {
         self.inbox.waiting() + self.timeline.waiting()
     }
 
+    /// What is written and not acked, by stream and place: another session goes on with it.
+    pub fn unacked(&self) -> impl Iterator<Item = (Stream, Seq, &T)> {
+        let of = |stream| self.stream(stream).unacked().map(move |(seq, tag)| (stream, seq, tag));
+        of(Stream::Inbox).chain(of(Stream::Timeline))
+    }
+
     /// Up to where a stream was gone through: read on after it.
     pub fn mark(&self, stream: Stream) -> Seq {
         self.stream(stream).mark

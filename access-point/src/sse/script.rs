@@ -167,13 +167,13 @@ fn place(seq: &str) -> Option<(Stream, Seq)> {
     Some((stream, Seq(number)))
 }
 
-/// Data may be of several lines: JSON is passed on as it was sent.
+/// Data may be of several lines: JSON is passed on as it was sent. Lines without anything mean nothing there.
 fn event(name: &str, id: Option<Position>, data: &[u8], out: &mut Vec<u8>) {
     let _ = writeln!(out, "event: {name}");
     if let Some(id) = id {
         let _ = writeln!(out, "id: {id}");
     }
-    for line in data.split(|byte| matches!(byte, b'\n' | b'\r')) {
+    for line in data.split(|byte| matches!(byte, b'\n' | b'\r')).filter(|line| !line.is_empty()) {
         out.extend_from_slice(b"data: ");
         out.extend_from_slice(line);
         out.push(b'\n');
@@ -198,5 +198,81 @@ fn farewell(goodbye: &Disconnect, out: &mut Vec<u8>) {
         Reason::ADMINISTRATIVE => kicked("revoked", out),
         Reason::TOKEN_ENDED => kicked("token_ended", out),
         _ => retry(rand::random_range(RETRY_LATER_MS), out),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn script(ack_auto: bool) -> Script {
+        Script::new(Position::default(), ack_auto)
+    }
+
+    fn told(script: &mut Script, packet: Packet) -> (String, Means) {
+        let mut out = Vec::new();
+        let means = script.tell(packet, &mut out);
+        (String::from_utf8(out).unwrap(), means)
+    }
+
+    fn publish(topic: &str, packet_id: u16, payload: &str) -> Packet {
+        let publish = Publish { qos: 1, packet_id, ..Publish::new(topic, payload.to_owned()) };
+        Packet::Publish(Box::new(publish))
+    }
+
+    #[test]
+    fn a_message_moves_the_number_of_its_stream() {
+        let mut script = script(false);
+        let (text, means) = told(&mut script, publish("push/demo/msg/order", 7, "{\"seq\":\"t5\",\r\n\"payload\":1}"));
+        assert_eq!(text, "event: message\nid: i0.t5\ndata: {\"seq\":\"t5\",\ndata: \"payload\":1}\n\n");
+        assert_eq!(means, Means::Nothing);
+        assert!(told(&mut script, publish("push/demo/msg/order", 8, r#"{"seq":"i9"}"#)).0.contains("id: i9.t5\n"));
+    }
+
+    #[test]
+    fn a_position_acks_what_lies_before_it_in_each_stream() {
+        let mut script = script(false);
+        for (packet_id, seq) in [(1, "i5"), (2, "t5"), (3, "i6"), (4, "t9")] {
+            told(&mut script, publish("push/demo/msg/order", packet_id, &format!(r#"{{"seq":"{seq}"}}"#)));
+        }
+        assert_eq!(script.received("i5.t5".parse().unwrap()), [1, 2]);
+        assert_eq!(script.received("i5.t9".parse().unwrap()), [4]);
+        assert_eq!(script.received("i9.t9".parse().unwrap()), [3]);
+    }
+
+    #[test]
+    fn what_is_no_message_is_acked_at_once() {
+        let recall = publish("push/demo/recall", 3, r#"{"ids":["msg_1"]}"#);
+        let (text, means) = told(&mut script(false), recall);
+        assert_eq!(text, "event: recall\ndata: {\"ids\":[\"msg_1\"]}\n\n");
+        assert_eq!(means, Means::Acks(vec![3]));
+        let (text, means) = told(&mut script(false), publish("push/demo/notify", 4, "{}"));
+        assert_eq!((text.as_str(), means), ("", Means::Acks(vec![4])));
+    }
+
+    #[test]
+    fn only_with_ack_auto_a_heartbeat_acks() {
+        for (ack_auto, acks) in [(true, Means::Acks(vec![1])), (false, Means::Nothing)] {
+            let mut script = script(ack_auto);
+            told(&mut script, publish("push/demo/msg/order", 1, r#"{"seq":"i5"}"#));
+            assert_eq!(told(&mut script, Packet::PingResp), (": hb\n\n".into(), acks));
+        }
+    }
+
+    #[test]
+    fn whoever_is_not_let_in_for_now_may_come_back_and_others_not() {
+        let mut out = Vec::new();
+        script(false).end(&mut out);
+        let text = String::from_utf8(out).unwrap();
+        assert!(text.starts_with("HTTP/1.1 200 OK\r\n") && text.contains("\r\n\r\nretry: "), "{text}");
+        for (reason, status) in [(Reason::NOT_AUTHORIZED, 204), (Reason::BANNED, 403), (Reason::BAD_CREDENTIALS, 401)] {
+            let mut script = script(false);
+            let refusal = ConnAck { reason, ..ConnAck::default() };
+            let (text, _) = told(&mut script, Packet::ConnAck(Box::new(refusal)));
+            assert!(text.starts_with(&format!("HTTP/1.1 {status} ")), "{text}");
+            let mut more = Vec::new();
+            script.end(&mut more);
+            assert!(more.is_empty());
+        }
     }
 }

@@ -7,12 +7,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use access_point::{AccessPoint, Certificates, Config, Deps, Listeners};
+use access_point::{AccessPoint, Certificates, Config, Deps, Listeners, Status};
 use broker::{Ring, SharedBroker};
 use engine::Engine;
 use model::{
-    App, AppId, Bell, Clock as _, Env, Lane, Limits, Message, MessageId, Ordinal, Ordinals, Priority, Queue,
-    ReceiptBatch, SystemClock, Tally, Timestamp, TraceParent, record::Record as _, sign::DeviceToken,
+    App, AppId, Bell, Clock as _, Endpoint, Env, Lane, Limits, Message, MessageId, Node, Ordinal, Ordinals, Priority,
+    Queue, ReceiptBatch, SystemClock, Tally, Tier, Timestamp, TraceParent, record::Record as _, sign::DeviceToken,
 };
 use prometheus_client::registry::Registry;
 use store::{InboxAppend, Registration, SharedStore, TimelineAppend};
@@ -35,6 +35,7 @@ pub(crate) struct Bench {
     certificates: Option<Arc<Certificates>>,
     shutdown: CancellationToken,
     running: Mutex<Option<JoinHandle<()>>>,
+    status: Box<dyn Fn() -> Status + Send + Sync>,
     _dir: tempfile::TempDir,
 }
 
@@ -100,6 +101,7 @@ impl Bench {
             config,
             shutdown: CancellationToken::new(),
             running: Mutex::default(),
+            status: Box::new(|| Status { connections: 0, drain: None }),
             _dir: dir,
         };
         bench.restart().await;
@@ -112,6 +114,21 @@ impl Bench {
         self.shutdown = CancellationToken::new();
         self.metrics = Registry::default();
         (self.address, *self.running.get_mut()) = self.another(self.config.clone(), self.shutdown.clone()).await;
+    }
+
+    /// How the access point says it is.
+    pub(crate) fn status(&self) -> Status {
+        (self.status)()
+    }
+
+    /// Says that a node runs, and where devices may connect there.
+    pub(crate) async fn beat(&self, node: &str, address: SocketAddr) {
+        let endpoint = Endpoint { address: address.to_string(), connections: 0, connections_max: 1_000 };
+        let (now, tiers) = (self.now(), vec![Tier::AccessPoint]);
+        let (id, version) = (node.parse().unwrap(), "0".into());
+        let node =
+            Node { id, boot: now, tiers, endpoint: Some(endpoint), filter: None, version, seen_at: now, drain: None };
+        assert!(self.store.beat(node).await.unwrap());
     }
 
     /// Starts an access point more, under another name.
@@ -137,6 +154,7 @@ impl Bench {
             listeners.tls = Some((listener, certificates.clone()));
         }
         let access_point = AccessPoint::new(config, self.deps(), &mut self.metrics);
+        self.status = Box::new(access_point.status());
         let running = tokio::spawn(async move { access_point.run(listeners, token).await.unwrap() });
         (address, Some(running))
     }

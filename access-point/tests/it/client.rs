@@ -5,12 +5,12 @@ use std::{net::SocketAddr, time::Duration};
 use model::{Position, Seq};
 use mqtt::{
     Packet, Reason, Version,
-    packet::{ConnAck, Connect, PubAck, Publish},
+    packet::{ConnAck, Connect, Disconnect, PubAck, Publish},
     wire,
 };
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
-    net::TcpStream,
+    net::{TcpSocket, TcpStream},
     time::timeout,
 };
 
@@ -44,6 +44,16 @@ impl Client {
     /// The same on a stream of any kind.
     pub(crate) fn on(stream: Box<dyn Duplex>) -> Self {
         Self { stream, version: Version::V5, bytes: Vec::new() }
+    }
+
+    /// Says CONNECT from another loopback address.
+    pub(crate) async fn dial_from(source: [u8; 4], address: SocketAddr, connect: Connect) -> Self {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind((source, 0).into()).unwrap();
+        let stream = socket.connect(address).await.unwrap();
+        let mut client = Self { stream: Box::new(stream), version: connect.version, bytes: Vec::new() };
+        client.send(&Packet::Connect(Box::new(connect))).await;
+        client
     }
 
     /// Says CONNECT.
@@ -119,6 +129,14 @@ impl Client {
     pub(crate) async fn hears_nothing(&mut self) {
         let heard = timeout(SILENCE, self.read()).await;
         assert!(heard.is_err(), "heard {heard:?}");
+    }
+
+    /// The DISCONNECT that comes next.
+    pub(crate) async fn disconnect(&mut self) -> Disconnect {
+        match self.next().await {
+            Some(Packet::Disconnect(disconnect)) => disconnect,
+            other => panic!("instead of DISCONNECT: {other:?}"),
+        }
     }
 
     /// The reason of the DISCONNECT that comes next; `None` when the link just closes.

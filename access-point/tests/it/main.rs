@@ -4,10 +4,12 @@
 
 mod bench;
 mod broken_input;
+mod calm;
 mod carried;
 mod client;
 mod delivery;
 mod door;
+mod drain;
 mod redis;
 mod slow_devices;
 mod sse;

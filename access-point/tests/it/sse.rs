@@ -12,7 +12,7 @@ use tokio::{
 };
 
 use crate::{
-    bench::{Bench, SECRET, config},
+    bench::{Bench, SECRET, config, eventually},
     client::{Client, number},
 };
 
@@ -194,7 +194,7 @@ async fn an_ack_counts_everything_up_to_it_as_received() {
     assert_eq!(ack(&bench, &browser.last_event_id).await, 204);
     bench.caught_up(device).await;
     for message in sent {
-        assert!(bench.tally(message).await.acked.contains(device));
+        eventually(PATIENCE, async || bench.tally(message).await.acked.contains(device)).await;
     }
     drop(browser);
     let mut mqtt = Client::open(&bench, "dev").await;
@@ -227,7 +227,7 @@ async fn with_ack_auto_what_lies_before_a_heartbeat_counts_as_received() {
     assert!(bench.tally(sent).await.acked.is_empty());
     assert!(browser.next().await.unwrap().comment, "a heartbeat follows soon");
     bench.caught_up(device).await;
-    assert!(bench.tally(sent).await.acked.contains(device));
+    eventually(PATIENCE, async || bench.tally(sent).await.acked.contains(device)).await;
 }
 
 #[tokio::test]
@@ -243,7 +243,7 @@ async fn a_browser_that_never_acks_is_sent_away_and_its_return_is_an_ack() {
     let mut browser = browser.again(&bench).await;
     bench.unicast(device, 2).await;
     assert_eq!(browser.event().await.number(), 2);
-    assert!(bench.tally(sent).await.acked.contains(device));
+    eventually(PATIENCE, async || bench.tally(sent).await.acked.contains(device)).await;
 }
 
 #[tokio::test]

@@ -56,7 +56,7 @@ impl Answering {
 async fn beat(bench: &Bench, name: &str, address: &str) {
     let (id, now, version) = (name.parse().unwrap(), SystemClock.now(), String::new());
     let (tiers, filter) = (vec![Tier::Filter], Some(address.to_owned()));
-    let node = Node { id, boot: now, tiers, endpoint: None, filter, version, seen_at: now };
+    let node = Node { id, boot: now, tiers, endpoint: None, filter, version, seen_at: now, drain: None };
     assert!(bench.store.beat(node).await.unwrap());
 }
 

@@ -153,6 +153,25 @@ async fn what_was_reported_while_no_filter_ran_is_there_after_a_restart() {
     assert_eq!(bench.selected(r#"platform == "ios""#).await.unwrap(), ["one"]);
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn of_two_filter_nodes_one_keeps_reports_and_their_order_and_the_other_follows_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let bench = Bench::open(dir.path()).await;
+    let device = bench.device("one").await;
+    let nodes = [bench.run_as("filter1"), bench.run_as("filter2")];
+    for n in 0..300 {
+        bench.report(&[(&device, json!({"attributes": {"n": n}}))]).await;
+    }
+    bench.settled().await;
+    assert_eq!(bench.profile(&device).await.attributes["n"], "299");
+    let [one, two] = nodes;
+    one.stop().await;
+    bench.report(&[(&device, json!({"attributes": {"n": 300}}))]).await;
+    bench.settled().await;
+    assert_eq!(bench.profile(&device).await.attributes["n"], "300");
+    two.stop().await;
+}
+
 fn run(boot: u64) -> Run {
     Run { node: "ap-1".parse().unwrap(), boot: Timestamp::from_millis(boot) }
 }
@@ -186,6 +205,7 @@ async fn who_is_connected_is_known_and_ends_with_the_run_that_has_him() {
         boot: run(boot).boot,
         tiers: vec![Tier::AccessPoint],
         endpoint: None,
+        drain: None,
         filter: None,
         version: "0".into(),
         seen_at: SystemClock.now(),
@@ -252,23 +272,4 @@ async fn a_report_and_a_change_of_the_backend_in_the_same_moment_both_stay() {
     let profile = bench.profile(&device).await;
     assert_eq!((profile.tags.len(), profile.attributes.len()), (CHANGES, 50));
     running.stop().await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn of_two_filter_nodes_one_keeps_reports_and_their_order_and_the_other_follows_it() {
-    let dir = tempfile::tempdir().unwrap();
-    let bench = Bench::open(dir.path()).await;
-    let device = bench.device("one").await;
-    let nodes = [bench.run_as("filter1"), bench.run_as("filter2")];
-    for n in 0..300 {
-        bench.report(&[(&device, json!({"attributes": {"n": n}}))]).await;
-    }
-    bench.settled().await;
-    assert_eq!(bench.profile(&device).await.attributes["n"], "299");
-    let [one, two] = nodes;
-    one.stop().await;
-    bench.report(&[(&device, json!({"attributes": {"n": 300}}))]).await;
-    bench.settled().await;
-    assert_eq!(bench.profile(&device).await.attributes["n"], "300");
-    two.stop().await;
 }

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{AppId, Epoch, Message, MessageId, Ordinal, Ordinals, Seq, Timestamp, record::Record};
+use crate::{AppId, Epoch, Message, MessageId, NodeId, Ordinal, Ordinals, Seq, Timestamp, record::Record};
 
 /// Where an entry stands in an inbox.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -79,6 +79,22 @@ pub enum Bell {
     },
     /// Apps or their secrets have changed.
     Apps,
+    /// An access point must tell devices to go elsewhere.
+    Drain {
+        /// The access point.
+        node: NodeId,
+        /// When this was ordered: an order that is known already is not another one.
+        ordered_at: Timestamp,
+        /// Devices told to go, a second.
+        rate_per_s: u32,
+        /// The part of them that is to go, in thousandths.
+        permille: u16,
+    },
+    /// An access point must let devices stay, and come in again.
+    Undrain {
+        /// The access point.
+        node: NodeId,
+    },
 }
 
 impl Record for Bell {

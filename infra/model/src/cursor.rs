@@ -46,6 +46,11 @@ impl Seq {
         Self((self.0 + 1).max(now.as_millis() << BITS_BELOW_MILLIS))
     }
 
+    /// When it was given; later than that when many numbers were given in one moment.
+    pub fn at(self) -> Timestamp {
+        Timestamp::from_millis(self.0 >> BITS_BELOW_MILLIS)
+    }
+
     /// The form messages carry: `i7353343181303808`.
     pub fn in_stream(self, stream: Stream) -> impl fmt::Display {
         SeqIn(stream, self)

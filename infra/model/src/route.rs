@@ -16,6 +16,11 @@ impl Epoch {
     pub fn next(self, now: Timestamp) -> Self {
         Self(crate::Seq(self.0).next(now).0)
     }
+
+    /// When the session was opened; later than that when two sessions of the device were opened in one moment.
+    pub fn opened_at(self) -> Timestamp {
+        crate::Seq(self.0).at()
+    }
 }
 
 impl fmt::Debug for Epoch {

@@ -5,21 +5,24 @@ mod filter;
 
 use std::{env, net::SocketAddr, process::ExitCode, time::Duration};
 
-use anyhow::Context as _;
+use anyhow::{Context as _, ensure};
 use clap::{Args, Subcommand};
 use lab::{
     Api,
     bench::{Bench, FloorOptions, IntakeOptions, Options as Size, Target, floor, intake, sink},
-    fault::{Launch, Server, steady_address},
+    fault::{Drain, Launch, Server, drain, steady_address},
     usage::listener_on,
 };
-use model::{Env, Limits};
+use model::{Env, Limits, NodeId};
 use tempfile::TempDir;
 
 use crate::{admin, backends, config::Config};
 
 /// How long the server under test may take to be ready.
 const START_PATIENCE: Duration = Duration::from_secs(20);
+
+/// How long it may take until every device has moved, and then until everything is at rest.
+const MOVING_PATIENCE: Duration = Duration::from_secs(120);
 
 /// Packets to each socket when the floor is measured.
 const FLOOR_ROUNDS: u32 = 20;
@@ -52,6 +55,8 @@ enum What {
     Import(audience::Import),
     /// A filtered send to a hundredth of a million devices, few of them connected: judged, and counted on the broker.
     Audience(audience::Crowd),
+    /// Move devices from one access point to another while messages go on; needs RabbitMQ and Redis.
+    Drain(Moving),
     /// Filters over a large generated population, from the index alone; SQLite and PostgreSQL beside it.
     Filter(filter::Population),
     /// The bare loop: a small packet to each socket and its answer back.
@@ -87,6 +92,16 @@ struct Run {
 }
 
 #[derive(Args, Clone, Copy)]
+struct Moving {
+    /// Devices.
+    #[arg(long, default_value_t = 10_000)]
+    devices: u32,
+    /// Devices told to go, a second.
+    #[arg(long, default_value_t = 500)]
+    rate: u32,
+}
+
+#[derive(Args, Clone, Copy)]
 struct Clients {
     /// Clients, each with one request under way on a connection that stays open.
     #[arg(long, default_value_t = 64)]
@@ -105,11 +120,12 @@ struct Clients {
 /// A server of its own for a bench: a child process on throw-away data, so that its CPU can be told apart.
 struct Subject {
     target: Target,
+    launch: Launch,
+    node: NodeId,
     /// Where it tells its metrics.
     metrics: SocketAddr,
-    launch: Launch,
     _server: Server,
-    _data: TempDir,
+    data: TempDir,
 }
 
 pub(crate) async fn run(options: Options, config: Config) -> anyhow::Result<ExitCode> {
@@ -140,6 +156,7 @@ pub(crate) async fn run(options: Options, config: Config) -> anyhow::Result<Exit
             bench.connect().await?;
             println!("{}", bench.isolation(run.rate, Duration::from_secs(run.seconds)).await?);
         }
+        What::Drain(moving) => return move_devices(moving, config).await,
         What::Intake(Clients { clients, devices, seconds, batch }) => {
             let subject = start(config).await?;
             let size = IntakeOptions { clients, devices, lasting: Duration::from_secs(seconds), batch };
@@ -189,7 +206,7 @@ async fn start(mut config: Config) -> anyhow::Result<Subject> {
     config.data_dir = data.path().to_owned();
     let store = backends::open_store(&config).await?;
     let key =
-        admin::create(&store, &format!("bench-{:08x}", rand::random::<u32>()).parse()?, Env::Live, false, UNLIMITED)
+        admin::create(&store, &format!("bench-{:08x}", rand::random::<u32>()).parse()?, Env::Live, true, UNLIMITED)
             .await?;
     drop(store);
     let (http, mqtt, metrics) = (steady_address()?, steady_address()?, steady_address()?);
@@ -203,6 +220,8 @@ async fn start(mut config: Config) -> anyhow::Result<Subject> {
             setting("ACCESS_POINT__LISTEN", mqtt.to_string()),
             setting("FILTER__LISTEN", "127.0.0.1:0".to_owned()),
             setting("METRICS__LISTEN", metrics.to_string()),
+            // What is measured is how fast it can be, not how fast it lets be.
+            setting("ACCESS_POINT__CONNECTS_PER_S", "0".to_owned()),
             setting("LOG__FILTER", "error".to_owned()),
         ],
         log: None,
@@ -211,5 +230,37 @@ async fn start(mut config: Config) -> anyhow::Result<Subject> {
     let api = Api::new(&format!("http://{http}"), &key);
     let server = Server::start(&launch, &api).await?;
     let target = Target { api, mqtt, pid: server.pid(), behind: behind(&config) };
-    Ok(Subject { target, metrics, launch, _server: server, _data: data })
+    Ok(Subject { target, launch, node: config.node, metrics, _server: server, data })
+}
+
+/// Two access points on the same servers, and the way from the first to the second.
+async fn move_devices(Moving { devices, rate }: Moving, config: Config) -> anyhow::Result<ExitCode> {
+    ensure!(
+        config.broker.url.is_some() && config.store.url.is_some(),
+        "two access points need a broker and a store that both can reach: set broker.url and store.url"
+    );
+    let subject = start(config).await?;
+    let (mqtt, metrics) = (steady_address()?, steady_address()?);
+    let node: NodeId = format!("{}-2", subject.node).parse()?;
+    let own = [
+        ("NODE", node.to_string()),
+        ("DATA_DIR", subject.data.path().join("2").display().to_string()),
+        ("ACCESS_POINT__LISTEN", mqtt.to_string()),
+        ("METRICS__LISTEN", metrics.to_string()),
+    ];
+    let own = own.map(|(name, value)| (format!("FANFARE__{name}"), value));
+    let environment = subject.launch.environment.iter().cloned().chain(own).collect();
+    let launch = Launch { arguments: vec!["access-point".to_owned()], environment, ..subject.launch.clone() };
+    let scenario = Drain {
+        api: subject.target.api.clone(),
+        from: (subject.node.clone(), subject.target.mqtt),
+        to: (launch, node, mqtt),
+        devices,
+        rate_per_s: rate,
+        patience: MOVING_PATIENCE,
+        history: None,
+    };
+    let report = drain(&scenario).await?;
+    println!("{report}");
+    Ok(if report.holds() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

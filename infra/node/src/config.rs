@@ -3,6 +3,7 @@
 
 use std::{
     net::SocketAddr,
+    num::{NonZeroU32, NonZeroUsize},
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -12,6 +13,9 @@ use anyhow::{Context as _, ensure};
 use config::{Environment, File, FileFormat};
 use model::{NodeId, SystemClock};
 use serde::Deserialize;
+
+/// What of the grace is left when devices were moved away: for the last of them, and for what they have told.
+const LAST_WORDS: Duration = Duration::from_secs(7);
 
 /// Every setting with its default and what it means.
 pub(crate) const REFERENCE: &str = include_str!("../fanfare.toml");
@@ -108,12 +112,16 @@ pub(crate) struct AccessPoint {
     /// Host and port as devices reach it; absent: `listen`.
     pub(crate) advertise: Option<String>,
     pub(crate) connections_max: usize,
+    pub(crate) connections_per_address_max: usize,
+    pub(crate) connects_per_s: u32,
     pub(crate) keep_alive_s: u16,
     pub(crate) keep_alive_min_s: u16,
     pub(crate) keep_alive_max_s: u16,
     pub(crate) ack_timeout_s: u64,
     pub(crate) auto_register: bool,
     pub(crate) sweep_s: u64,
+    pub(crate) drain_wait_s: u64,
+    pub(crate) drain_per_s: NonZeroU32,
 }
 
 #[derive(Clone, Debug, Deserialize)]
@@ -169,6 +177,8 @@ impl Config {
         let settings = &self.access_point;
         access_point::Config {
             connections_max: settings.connections_max,
+            connections_per_address_max: NonZeroUsize::new(settings.connections_per_address_max),
+            connects_per_s: NonZeroU32::new(settings.connects_per_s),
             keep_alive: access_point::KeepAlive {
                 default_s: settings.keep_alive_s,
                 min_s: settings.keep_alive_min_s,
@@ -178,6 +188,11 @@ impl Config {
             auto_register: settings.auto_register,
             sweep: Duration::from_secs(settings.sweep_s),
             proxies: settings.proxies.clone(),
+            drain: access_point::Drain {
+                wait: Duration::from_secs(settings.drain_wait_s),
+                per_s: settings.drain_per_s,
+                within: self.shutdown_grace().saturating_sub(Duration::from_secs(settings.drain_wait_s) + LAST_WORDS),
+            },
             ..access_point::Config::new(self.node.clone())
         }
     }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::bail;
-use model::{Clock as _, Endpoint, Node, SystemClock};
+use model::{Clock as _, Node, SystemClock};
 use store::SharedStore;
 use tokio::time;
 use tokio_util::sync::CancellationToken;
@@ -12,18 +12,21 @@ use tracing::warn;
 /// Between two signs of life: five fit a lease.
 const EVERY: Duration = Duration::from_secs(2);
 
-/// Tells how many connections are open.
-pub(crate) type Connections = Box<dyn Fn() -> usize + Send + Sync>;
+/// The same while devices leave: whoever sends them here must know, and whoever waits for the last one.
+const EVERY_LEAVING: Duration = Duration::from_millis(500);
+
+/// Tells how the access point here is.
+pub(crate) type Status = Box<dyn Fn() -> access_point::Status + Send + Sync>;
 
 /// What this process says of itself.
 pub(crate) struct Presence {
     pub(crate) node: Node,
     /// Asked each time, where devices connect.
-    pub(crate) connections: Option<Connections>,
+    pub(crate) status: Option<Status>,
 }
 
 impl Presence {
-    /// Says it until `shutdown`, then that it ends.
+    /// Says it until `shutdown` and for as long as devices are connected then, and that it ends.
     ///
     /// # Errors
     /// When another process was started under this name: two of one name would take each other's bells.
@@ -37,9 +40,13 @@ impl Presence {
                 ),
                 Err(error) => warn!(%error, "cannot say that this node runs; trying again"),
             }
-            tokio::select! {
-                () = time::sleep(EVERY) => {}
-                () = shutdown.cancelled() => break,
+            if shutdown.is_cancelled() {
+                if self.node.endpoint.as_ref().is_none_or(|endpoint| endpoint.connections == 0) {
+                    break;
+                }
+                time::sleep(EVERY_LEAVING).await;
+            } else {
+                let _ = time::timeout(EVERY, shutdown.cancelled()).await;
             }
         }
         if let Err(error) = store.depart(&self.node.id, self.node.boot).await {
@@ -50,9 +57,10 @@ impl Presence {
 
     fn now(&mut self) -> Node {
         self.node.seen_at = SystemClock.now();
-        let open = self.connections.as_ref().map_or(0, |connections| connections());
-        if let Some(Endpoint { connections, .. }) = &mut self.node.endpoint {
-            *connections = open as u64;
+        if let (Some(endpoint), Some(status)) = (&mut self.node.endpoint, &self.status) {
+            let status = status();
+            endpoint.connections = status.connections as u64;
+            self.node.drain = status.drain;
         }
         self.node.clone()
     }

@@ -21,7 +21,7 @@ use tracing::{error, info, warn};
 use crate::{
     backends::{self, Backends},
     config::Config,
-    presence::{Connections, Presence},
+    presence::{Presence, Status},
     telemetry, watchdog,
 };
 
@@ -117,7 +117,7 @@ pub(crate) async fn start(tiers: &[Tier], config: &Config, backends: &Backends) 
     let mut running = Running::new(shutdown.clone());
 
     let select = running.start_filter(tiers, config, backends, &mut registry)?;
-    let mut connections: Option<Connections> = None;
+    let mut status: Option<Status> = None;
     for tier in tiers {
         let (broker, store, clock, shutdown) = (broker.clone(), store.clone(), clock.clone(), shutdown.clone());
         match tier {
@@ -135,7 +135,7 @@ pub(crate) async fn start(tiers: &[Tier], config: &Config, backends: &Backends) 
                 let listeners = listeners(config, &mut running)?;
                 let deps = access_point::Deps { broker, store, clock };
                 let access_point = access_point::AccessPoint::new(config.access_point(), deps, &mut registry);
-                connections = Some(Box::new(access_point.connections()));
+                status = Some(Box::new(access_point.status()));
                 running.spawn(access_point.run(listeners, shutdown));
             }
             Tier::Ingest => {
@@ -153,7 +153,7 @@ pub(crate) async fn start(tiers: &[Tier], config: &Config, backends: &Backends) 
     }
     let listener = bind(config.metrics.listen, "metrics.listen")?;
     running.spawn(serve_metrics(listener, registry, shutdown.clone()));
-    let presence = Presence { node: node(config, tiers, &running), connections };
+    let presence = Presence { node: node(config, tiers, &running), status };
     running.tiers.spawn(presence.run(store.clone(), shutdown));
     Ok(running)
 }
@@ -190,7 +190,8 @@ fn node(config: &Config, tiers: &[Tier], running: &Running) -> Node {
     });
     let filter = running.filter.map(|bound| config.filter.advertise.clone().unwrap_or_else(|| bound.to_string()));
     let version = env!("CARGO_PKG_VERSION").to_owned();
-    Node { id: config.node.clone(), boot: now, tiers: tiers.to_vec(), endpoint, filter, version, seen_at: now }
+    let id = config.node.clone();
+    Node { id, boot: now, tiers: tiers.to_vec(), endpoint, filter, version, seen_at: now, drain: None }
 }
 
 async fn serve_metrics(listener: TcpListener, registry: Registry, shutdown: CancellationToken) -> std::io::Result<()> {

@@ -47,6 +47,10 @@ impl<T> Progressing<T> {
         self.entries.iter().filter(|entry| !entry.acked).count()
     }
 
+    pub(super) fn unacked(&self) -> impl Iterator<Item = (Seq, &T)> {
+        self.entries.iter().filter(|entry| !entry.acked).filter_map(|entry| Some((entry.seq, entry.tag.as_ref()?)))
+    }
+
     pub(super) fn oldest_waiting(&self) -> Option<Instant> {
         self.entries.front().map(|entry| entry.sent_at)
     }

@@ -164,9 +164,13 @@ fn publish_v5(packet: publishv5::MqttPublish) -> Result<Publish, Error> {
 }
 
 fn disconnect(packet: disconnectv5::MqttDisconnect) -> Disconnect {
-    let reason_string = packet.properties.into_iter().find_map(|property| match property {
-        Property::ReasonString(text) => Some(text),
-        _ => None,
-    });
-    Disconnect { reason: Reason(packet.reason_code), reason_string }
+    let mut disconnect = Disconnect { reason: Reason(packet.reason_code), ..Disconnect::default() };
+    for property in packet.properties {
+        match property {
+            Property::ReasonString(text) => disconnect.reason_string = Some(text),
+            Property::ServerReference(text) => disconnect.server_reference = Some(text),
+            _ => {}
+        }
+    }
+    disconnect
 }

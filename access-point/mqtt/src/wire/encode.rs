@@ -194,5 +194,6 @@ fn subscribe_v5(subscribe: &Subscribe) -> subscribev5::MqttSubscribe {
 
 fn disconnect_v5(disconnect: &Disconnect) -> disconnectv5::MqttDisconnect {
     let text = disconnect.reason_string.clone().map(Property::ReasonString);
-    disconnectv5::MqttDisconnect::new(disconnect.reason.0, text.into_iter().collect())
+    let elsewhere = disconnect.server_reference.clone().map(Property::ServerReference);
+    disconnectv5::MqttDisconnect::new(disconnect.reason.0, text.into_iter().chain(elsewhere).collect())
 }

@@ -74,8 +74,11 @@ fn packet() -> impl Strategy<Value = Packet> {
             .prop_map(|(packet_id, reasons)| Packet::UnsubAck(SubAck { packet_id, reasons })),
         Just(Packet::PingReq),
         Just(Packet::PingResp),
-        (reason(&[0, 0x8B, 0x8E]), option::of("[ -~]{0,16}"))
-            .prop_map(|(reason, reason_string)| Packet::Disconnect(Disconnect { reason, reason_string })),
+        (reason(&[0, 0x8B, 0x8E, 0x9C]), option::of("[ -~]{0,16}"), option::of("[ -~]{0,16}")).prop_map(
+            |(reason, reason_string, server_reference)| {
+                Packet::Disconnect(Disconnect { reason, reason_string, server_reference })
+            }
+        ),
     ]
 }
 

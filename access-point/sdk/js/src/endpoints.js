@@ -40,10 +40,22 @@ export class Endpoints {
     this.#at += 1;
   }
 
+  /**
+   * The access point asks to go elsewhere: there first, but not from a secure address to an open one.
+   * @param {string[]} addresses
+   */
+  moved(addresses) {
+    const mustBeSecure = isSecure(this.#urls[this.#at]);
+    const first = addresses.map(ofAddress).filter((url) => isSecure(url) || !mustBeSecure);
+    if (first.length === 0) return this.failed();
+    this.#urls = [...first, ...this.#urls.filter((url) => !first.includes(url))];
+    this.#at = 0;
+  }
+
   async #look(token) {
     const kept = this.#urls[this.#at];
     try {
-      this.#urls = Array.isArray(this.#source) ? usable(this.#source) : await this.#ask(token);
+      this.#urls = await this.#ask(token);
     } catch (error) {
       // Addresses that worked once may do so again.
       if (error instanceof Refused || this.#urls.length === 0) throw error;
@@ -52,6 +64,10 @@ export class Endpoints {
   }
 
   async #ask(token) {
+    if (Array.isArray(this.#source)) {
+      this.#askAgainAt = Infinity;
+      return usable(this.#source);
+    }
     const answer = await fetch(new URL("/v1/endpoints", this.#source), {
       headers: { authorization: `Bearer ${token}` },
       signal: AbortSignal.timeout(ANSWER_MAX_MS),
@@ -66,8 +82,11 @@ export class Endpoints {
 
 const isBrowser = !globalThis.process?.versions?.node;
 
+const isSecure = (url) => /^(mqtts|wss):/.test(url);
+
 /** An access point takes MQTT and WebSocket on the same port; a secure page may not open an insecure one. */
 function ofAddress(address) {
+  if (address.includes("://")) return address;
   if (!isBrowser) return `mqtt://${address}`;
   return `${globalThis.location.protocol === "https:" ? "wss" : "ws"}://${address}/mqtt`;
 }

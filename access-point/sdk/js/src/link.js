@@ -11,6 +11,7 @@ const GOODBYE_MAX_MS = 2_000;
  * @typedef {object} End
  * @property {boolean} opened whether the platform had let the terminal in
  * @property {number | undefined} reason of MQTT 5, when the platform gave one
+ * @property {string[]} elsewhere access points to go to instead
  * @property {string} cause for people
  */
 
@@ -24,7 +25,7 @@ const GOODBYE_MAX_MS = 2_000;
 /** One connection. */
 export class Link {
   #client;
-  #end = { opened: false, reason: undefined, cause: "the connection was lost" };
+  #end = { opened: false, reason: undefined, elsewhere: [], cause: "the connection was lost" };
 
   /** @type {Promise<End>} never rejects */
   ended;
@@ -54,7 +55,10 @@ export class Link {
       this.#end.opened = true;
       hear.open();
     });
-    this.#client.on("disconnect", ({ reasonCode }) => this.#because(reasonCode, `DISCONNECT 0x${reasonCode.toString(16)}`));
+    this.#client.on("disconnect", ({ reasonCode, properties }) => {
+      this.#end.elsewhere = properties?.serverReference?.split(" ") ?? [];
+      this.#because(reasonCode, `DISCONNECT 0x${reasonCode.toString(16)}`);
+    });
     this.#client.on("error", ({ code, message }) => this.#because(code, message));
     this.ended = new Promise((resolve) => {
       this.#client.once("close", () => {

@@ -114,12 +114,13 @@ export class Terminal {
     let refusals = 0;
     while (!this.#stop.signal.aborted) {
       const since = Date.now();
-      const { opened, reason, cause } = await this.#once();
+      const { opened, reason, elsewhere = [], cause } = await this.#once();
       if (this.#stop.signal.aborted) break;
       refusals = REFUSALS.has(reason) ? refusals + 1 : 0;
       // A new token gets one chance.
       if (refusals > (canRenew ? 1 : 0)) return this.#options.onState("stopped", cause);
-      if (!opened || reason !== undefined) this.#endpoints.failed();
+      if (elsewhere.length > 0) this.#endpoints.moved(elsewhere);
+      else if (!opened || reason !== undefined) this.#endpoints.failed();
       if (opened && Date.now() - since > GOOD_MS) failures = 0;
       if (reason === TAKEN_OVER) failures = Math.max(failures, TAKEN_OVER_FAILURES);
       this.#options.onState("waiting", cause);

@@ -48,6 +48,28 @@ test("addresses that are known are tried while the platform does not answer", as
   assert.equal(await endpoints.next("token"), "mqtt://a:1");
 });
 
+test("an access point that asks to go elsewhere is followed, and the others stay known", async (t) => {
+  const { url } = await platform(t, named(60, "a:1", "b:2"));
+  const endpoints = new Endpoints(url);
+  await endpoints.next("token");
+  endpoints.moved(["c:3", "b:2"]);
+  const tried = [];
+  for (let n = 0; n < 3; n += 1) {
+    tried.push(await endpoints.next("token"));
+    endpoints.failed();
+  }
+  assert.deepEqual(tried, ["mqtt://c:3", "mqtt://b:2", "mqtt://a:1"]);
+});
+
+test("a terminal on a secure address does not follow to an open one", async () => {
+  const endpoints = new Endpoints(["mqtts://a", "mqtts://b"]);
+  await endpoints.next("token");
+  endpoints.moved(["c:3"]);
+  assert.equal(await endpoints.next("token"), "mqtts://b");
+  endpoints.moved(["c:3", "mqtts://d:4"]);
+  assert.equal(await endpoints.next("token"), "mqtts://d:4");
+});
+
 test("a refused token is told apart from a platform that is away", async (t) => {
   const { url } = await platform(t, [401, {}]);
   await assert.rejects(new Endpoints(url).next("token"), Refused);

@@ -6,6 +6,7 @@ One that works is kept; one that does not makes room for the next.
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections.abc import Sequence
 from typing import Union
@@ -42,10 +43,22 @@ class Endpoints:
         """The address does not work: the next one is for the next time."""
         self._at += 1
 
+    def moved(self, addresses: list[str]) -> None:
+        """The access point asks to go elsewhere: there first, but not from a secure address to an open one."""
+        must_be_secure = _is_secure(self._urls[self._at])
+        first = [url for url in map(_of_address, addresses) if _is_secure(url) or not must_be_secure]
+        if not first:
+            return self.failed()
+        self._urls = first + [url for url in self._urls if url not in first]
+        self._at = 0
+
     def _look(self, token: str) -> None:
         kept = self._urls[self._at] if self._at < len(self._urls) else None
         try:
-            self._urls = self._ask(self._source, token) if isinstance(self._source, str) else list(self._source)
+            if isinstance(self._source, str):
+                self._urls = self._ask(self._source, token)
+            else:
+                self._urls, self._ask_again_at = list(self._source), math.inf
         except OSError:
             # Addresses that worked once may do so again.
             if not self._urls:
@@ -62,4 +75,12 @@ class Endpoints:
                 raise Refused("the platform refuses the token") from error
             raise
         self._ask_again_at = time.monotonic() + found["ttl_s"]
-        return [url for at in found["endpoints"] for url in at.get("urls", [f"mqtt://{at['address']}"])]
+        return [url for at in found["endpoints"] for url in at.get("urls", [_of_address(at["address"])])]
+
+
+def _of_address(address: str) -> str:
+    return address if "://" in address else f"mqtt://{address}"
+
+
+def _is_secure(url: str) -> bool:
+    return url.startswith(("mqtts:", "wss:"))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ssl
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Callable, Optional
 from urllib.parse import urlsplit
 
@@ -31,6 +31,8 @@ class End:
     """Whether the platform had let the terminal in."""
     reason: Optional[int] = None
     """Of MQTT 5, when the platform gave one."""
+    elsewhere: list[str] = field(default_factory=list)
+    """Access points to go to instead."""
     cause: str = "the connection was lost"
     """For people."""
 
@@ -119,6 +121,7 @@ class Link:
             self._end.opened = True
             self._hear.open()
 
-    def _on_disconnect(self, _client: Any, _userdata: Any, flags: Any, reason: Any, _properties: Any) -> None:
+    def _on_disconnect(self, _client: Any, _userdata: Any, flags: Any, reason: Any, properties: Any) -> None:
         if flags.is_disconnect_packet_from_server:
             self._end.reason, self._end.cause = reason.value, f"DISCONNECT {reason}"
+            self._end.elsewhere = getattr(properties, "ServerReference", "").split()

@@ -132,7 +132,9 @@ class Terminal:
             if refusals > (1 if callable(self._token) else 0):
                 self._on_state("stopped", end.cause)
                 return
-            if not end.opened or end.reason is not None:
+            if end.elsewhere:
+                self._endpoints.moved(end.elsewhere)
+            elif not end.opened or end.reason is not None:
                 self._endpoints.failed()
             if end.opened and time.monotonic() - since > GOOD_S:
                 failures = 0

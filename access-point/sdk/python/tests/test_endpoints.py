@@ -51,6 +51,24 @@ class EndpointsTest(unittest.TestCase):
             endpoints.failed()
             self.assertEqual(endpoints.next("token"), "mqtt://a:1")
 
+    def test_an_access_point_that_asks_to_go_elsewhere_is_followed_and_the_others_stay_known(self):
+        with platform(named(60, "a:1", "b:2")):
+            endpoints, tried = Endpoints("http://platform"), []
+            endpoints.next("token")
+            endpoints.moved(["c:3", "b:2"])
+            for _ in range(3):
+                tried.append(endpoints.next("token"))
+                endpoints.failed()
+            self.assertEqual(tried, ["mqtt://c:3", "mqtt://b:2", "mqtt://a:1"])
+
+    def test_a_terminal_on_a_secure_address_does_not_follow_to_an_open_one(self):
+        endpoints = Endpoints(["mqtts://a", "mqtts://b"])
+        endpoints.next("token")
+        endpoints.moved(["c:3"])
+        self.assertEqual(endpoints.next("token"), "mqtts://b")
+        endpoints.moved(["c:3", "mqtts://d:4"])
+        self.assertEqual(endpoints.next("token"), "mqtts://d:4")
+
     def test_a_refused_token_is_told_apart_from_a_platform_that_is_away(self):
         with platform((401, {})):
             self.assertRaises(Refused, Endpoints("http://platform").next, "token")

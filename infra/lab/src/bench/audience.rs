@@ -59,6 +59,8 @@ pub struct AudienceReport {
     pub verdict: Verdict,
     /// The registration of all devices.
     pub import: Imported,
+    /// From the first question about the audience to its answer: until then its index is made.
+    pub asked: Duration,
     /// What the platform says in the end.
     pub funnel: Funnel,
     /// Connected devices when the message was sent.
@@ -100,6 +102,7 @@ impl fmt::Display for AudienceReport {
         let [envelopes, bells, receipts] = self.on_broker;
         writeln!(f, "{import}")?;
         writeln!(f, "audience   {} of {} devices; {online} are connected", funnel.targeted, import.devices)?;
+        writeln!(f, "  asked      first answered after {:.1} s", self.asked.as_secs_f64())?;
         writeln!(f, "  answered   after {:.1} ms", ms(self.answered))?;
         writeln!(f, "  connected  {first} of them have it after {:.1} ms", ms(self.first))?;
         writeln!(f, "  later      {later} come, connect and have it within {:.1} ms", ms(self.later))?;
@@ -132,6 +135,7 @@ pub async fn audience(api: &Api, options: &AudienceOptions, progress: Progress<'
     let history = Arc::new(History::new(Arc::new(SystemClock)));
     let run = name_of_run();
     let import = register(api, &run, options.registered, &history, progress).await?;
+    let asked = ask(api).await?;
     let cast = gather(api, run, options, history, progress).await?;
     let Cast { fleet, online, reached: (first, later), history, .. } = &cast;
     connect(fleet, *online).await?;
@@ -158,6 +162,7 @@ pub async fn audience(api: &Api, options: &AudienceOptions, progress: Progress<'
     let report = AudienceReport {
         verdict: check(&records),
         import,
+        asked,
         funnel,
         online: cast.online,
         reached: cast.reached,
@@ -202,6 +207,18 @@ async fn register(
     note(Kind::Ok);
     progress("registering", registered as usize, registered as usize);
     Ok(imported)
+}
+
+/// Asks who it would be, as people do before they send; how long it took until there was an answer.
+async fn ask(api: &Api) -> Result<Duration, Error> {
+    let (begun, question) = (Instant::now(), json!({ "to": Audience::Tag(TAG.to_owned()) }));
+    loop {
+        match api.post("/v1/audiences/preview", &question).await {
+            Ok(_) => return Ok(begun.elapsed()),
+            Err(Error::Unavailable(_)) if begun.elapsed() < PATIENCE => sleep(ASK_EVERY).await,
+            Err(error) => return Err(error),
+        }
+    }
 }
 
 /// The `n`th device of a run as a backend uploads it.

@@ -144,6 +144,8 @@ impl Device {
                 Packet::ConnAck(ack) => self.answered(session, &ack),
                 Packet::Publish(publish) => self.published(session, &publish)?,
                 Packet::PingResp => session.pong_missing = false,
+                // Sent elsewhere, or away for a moment: nothing is wrong with the device.
+                Packet::Disconnect(told) if told.reason == Reason::USE_ANOTHER_SERVER => {}
                 Packet::Disconnect(told) => session.refused = Some(told.reason),
                 other => self.observer.strange(self.identity.number, &format!("a server sends {other:?}")),
             }

@@ -44,7 +44,7 @@ enum Kind {
 
 /// A way to the server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Via {
+pub(crate) enum Via {
     Tcp,
     Tls,
     WebSocket,
@@ -52,7 +52,9 @@ enum Via {
 }
 
 impl Via {
-    fn url(self, sandbox: &Sandbox) -> String {
+    pub(crate) const ALL: [Self; 4] = [Self::Tcp, Self::Tls, Self::WebSocket, Self::Wss];
+
+    pub(crate) fn url(self, sandbox: &Sandbox) -> String {
         match self {
             Self::Tcp => format!("mqtt://{}", sandbox.mqtt),
             Self::Tls => format!("mqtts://{}", sandbox.tls),
@@ -66,7 +68,7 @@ impl Kind {
     /// What it speaks: gmqtt and mosquitto_sub know no WebSocket.
     fn transports(self) -> &'static [Via] {
         match self {
-            Self::Paho | Self::MqttJs | Self::Rumqttc => &[Via::Tcp, Via::Tls, Via::WebSocket, Via::Wss],
+            Self::Paho | Self::MqttJs | Self::Rumqttc => &Via::ALL,
             Self::Gmqtt | Self::Mosquitto => &[Via::Tcp, Via::Tls],
         }
     }

@@ -5,6 +5,7 @@ mod audience;
 mod clients;
 mod cluster;
 mod command_line;
+mod drain;
 mod import;
 mod kill_nine;
 mod logs;

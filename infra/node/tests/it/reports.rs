@@ -3,7 +3,7 @@
 
 use std::{
     collections::BTreeMap,
-    sync::Arc,
+    net::SocketAddr,
     time::{Duration, Instant},
 };
 
@@ -17,16 +17,18 @@ use lab::{
 use model::DeviceId;
 use mqtt::Version;
 use serde_json::{Value, json};
-use tokio::{task::JoinSet, time::sleep};
+use tokio::{sync::Mutex, task::JoinSet, time::sleep};
 use tokio_util::sync::CancellationToken;
 
 use crate::sandbox::{On, Sandbox};
 
 /// Devices that report about themselves, and as many that a backend reports about.
 const EACH: u32 = 8;
-/// How often the process is killed, at random moments.
+/// How often the process is killed while reports come.
 const KILLS: u32 = 8;
-/// How long it lives each time.
+/// Each report is kept apart from this many before it, so that one that was lost is not made up for by the next.
+const SLOTS: u64 = 60;
+/// How long reports come before.
 const ALIVE_MS: std::ops::Range<u64> = 300..1_500;
 /// Pause before what failed is tried again.
 const AGAIN: Duration = Duration::from_millis(50);
@@ -38,8 +40,12 @@ const ASKED_EVERY: u64 = 5;
 /// The greatest number that was acked for each device.
 type Acked = BTreeMap<DeviceId, u64>;
 
+fn slot(n: u64) -> String {
+    format!("slot_{}", n % SLOTS)
+}
+
 fn patch(n: u64) -> Value {
-    json!({ "attributes": { "n": n } })
+    json!({ "attributes": { "n": n, slot(n): n } })
 }
 
 /// A tier in a process of its own.
@@ -54,12 +60,12 @@ fn alone(sandbox: &Sandbox, tier: &str) -> Launch {
     launch
 }
 
-/// Counts up as fast as acks come, and tries a number until it is acked; the last that was.
+/// Counts up from what was acked, as fast as acks come, and tries a number until it is acked; the last that was.
 async fn count_up<F: Future<Output = Result<(), Error>>>(
+    mut acked: u64,
     stop: CancellationToken,
     mut tell: impl FnMut(u64) -> F,
 ) -> u64 {
-    let mut acked = 0;
     while !stop.is_cancelled() {
         match tell(acked + 1).await {
             Ok(()) => acked += 1,
@@ -70,24 +76,24 @@ async fn count_up<F: Future<Output = Result<(), Error>>>(
     acked
 }
 
-/// Reports by a device. Its connection ends with the process.
-async fn by_itself(identity: Identity, sandbox: Arc<Sandbox>, stop: CancellationToken) -> (DeviceId, u64) {
-    let (id, connection) = (identity.id.clone(), tokio::sync::Mutex::new(None));
+/// Reports by a device.
+async fn by_itself(identity: Identity, mqtt: SocketAddr, acked: u64, stop: CancellationToken) -> (DeviceId, u64) {
+    let connection = Mutex::new(None);
     let tell = async |n: u64| {
         let mut connection = connection.lock().await;
         let mut reporter = match connection.take() {
             Some(reporter) => reporter,
-            None => Reporter::connect(&identity, sandbox.mqtt).await?,
+            None => Reporter::connect(&identity, mqtt).await?,
         };
         reporter.report(&patch(n)).await?;
         *connection = Some(reporter);
         Ok(())
     };
-    (id, count_up(stop, tell).await)
+    (identity.id.clone(), count_up(acked, stop, tell).await)
 }
 
 /// Reports by a backend, which then asks now and again: whatever answer there is has the change.
-async fn by_backend(id: DeviceId, api: Api, stop: CancellationToken) -> (DeviceId, u64) {
+async fn by_backend(id: DeviceId, api: Api, acked: u64, stop: CancellationToken) -> (DeviceId, u64) {
     let tell = async |n: u64| {
         api.amend(&id, &patch(n)).await?;
         if n.is_multiple_of(ASKED_EVERY) {
@@ -96,7 +102,23 @@ async fn by_backend(id: DeviceId, api: Api, stop: CancellationToken) -> (DeviceI
         }
         Ok(())
     };
-    (id.clone(), count_up(stop, tell).await)
+    (id.clone(), count_up(acked, stop, tell).await)
+}
+
+/// Lets everybody report until the process is killed; what was acked by then.
+async fn reports(sandbox: &Sandbox, identities: &[Identity], known: &Acked, victim: Server) -> Acked {
+    let (stop, mut reporting) = (CancellationToken::new(), JoinSet::new());
+    for (at, identity) in (0..).zip(identities.iter().cloned()) {
+        let acked = known.get(&identity.id).copied().unwrap_or_default();
+        match at {
+            0..EACH => reporting.spawn(by_itself(identity, sandbox.mqtt, acked, stop.clone())),
+            _ => reporting.spawn(by_backend(identity.id, sandbox.api(), acked, stop.clone())),
+        };
+    }
+    sleep(Duration::from_millis(rand::random_range(ALIVE_MS))).await;
+    victim.kill().await.unwrap();
+    stop.cancel();
+    reporting.join_all().await.into_iter().collect()
 }
 
 async fn count(api: &Api, filter: &str) -> Result<u64, Error> {
@@ -105,34 +127,49 @@ async fn count(api: &Api, filter: &str) -> Result<u64, Error> {
 }
 
 /// Asks until everything that was acked is known, and says what is known then.
-async fn known(api: &Api, acked: &Acked) -> BTreeMap<DeviceId, u64> {
+async fn known(api: &Api, acked: &Acked) -> Acked {
     let deadline = Instant::now() + PATIENCE;
     let mut known = BTreeMap::new();
     for (id, acked) in acked {
-        let n = loop {
-            let n = api.device(id).await.unwrap()["attributes"]["n"].as_u64().unwrap_or_default();
-            if n >= *acked {
-                break n;
+        let attributes = loop {
+            let attributes = api.device(id).await.unwrap()["attributes"].take();
+            if attributes["n"].as_u64() >= Some(*acked) {
+                break attributes;
             }
-            assert!(Instant::now() < deadline, "{id} was acked {acked}, and {n} is known");
+            assert!(Instant::now() < deadline, "{id} was acked {acked}, and is known by {attributes}");
             sleep(AGAIN).await;
         };
+        let n = attributes["n"].as_u64().unwrap_or_default();
         assert!(n <= acked + 1, "{id} was acked {acked}, and {n} is known");
+        for kept in (n + 1).saturating_sub(SLOTS).max(1)..=n {
+            assert_eq!(attributes[&slot(kept)], kept, "{id} was acked {acked}: {kept} is lost of {attributes}");
+        }
         known.insert(id.clone(), n);
     }
     known
 }
 
+/// Asks until there is an answer.
+async fn counted(api: &Api, filter: &str) -> u64 {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        match count(api, filter).await {
+            Err(Error::Unavailable(_)) if Instant::now() < deadline => sleep(AGAIN).await,
+            counted => return counted.unwrap(),
+        }
+    }
+}
+
 async fn reports_outlive_kills(back_ends: On) {
-    let Some(sandbox) = Sandbox::on(back_ends).map(Arc::new) else { return };
+    let Some(sandbox) = Sandbox::on(back_ends) else { return };
     let api = sandbox.api();
     // Where processes can meet, the filter node alone dies; else everything does.
-    let (mut others, victim) = match back_ends {
+    let (others, victim) = match back_ends {
         On::Embedded => (Vec::new(), sandbox.launch()),
         On::Servers => (vec!["ingest", "access-point"], alone(&sandbox, "filter")),
     };
     let mut running = Vec::new();
-    for tier in others.drain(..) {
+    for tier in others {
         running.push(Server::start(&alone(&sandbox, tier), &api).await.unwrap());
     }
     let mut server = Server::start(&victim, &api).await.unwrap();
@@ -143,35 +180,21 @@ async fn reports_outlive_kills(back_ends: On) {
         states_after: false,
     };
     let identities = enrol(&api, (0..2 * EACH).map(plan).collect(), None, &|_| ()).await.unwrap();
-    let (stop, mut telling) = (CancellationToken::new(), JoinSet::new());
-    for (at, identity) in (0..).zip(identities) {
-        let named = json!({ "attributes": { "name": identity.id, "n": 0 } });
-        api.amend(&identity.id, &named).await.unwrap();
-        match at {
-            0..EACH => telling.spawn(by_itself(identity, sandbox.clone(), stop.clone())),
-            _ => telling.spawn(by_backend(identity.id, api.clone(), stop.clone())),
-        };
+    for Identity { id, .. } in &identities {
+        api.amend(id, &json!({ "attributes": { "name": id, "n": 0 } })).await.unwrap();
     }
+    let mut is_known = Acked::new();
     for _ in 0..KILLS {
-        sleep(Duration::from_millis(rand::random_range(ALIVE_MS))).await;
-        server.kill().await.unwrap();
+        let acked = reports(&sandbox, &identities, &is_known, server).await;
+        assert!(acked.iter().all(|(id, n)| *n > is_known.get(id).copied().unwrap_or_default()), "{acked:?}");
         server = Server::start(&victim, &api).await.unwrap();
+        is_known = known(&api, &acked).await;
+        // One more may have been taken whose ack the kill cut off, and be known a moment later.
+        for (id, n) in &is_known {
+            assert_eq!(counted(&api, &format!("attr.name == \"{id}\" && attr.n >= {n}")).await, 1, "{id}: {n}");
+        }
     }
-    stop.cancel();
-    let acked: Acked = telling.join_all().await.into_iter().collect();
-    println!("acked: {acked:?}");
-    assert!(acked.values().all(|acked| *acked > u64::from(KILLS)), "too little was acked to mean anything: {acked:?}");
-    for (id, n) in known(&api, &acked).await {
-        let filter = format!("attr.name == \"{id}\" && attr.n == {n}");
-        let deadline = Instant::now() + PATIENCE;
-        let counted = loop {
-            match count(&api, &filter).await {
-                Err(Error::Unavailable(_)) if Instant::now() < deadline => sleep(AGAIN).await,
-                counted => break counted.unwrap(),
-            }
-        };
-        assert_eq!(counted, 1, "{filter}");
-    }
+    println!("known: {is_known:?}");
     server.kill().await.unwrap();
 }
 

@@ -80,7 +80,7 @@ impl Sandbox {
         let (http, mqtt, tls, metrics) = [(); 4].map(|()| steady_address().unwrap()).into();
         let dir = tempfile::tempdir().unwrap();
         let mut sandbox = Self { dir, http, mqtt, tls, key: String::new(), metrics, more: servers };
-        let created = sandbox.run(&["app", "create", "demo"]);
+        let created = sandbox.run(&["app", "create", "demo", "--admin"]);
         let printed = String::from_utf8(created.stdout).unwrap();
         let key = printed.split_whitespace().find(|word| word.starts_with("ak_live_"));
         sandbox.key = key.unwrap_or_else(|| panic!("no key in {printed:?}")).to_owned();
@@ -111,6 +111,20 @@ impl Sandbox {
             set("LOG__FILTER", "info,ingest=debug,dispatcher=debug,access_point=debug".to_owned()),
         ];
         own.into_iter().chain(self.more.clone()).collect()
+    }
+
+    /// How another access point of this sandbox is started, under this name; and where it listens. Only on servers.
+    pub(crate) fn beside(&self, node: &str) -> (Launch, SocketAddr) {
+        let [mqtt, metrics] = [(); 2].map(|()| steady_address().unwrap());
+        let own = [
+            ("NODE", node.to_owned()),
+            ("DATA_DIR", self.dir.path().join(node).display().to_string()),
+            ("ACCESS_POINT__LISTEN", mqtt.to_string()),
+            ("METRICS__LISTEN", metrics.to_string()),
+        ];
+        let own = own.map(|(name, value)| (format!("FANFARE__{name}"), value));
+        let environment = self.environment().into_iter().chain(own).collect();
+        (Launch { arguments: vec!["access-point".to_owned()], environment, ..self.launch() }, mqtt)
     }
 
     /// A command that shares this sandbox's settings.

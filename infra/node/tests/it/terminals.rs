@@ -21,7 +21,7 @@ use tokio::{
 };
 
 use crate::{
-    clients::{acked, tools},
+    clients::{Via, acked, tools},
     sandbox::Sandbox,
 };
 
@@ -63,15 +63,20 @@ impl Sdk {
         command
     }
 
-    /// Starts its example for the device `dev-1`, which remembers in `memory`.
-    fn start(self, tools: &Path, platform: &str, token: &str, memory: &Path) -> Device {
+    /// Its example as the device `dev-1`, which remembers in `memory`.
+    fn example(self, tools: &Path, platform: &str, token: &str, memory: &Path) -> Command {
         let example = match self {
             Self::Js => "example/device.mjs",
             Self::Python => "example/device.py",
         };
         let mut command = self.command(tools);
         command.args([example, platform, "demo", "dev-1", token]).arg(memory);
-        Device::run(command)
+        command
+    }
+
+    /// Starts its example.
+    fn start(self, tools: &Path, platform: &str, token: &str, memory: &Path) -> Device {
+        Device::run(self.example(tools, platform, token, memory))
     }
 }
 
@@ -171,6 +176,30 @@ async fn uplinks(api: &Api, wanted: &[Value]) {
     timeout(LINE_PATIENCE, read).await.expect("what the device sent up cannot be read");
 }
 
+/// The address decides the transport.
+async fn every_transport(sdk: Sdk) {
+    let Some(tools) = tools() else { return };
+    let mut sandbox = Sandbox::new();
+    sandbox.secure();
+    let server = sandbox.start().await;
+    let api = sandbox.api();
+    let id: DeviceId = "dev-1".parse().unwrap();
+    api.register(&id, &Profile::default()).await.unwrap();
+    let token = api.token(&id, 600).await.unwrap().token;
+    let memory = sandbox.dir.path().join("device");
+    for via in Via::ALL {
+        let mut command = sdk.example(&tools, &via.url(&sandbox), &token, &memory);
+        let ca = sandbox.dir.path().join("tls/ca.pem");
+        command.env("NODE_EXTRA_CA_CERTS", &ca).env("SSL_CERT_FILE", &ca);
+        let mut device = Device::run(command);
+        let name = format!("{via:?}");
+        send(&api, &name, Audience::device(&id)).await;
+        device.until(|device| device.names.len() == 1).await;
+        assert_eq!(device.end().await, [name]);
+    }
+    server.kill().await.unwrap();
+}
+
 /// A terminal whose token is no good does not hammer the platform: it stops and says why.
 async fn a_refused_token_stops_it(sdk: Sdk) {
     let Some(tools) = tools() else { return };
@@ -193,6 +222,16 @@ async fn the_js_sdk_gives_each_message_once_and_in_order() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_python_sdk_gives_each_message_once_and_in_order() {
     each_message_once_and_in_order(Sdk::Python).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_js_sdk_speaks_over_every_transport() {
+    every_transport(Sdk::Js).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_python_sdk_speaks_over_every_transport() {
+    every_transport(Sdk::Python).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -18,6 +18,7 @@ fn node(id: &str, boot: Timestamp, seen_at: Timestamp) -> Node {
         filter: Some("filter.example:8090".into()),
         version: "1.2.3".into(),
         seen_at,
+        drain: None,
     }
 }
 

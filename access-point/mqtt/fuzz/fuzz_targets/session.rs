@@ -1,0 +1,10 @@
+//! Looks for bytes that lead a session astray; what must hold is in `tests/fuzz/checks.rs`.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+
+#[path = "../../tests/fuzz/checks.rs"]
+#[expect(dead_code, reason = "the other target's checks")]
+mod checks;
+
+fuzz_target!(|bytes: &[u8]| checks::session(bytes));

@@ -1,0 +1,96 @@
+//! Keeps a storm of newcomers away from those who are in: turns at a rate, so many connections an address, and answers
+//! that come later the fuller it is here. Nobody is refused for what will pass: clients that are may never come back. They
+//! wait, or find their link closed.
+
+use std::{
+    net::IpAddr,
+    num::{NonZeroU32, NonZeroUsize},
+    sync::Arc,
+    time::Duration,
+};
+
+use model::{AppId, DeviceId, Endpoint, NodeId, node::ANSWER_DELAY_MAX};
+use parking_lot::Mutex;
+use tokio::time::{Instant, sleep_until};
+use tracing::warn;
+
+use crate::{
+    address::{Addresses, Share},
+    auth::Refused,
+    flap::{Flaps, Party},
+    metrics::Metrics,
+    pace::Pace,
+};
+
+/// Waits shorter than this are none: a timer would take longer.
+const TICK: Duration = Duration::from_millis(1);
+
+/// What newcomers have to wait for.
+pub(crate) struct Calm {
+    pace: Option<Mutex<Pace>>,
+    addresses: Option<Arc<Addresses>>,
+    flaps: Mutex<Flaps>,
+    metrics: Metrics,
+}
+
+/// A newcomer, from the moment its connection was taken.
+#[derive(Debug)]
+pub(crate) struct Newcomer {
+    came_at: Instant,
+    /// To be kept for as long as the connection lasts.
+    pub(crate) share: Option<Box<Share>>,
+}
+
+impl Calm {
+    /// So many newcomers a second and so many connections of one address; absent: any number.
+    pub(crate) fn new(per_s: Option<NonZeroU32>, per_address: Option<NonZeroUsize>, metrics: Metrics) -> Self {
+        Self {
+            pace: per_s.map(|per_s| Mutex::new(Pace::new(per_s, Instant::now()))),
+            addresses: per_address.map(Addresses::new),
+            flaps: Mutex::default(),
+            metrics,
+        }
+    }
+
+    /// Waits for the turn of whoever comes from this address; nothing is read and nothing is computed for it before.
+    pub(crate) async fn turn(&self, address: IpAddr) -> Result<Newcomer, Refused> {
+        let came_at = Instant::now();
+        let share = match &self.addresses {
+            Some(addresses) => Some(Box::new(addresses.share(address).ok_or(Refused::ForNow("address"))?)),
+            None => None,
+        };
+        let turn = self.pace.as_ref().map(|pace| pace.lock().turn(came_at, ANSWER_DELAY_MAX));
+        match turn {
+            None => {}
+            Some(None) => return Err(Refused::ForNow("paced")),
+            Some(Some(wait)) => until(came_at, wait).await,
+        }
+        Ok(Newcomer { came_at, share })
+    }
+
+    /// Waits before a device is answered: longer the fuller the access point is, and when somebody else uses its id. All
+    /// in all no longer than clients wait.
+    pub(crate) async fn hesitate(&self, newcomer: &Newcomer, here: &Endpoint, app: &AppId, device: &DeviceId) {
+        let now = Instant::now();
+        let flapping = self.flaps.lock().delay(app, device, now);
+        let wait = flapping.max(here.delay()).min(ANSWER_DELAY_MAX.saturating_sub(now - newcomer.came_at));
+        until(now, wait).await;
+        self.metrics.answer_delay.observe(newcomer.came_at.elapsed().as_secs_f64());
+    }
+
+    /// A device has taken its session over from an older connection, here or at another access point.
+    pub(crate) fn taken_over(&self, app: &AppId, device: &DeviceId, by: IpAddr, from: Option<&NodeId>) {
+        let elsewhere = from.map(|node| Party::Elsewhere(node.clone()));
+        let parties = [Party::Address(by)].into_iter().chain(elsewhere).collect();
+        if self.flaps.lock().note(app, device, parties, Instant::now()) {
+            self.metrics.id_conflicts.inc();
+            warn!(%app, device.id = %device, alarm = "device_id_conflict", "two terminals use one device id");
+        }
+    }
+}
+
+async fn until(begun: Instant, wait: Duration) {
+    if wait >= TICK {
+        sleep_until(begun + wait).await;
+    }
+}

@@ -1,0 +1,158 @@
+//! Notices two terminals that use one device id: each takes the session from the other, comes back when it is told so,
+//! and takes it again, for ever. Neither is refused, for one of them is right; both are answered later and later.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    net::IpAddr,
+    time::Duration,
+};
+
+use model::{AppId, DeviceId, NodeId, node::ANSWER_DELAY_MAX};
+use tokio::time::Instant;
+
+/// Takeovers count for this long.
+const WINDOW: Duration = Duration::from_secs(60);
+
+/// From so many within the window on, from two places, it is a conflict: a phone that changes networks has fewer, or
+/// comes from one.
+const CONFLICT: usize = 3;
+
+/// The first delay; each takeover more doubles it.
+const DELAY_MIN: Duration = Duration::from_secs(1);
+
+/// Takeovers of a device that are remembered: more would not delay it longer.
+const KEPT_MAX: usize = 5;
+
+/// Devices that are remembered: in a storm every device may take over once, and few of them do it again.
+const DEVICES_MAX: usize = 20_000;
+
+/// Who took a session over, or from where it was taken.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Party {
+    /// Somebody with this address.
+    Address(IpAddr),
+    /// Whoever is connected to that access point.
+    Elsewhere(NodeId),
+}
+
+/// The takeovers of one device.
+#[derive(Debug, Default)]
+struct Flap {
+    at: VecDeque<Instant>,
+    /// Two different ones at most.
+    parties: Vec<Party>,
+}
+
+impl Flap {
+    fn forget(&mut self, now: Instant) {
+        self.at.retain(|at| now < *at + WINDOW);
+        if self.at.is_empty() {
+            self.parties.clear();
+        }
+    }
+
+    fn is_conflict(&self) -> bool {
+        self.at.len() >= CONFLICT && self.parties.len() >= 2
+    }
+}
+
+/// Devices whose sessions were taken over lately.
+#[derive(Debug, Default)]
+pub(crate) struct Flaps(HashMap<(AppId, DeviceId), Flap>);
+
+impl Flaps {
+    /// A session of the device was taken over by somebody, or from somebody, of these. True when that makes it a conflict
+    /// and it was none before.
+    pub(crate) fn note(&mut self, app: &AppId, device: &DeviceId, parties: Vec<Party>, now: Instant) -> bool {
+        if self.0.len() >= DEVICES_MAX {
+            self.0.retain(|_, flap| flap.at.back().is_some_and(|at| now < *at + WINDOW));
+        }
+        let key = (app.clone(), device.clone());
+        if self.0.len() >= DEVICES_MAX && !self.0.contains_key(&key) {
+            return false;
+        }
+        let flap = self.0.entry(key).or_default();
+        flap.forget(now);
+        let before = flap.is_conflict();
+        flap.at.push_back(now);
+        if flap.at.len() > KEPT_MAX {
+            flap.at.pop_front();
+        }
+        for party in parties {
+            if flap.parties.len() < 2 && !flap.parties.contains(&party) {
+                flap.parties.push(party);
+            }
+        }
+        flap.is_conflict() && !before
+    }
+
+    /// How much later the device is answered.
+    pub(crate) fn delay(&mut self, app: &AppId, device: &DeviceId, now: Instant) -> Duration {
+        let Some(flap) = self.0.get_mut(&(app.clone(), device.clone())) else { return Duration::ZERO };
+        flap.forget(now);
+        if !flap.is_conflict() {
+            return Duration::ZERO;
+        }
+        let doublings = flap.at.len() - CONFLICT;
+        (DELAY_MIN * (1 << doublings)).min(ANSWER_DELAY_MAX)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ids() -> (AppId, DeviceId) {
+        ("demo".parse().unwrap(), "dev-1".parse().unwrap())
+    }
+
+    fn address(last: u8) -> Vec<Party> {
+        vec![Party::Address(IpAddr::from([10, 0, 0, last]))]
+    }
+
+    #[test]
+    fn two_terminals_with_one_id_are_answered_later_and_later_until_one_gives_up() {
+        let ((app, device), mut flaps, begun) = (ids(), Flaps::default(), Instant::now());
+        let mut delays = Vec::new();
+        let mut conflicts = 0;
+        for n in 0..6_u8 {
+            let now = begun + Duration::from_secs(n.into());
+            conflicts += u8::from(flaps.note(&app, &device, address(n % 2), now));
+            delays.push(flaps.delay(&app, &device, now).as_secs());
+        }
+        assert_eq!((delays, conflicts), (vec![0, 0, 1, 2, 4, 4], 1));
+        let later = begun + Duration::from_secs(66);
+        assert_eq!(flaps.delay(&app, &device, later), Duration::ZERO);
+        assert_eq!(flaps.delay(&app, &"dev-2".parse().unwrap(), begun), Duration::ZERO);
+    }
+
+    #[test]
+    fn one_terminal_that_comes_back_and_back_is_no_conflict() {
+        let ((app, device), mut flaps, now) = (ids(), Flaps::default(), Instant::now());
+        for _ in 0..9 {
+            assert!(!flaps.note(&app, &device, address(1), now));
+        }
+        assert_eq!(flaps.delay(&app, &device, now), Duration::ZERO);
+    }
+
+    #[test]
+    fn terminals_at_two_access_points_are_noticed_at_each() {
+        let ((app, device), mut flaps, now) = (ids(), Flaps::default(), Instant::now());
+        let parties = || [address(1), vec![Party::Elsewhere("ap-2".parse().unwrap())]].concat();
+        assert!(!flaps.note(&app, &device, parties(), now));
+        assert!(!flaps.note(&app, &device, parties(), now));
+        assert!(flaps.note(&app, &device, parties(), now));
+        assert_eq!(flaps.delay(&app, &device, now), DELAY_MIN);
+    }
+
+    #[test]
+    fn no_more_devices_are_remembered_than_there_is_room_for() {
+        let ((app, _), mut flaps, now) = (ids(), Flaps::default(), Instant::now());
+        for n in 0..=DEVICES_MAX {
+            flaps.note(&app, &format!("dev-{n}").parse().unwrap(), address(1), now);
+        }
+        assert_eq!(flaps.0.len(), DEVICES_MAX);
+        flaps.note(&app, &"late".parse().unwrap(), address(1), now + WINDOW);
+        assert_eq!(flaps.0.len(), 1);
+    }
+}

@@ -1,0 +1,30 @@
+//! Devices move from one access point to another while messages go on: nothing is lost, no application sees anything twice.
+
+use std::time::Duration;
+
+use lab::fault::{Drain, drain};
+
+use crate::sandbox::{On, Sandbox};
+
+const DEVICES: u32 = 500;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_drain_moves_every_device_and_loses_nothing() {
+    let Some(sandbox) = Sandbox::on(On::Servers) else { return };
+    let _server = sandbox.start().await;
+    let (launch, elsewhere) = sandbox.beside("fanfare-2");
+    let scenario = Drain {
+        api: sandbox.api(),
+        from: ("fanfare-1".parse().unwrap(), sandbox.mqtt),
+        to: (launch, "fanfare-2".parse().unwrap(), elsewhere),
+        devices: DEVICES,
+        rate_per_s: 100,
+        patience: Duration::from_secs(60),
+        history: Some(sandbox.dir.path().join("history.jsonl")),
+    };
+    let report = drain(&scenario).await.unwrap();
+    println!("{report}");
+    assert!(report.holds(), "{report}\nhistory: {}", sandbox.dir.keep().join("history.jsonl").display());
+    assert!(report.verdict.ok > 100, "too little was sent meanwhile: {report}");
+    assert!(report.took < Duration::from_secs(20), "{report}");
+}
