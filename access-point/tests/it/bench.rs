@@ -126,7 +126,8 @@ impl Bench {
         let endpoint = Endpoint { address: address.to_string(), connections: 0, connections_max: 1_000 };
         let (now, tiers) = (self.now(), vec![Tier::AccessPoint]);
         let (id, version) = (node.parse().unwrap(), "0".into());
-        let node = Node { id, boot: now, tiers, endpoint: Some(endpoint), filter: None, version, seen_at: now, drain: None };
+        let node =
+            Node { id, boot: now, tiers, endpoint: Some(endpoint), filter: None, version, seen_at: now, drain: None };
         assert!(self.store.beat(node).await.unwrap());
     }
 
