@@ -21,6 +21,7 @@ use crate::{
     close::Close,
     connection::Peer,
     entry::Origin,
+    heartbeat::Heartbeat,
     pull::Sent,
     registry::{Entered, Handle},
     timeline::Timeline,
@@ -45,6 +46,8 @@ pub(crate) struct Guest {
     pub(crate) since: Timestamp,
     pub(crate) arrival: Arrival,
     pub(crate) origin: Origin,
+    /// When it leaves its keep alive to us.
+    pub(crate) heartbeat: Option<Arc<Heartbeat>>,
 }
 
 /// A session that is found.
@@ -215,6 +218,7 @@ fn peer(guest: &Guest, device: Device) -> Peer {
         env: device.env,
         user: device.profile.user_id,
         format: guest.login.format,
+        heartbeat: guest.heartbeat.clone(),
         origin: guest.origin,
         packet_max_bytes: guest.connect.maximum_packet_size.map_or(usize::MAX, |bytes| bytes as usize),
     }

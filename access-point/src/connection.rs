@@ -16,9 +16,11 @@ use crate::{
     admit::{Admitted, Presence},
     close::Close,
     control,
+    doze::Doze,
     drain::Evicted,
     entry::Origin,
     errand::{self, Home, Outcome, Parting},
+    heartbeat::Heartbeat,
     link::Link,
     listen::Place,
     pull::Sent,
@@ -42,6 +44,8 @@ pub(crate) struct Peer {
     pub(crate) env: Env,
     pub(crate) user: Option<UserId>,
     pub(crate) format: Format,
+    /// When it leaves its keep alive to us.
+    pub(crate) heartbeat: Option<Arc<Heartbeat>>,
     /// Where it comes from.
     pub(crate) origin: Origin,
     /// The largest packet it takes.
@@ -76,6 +80,7 @@ pub(crate) struct Connection {
     pub(crate) retry_at: Option<Instant>,
     /// When a ping last made it look at its streams.
     pub(crate) looked_at: Instant,
+    pub(crate) doze: Doze,
     token_ends: Instant,
     /// Its cursor has moved, and its worker knows.
     moved: bool,
@@ -104,6 +109,7 @@ impl Connection {
             busy: 0,
             retry_at: None,
             looked_at: Instant::now(),
+            doze: Doze::new(Instant::now()),
             token_ends,
             moved: false,
             held: Held::default(),
@@ -168,6 +174,8 @@ impl Connection {
         if self.retry_at.is_some_and(|at| now >= at) {
             self.retry_at = None;
         }
+        let overdue = self.doze.overdue(now);
+        self.look_for(overdue);
         let stalled = self.link.stalled_since().is_some_and(|since| now >= since + turn.site.config.write_timeout);
         match self.session.overdue(now.into_std()) {
             _ if stalled => Err(Close::Stalled),
@@ -181,7 +189,7 @@ impl Connection {
     pub(crate) fn wake_at(&self, turn: &Turn) -> Instant {
         let stalled = self.link.stalled_since().map(|since| since + turn.site.config.write_timeout);
         let session = Instant::from_std(self.session.deadline());
-        [stalled, self.retry_at, self.link.wake_at()]
+        [stalled, self.retry_at, self.doze.due(), self.link.wake_at()]
             .into_iter()
             .flatten()
             .fold(session.min(self.token_ends), Instant::min)
@@ -199,12 +207,17 @@ impl Connection {
         served
     }
 
+    /// In these streams, by number, there may be something to send.
+    pub(crate) fn look_for(&mut self, streams: [bool; 2]) {
+        for stream in [Stream::Inbox, Stream::Timeline] {
+            self.behind[stream as usize] |= streams[stream as usize];
+        }
+    }
+
     /// Hears what it was told.
     fn hear(&mut self, turn: &mut Turn) -> Result<(), Close> {
         let told = self.presence.handle.told();
-        for stream in [Stream::Inbox, Stream::Timeline] {
-            self.behind[stream as usize] |= told.rung[stream as usize];
-        }
+        self.look_for(told.rung);
         self.take_handed(told.handed, turn);
         told.order.map_or(Ok(()), Err)
     }
@@ -235,6 +248,10 @@ impl Connection {
     fn send(&mut self, turn: &mut Turn) -> Result<(), Close> {
         for _ in 0..WRITES_MAX {
             self.deliver(turn);
+            // Behind what waited for the ping, if that is here.
+            if !self.reading[Stream::Inbox as usize] && std::mem::take(&mut self.doze.owes_pong) {
+                self.link.push(&Packet::PingResp)?;
+            }
             self.link.flush()?;
             if !self.can_deliver() {
                 if self.link.has_read() && self.busy == 0 && self.link.stalled_since().is_none() {

@@ -25,6 +25,9 @@ enum Control<'a> {
         reason: &'a str,
         latest: String,
     },
+    Keepalive {
+        keepalive_s: u16,
+    },
 }
 
 /// The last word to a device; `None` when there is nothing to say. MQTT 3.1.1 has no packet for it, so it is an order.
@@ -45,6 +48,11 @@ pub(crate) fn farewell(version: Version, app: &AppId, close: &Close) -> Option<P
 /// Tells a device that the store lost what it has seen: nothing is rewound.
 pub(crate) fn resync(app: &AppId, latest: Position) -> Packet {
     packet(app, &Control::Resync { reason: "store_lost", latest: latest.to_string() })
+}
+
+/// Tells a device how often it need be heard.
+pub(crate) fn keep_alive(app: &AppId, keepalive_s: u16) -> Packet {
+    packet(app, &Control::Keepalive { keepalive_s })
 }
 
 fn packet(app: &AppId, control: &Control<'_>) -> Packet {

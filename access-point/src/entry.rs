@@ -54,41 +54,40 @@ pub(crate) struct Origin {
     pub(crate) transport: &'static str,
 }
 
-/// Somebody whose turn it was, and who has said something.
+/// A connection whose turn it was, and what is spoken on it.
 pub(crate) struct Entered {
     pub(crate) transport: Transport,
     pub(crate) origin: Origin,
     pub(crate) newcomer: Newcomer,
-    /// It must have sent CONNECT by then.
+    /// It must have said by then who it is.
     pub(crate) until: Instant,
 }
 
-/// Waits for somebody's turn, and finds out what he speaks. Nothing is computed for him before: TLS is the dearest.
+/// Waits for a connection's turn and finds out what it speaks.
 pub(crate) async fn enter(site: &Site, arrived: Arrived) -> Result<Entered, Refused> {
     if site.drains.is_closed() {
         return Err(Refused::ForNow("draining"));
     }
-    let late = |_| Refused::ForNow("connect_deadline");
-    let Arrived { socket, from, door } = arrived;
-    let address = timeout(site.config.connect_deadline, address(site, &socket, from)).await.map_err(late)??;
+    let (deadline, late) = (site.config.connect_deadline, |_| Refused::ForNow("connect_deadline"));
+    let address = timeout(deadline, address(site, &arrived)).await.map_err(late)??;
     let newcomer = site.calm.turn(address).await?;
-    let until = Instant::now() + site.config.connect_deadline;
-    let transport = timeout_at(until, speak(site, socket, address, door)).await.map_err(late)??;
-    let origin = Origin { address, transport: transport.name() };
+    let until = Instant::now() + deadline;
+    let (transport, origin) = timeout_at(until, speak(site, arrived, address)).await.map_err(late)??;
     Ok(Entered { transport, origin, newcomer, until })
 }
 
-/// The address at the other end, as far as trusted proxies say.
-async fn address(site: &Site, socket: &TcpStream, from: SocketAddr) -> Result<IpAddr, Refused> {
-    let address = from.ip().to_canonical();
+/// Where a connection comes from, as far as trusted proxies say.
+async fn address(site: &Site, arrived: &Arrived) -> Result<IpAddr, Refused> {
+    let address = arrived.from.ip().to_canonical();
     if !site.config.proxies.iter().any(|proxy| proxy.contains(address)) {
         return Ok(address);
     }
-    let told = proxy::read(socket).await.map_err(|error| refused(&error, address, "proxy"))?;
+    let told = proxy::read(&arrived.socket).await.map_err(|error| refused(&error, address, "proxy"))?;
     Ok(told.map_or(address, |told| told.ip().to_canonical()))
 }
 
-async fn speak(site: &Site, socket: TcpStream, address: IpAddr, door: Door) -> Result<Transport, Refused> {
+async fn speak(site: &Site, arrived: Arrived, address: IpAddr) -> Result<(Transport, Origin), Refused> {
+    let Arrived { socket, door, .. } = arrived;
     let stream = match door {
         Door::Plain => Stream::plain(socket),
         Door::Tls(config) => {
@@ -97,7 +96,9 @@ async fn speak(site: &Site, socket: TcpStream, address: IpAddr, door: Door) -> R
         }
     };
     let transport = of_first_byte(site, stream).await.map_err(|error| refused(&error, address, "http"))?;
-    transport.ok_or(Refused::ForNow("answered"))
+    let transport = transport.ok_or(Refused::ForNow("answered"))?;
+    let origin = Origin { address, transport: transport.name() };
+    Ok((transport, origin))
 }
 
 fn refused(error: &io::Error, address: IpAddr, label: &'static str) -> Refused {

@@ -2,7 +2,7 @@
 //! is where it is kept.
 
 use broker::Publication;
-use model::{AppId, Position, Queue, Report, Timestamp, TraceParent, Uplink, UplinkId, record::Record as _};
+use model::{AppId, Position, Queue, Report, Stream, Timestamp, TraceParent, Uplink, UplinkId, record::Record as _};
 use mqtt::{
     Answered, Packet, Reason, Up, Version,
     packet::{PubAck, Publish, SubAck, Subscribe, Unsubscribe},
@@ -13,6 +13,7 @@ use tokio::time::Duration;
 use tracing::debug;
 
 use crate::{
+    KeepAlive,
     admit::{cut, is_ahead},
     close::Close,
     connection::Connection,
@@ -30,6 +31,20 @@ const LOOK_EVERY: Duration = Duration::from_secs(5);
 #[derive(Deserialize)]
 struct Sync {
     after: String,
+}
+
+/// The payload of `hb`: seconds, alone or among more.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Beat {
+    Alone(u16),
+    Among { keepalive_s: u16 },
+}
+
+impl Beat {
+    fn read(payload: &[u8]) -> Option<u16> {
+        serde_json::from_slice(payload).ok().map(|(Self::Alone(secs) | Self::Among { keepalive_s: secs })| secs)
+    }
 }
 
 /// What some packets of a device bring up.
@@ -63,6 +78,9 @@ impl Connection {
             return Ok(());
         }
         self.session.touched(turn.instant.into_std());
+        let waited = self.doze.heard(turn.instant);
+        self.look_for(waited);
+        self.doze.owes_pong |= waited[Stream::Inbox as usize] && packets.contains(&Packet::PingReq);
         let mut batch = Batch::default();
         let mut taken = Ok(());
         for packet in packets {
@@ -94,13 +112,26 @@ impl Connection {
                     self.looked_at = turn.instant;
                     self.behind = [true; 2];
                 }
-                self.link.push(&Packet::PingResp)
+                if let Some(heartbeat) = &self.peer.heartbeat {
+                    heartbeat.pinged(turn.instant);
+                }
+                if self.doze.owes_pong { Ok(()) } else { self.link.push(&Packet::PingResp) }
             }
             Packet::Disconnect(_) => Err(Close::Goodbye),
             Packet::Connect(_) | Packet::ConnAck(_) | Packet::SubAck(_) | Packet::UnsubAck(_) | Packet::PingResp => {
                 Err(Close::Broken(Reason::PROTOCOL_ERROR))
             }
         }
+    }
+
+    /// The device says how often it will be heard. Whoever leaves that to us is told what was learned.
+    fn beat(&mut self, asked_s: u16, turn: &Turn) -> Result<(), Close> {
+        let KeepAlive { min_s, max_s, .. } = turn.site.config.keep_alive;
+        let learned = self.peer.heartbeat.as_ref().map(|heartbeat| heartbeat.told_s.clamp(min_s, max_s));
+        let counts = asked_s.max(learned.unwrap_or(0)).clamp(min_s, max_s);
+        self.session.set_keep_alive(Duration::from_secs(counts.into()));
+        let told = learned.filter(|learned| *learned != asked_s);
+        told.map_or(Ok(()), |learned| self.link.push(&control::keep_alive(&self.peer.app, learned)))
     }
 
     fn answered(&self, answered: &Answered<Sent>, turn: &mut Turn) {
@@ -151,7 +182,13 @@ impl Connection {
                 errand::look_up_heads(&turn.site, self.home(), self.peer.clone(), after, packet_id);
                 Ok(())
             }
-            Up::Heartbeat => self.acknowledge(packet_id, Reason::SUCCESS),
+            Up::Heartbeat => match Beat::read(&publish.payload) {
+                Some(asked_s) => {
+                    self.beat(asked_s, turn)?;
+                    self.acknowledge(packet_id, Reason::SUCCESS)
+                }
+                None => self.refuse(packet_id, Reason::BAD_PAYLOAD),
+            },
             Up::Event | Up::Bind => self.refuse(packet_id, Reason::NOT_AUTHORIZED),
         }
     }

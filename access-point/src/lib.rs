@@ -14,10 +14,12 @@ mod certificates;
 mod close;
 mod connection;
 mod control;
+mod doze;
 mod drain;
 mod entry;
 mod errand;
 mod flap;
+mod heartbeat;
 mod inbound;
 mod link;
 mod listen;
@@ -52,8 +54,9 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::warn;
 
 use crate::{
-    arrival::Arrivals, auth::Apps, calm::Calm, close::Close, drain::Drains, entry::Door, metrics::Metrics,
-    outbox::Outbox, registry::Registry, sightings::Sightings, sse::Inlets, timeline::Timelines, worker::Workers,
+    arrival::Arrivals, auth::Apps, calm::Calm, close::Close, drain::Drains, entry::Door, heartbeat::Heartbeats,
+    metrics::Metrics, outbox::Outbox, registry::Registry, sightings::Sightings, sse::Inlets, timeline::Timelines,
+    worker::Workers,
 };
 pub use crate::{
     certificates::{CertificateError, Certificates, TlsFiles},
@@ -107,10 +110,10 @@ pub struct Config {
     pub auto_register: bool,
     /// How often marks are compared with the streams' heads: bounds the delay after a lost bell.
     pub sweep: Duration,
-    /// Proxies that say who is behind them by the PROXY protocol, version 1 or 2: what comes from there must begin with it.
-    pub proxies: Vec<Network>,
     /// How devices are moved elsewhere when it stops.
     pub drain: Drain,
+    /// Proxies that say who is behind them by the PROXY protocol, version 1 or 2: what comes from there must begin with it.
+    pub proxies: Vec<Network>,
 }
 
 impl Config {
@@ -128,12 +131,12 @@ impl Config {
             connect_deadline: Duration::from_secs(5),
             auto_register: true,
             sweep: Duration::from_secs(30),
-            proxies: Vec::new(),
             drain: Drain {
                 wait: Duration::from_secs(3),
                 per_s: NonZeroU32::new(500).unwrap_or(NonZeroU32::MIN),
                 within: Duration::from_secs(10),
             },
+            proxies: Vec::new(),
         }
     }
 }
@@ -196,6 +199,7 @@ pub(crate) struct Site {
     pub(crate) apps: Apps,
     pub(crate) calm: Calm,
     pub(crate) drains: Drains,
+    pub(crate) heartbeats: Arc<Heartbeats>,
     pub(crate) arrivals: Arrivals,
     pub(crate) inlets: Inlets,
     pub(crate) registry: Registry,
@@ -245,6 +249,7 @@ impl AccessPoint {
             places: Arc::new(Semaphore::new(config.connections_max)),
             calm: Calm::new(config.connects_per_s, config.connections_per_address_max, metrics.clone()),
             drains: Drains::default(),
+            heartbeats: Arc::default(),
             config,
             apps: Apps::new(deps.store.clone()),
             timelines: Timelines::new(deps.store.clone()),

@@ -20,10 +20,12 @@ use crate::{
     admit::{Admitted, Guest, admit, is_ahead},
     arrival::Arrival,
     auth::Refused,
+    calm::Newcomer,
     close::Close,
     connection::Entrant,
     control,
     entry::{Arrived, Entered, Origin, enter},
+    heartbeat::Heartbeat,
     link::Link,
     listen::Place,
     wait::Waiting,
@@ -44,26 +46,21 @@ pub(crate) async fn open(site: Arc<Site>, arrived: Arrived, mut place: Place) {
         () = site.shutdown.cancelled() => Err(Refused::ForNow("shutting_down")),
         entered = Box::pin(enter(&site, arrived)) => entered,
     };
-    let Entered { transport, origin, newcomer, until } = match entered {
+    let Entered { transport, origin, mut newcomer, until } = match entered {
         Ok(entered) => entered,
         Err(refused) => return site.metrics.connect(refused.as_str()),
     };
+    place.share = newcomer.share.take();
     let mut link = Link::new(transport, CONNECT_MAX_BYTES);
     let mut packets = Vec::new();
     let guest = tokio::select! {
         () = site.shutdown.cancelled() => Err(Refused::ForNow("shutting_down")),
-        guest = Box::pin(introduced(&site, (&mut link, origin), &mut packets, until)) => guest,
+        guest = Box::pin(heard(&site, &newcomer, (&mut link, origin), &mut packets, until)) => guest,
     };
     let guest = match guest {
         Ok(guest) => Arc::new(guest),
         Err(refused) => return refuse(&site, link, refused).await,
     };
-    let here = site.endpoint();
-    tokio::select! {
-        () = site.calm.hesitate(&newcomer, &here, &guest.login.app, &guest.login.device) => {}
-        () = guest.arrival.superseded() => return refuse(&site, link, Refused::Superseded).await,
-    }
-    place.share = newcomer.share;
     debug!(app = %guest.login.app, device.id = %guest.login.device, address = %origin.address, "a device says who it is");
     link.packet_max_bytes = site.config.packet_max_bytes;
     let token_ends = guest.token_ends;
@@ -111,6 +108,22 @@ async fn let_in(
     }
 }
 
+/// Who is at the other end, some time after he has said so: the longer the fuller it is here.
+async fn heard(
+    site: &Arc<Site>,
+    newcomer: &Newcomer,
+    (link, origin): (&mut Link, Origin),
+    packets: &mut Vec<Packet>,
+    until: Instant,
+) -> Result<Guest, Refused> {
+    let guest = introduced(site, (link, origin), packets, until).await?;
+    let (here, login) = (site.endpoint(), &guest.login);
+    tokio::select! {
+        () = site.calm.hesitate(newcomer, &here, &login.app, &login.device) => Ok(guest),
+        () = guest.arrival.superseded() => Err(Refused::Superseded),
+    }
+}
+
 /// Who is at the other end, by its token; packets behind its CONNECT stay in `packets`.
 async fn introduced(
     site: &Arc<Site>,
@@ -132,14 +145,18 @@ async fn introduced(
     let since = site.deps.clock.now();
     let lasts = Duration::from_secs(token.exp).saturating_sub(Duration::from_millis(since.as_millis()));
     let token_ends = Instant::now() + lasts.min(TOKEN_CHECKED_MAX);
-    let (keep_alive_s, _) = keep_alive(site.config.keep_alive, &connect);
+    let heartbeat = login.network.map(|network| {
+        let (app, device) = (login.app.clone(), login.device.clone());
+        Arc::new(site.heartbeats.connected(app, device, network, Instant::now()))
+    });
+    let (keep_alive_s, _) = keep_alive(site.config.keep_alive, &connect, heartbeat.as_deref());
     let limits = Limits {
         window: Limits::window(connect.version, connect.receive_maximum),
         ack_timeout: site.config.ack_timeout,
         keep_alive: Duration::from_secs(keep_alive_s.into()),
     };
     let arrival = Arrival::new(site, login.app.clone(), login.device.clone());
-    Ok(Guest { connect, login, token, token_ends, limits, since, arrival, origin })
+    Ok(Guest { connect, login, token, token_ends, limits, since, arrival, origin, heartbeat })
 }
 
 /// The CONNECT that a link must begin with; what came behind it stays in `packets`.
@@ -157,12 +174,16 @@ async fn first_packet(link: &mut Link, packets: &mut Vec<Packet>) -> Result<Conn
     }
 }
 
-/// The keep alive that counts, and what an MQTT 5 device is told when that is not what it asked for.
-fn keep_alive(bounds: KeepAlive, connect: &Connect) -> (u16, Option<u16>) {
+/// The keep alive that counts, and what an MQTT 5 device is told when that is not what it asked for. MQTT 3.1.1 cannot be
+/// told here: whoever is told otherwise (`hb`) may be heard as seldom as what was learned.
+fn keep_alive(bounds: KeepAlive, connect: &Connect, heartbeat: Option<&Heartbeat>) -> (u16, Option<u16>) {
     let asked = connect.keep_alive_s;
-    let counts = match connect.version {
-        Version::V311 if asked == 0 => bounds.max_s,
-        Version::V5 if asked == 0 || asked > bounds.max_s => bounds.default_s,
+    let learned = heartbeat.map(|heartbeat| heartbeat.told_s.clamp(bounds.min_s, bounds.max_s));
+    let counts = match (connect.version, learned) {
+        (Version::V5, Some(learned)) => learned,
+        (Version::V311, _) if asked == 0 => bounds.max_s,
+        (Version::V311, Some(learned)) => asked.clamp(bounds.min_s, bounds.max_s).max(learned),
+        (Version::V5, None) if asked == 0 || asked > bounds.max_s => bounds.default_s,
         _ => asked.clamp(bounds.min_s, bounds.max_s),
     };
     (counts, (counts != asked).then_some(counts))
@@ -171,7 +192,7 @@ fn keep_alive(bounds: KeepAlive, connect: &Connect) -> (u16, Option<u16>) {
 /// Says that the device is in, and how far its streams go if that is known.
 fn answer(site: &Site, guest: &Guest, link: &mut Link, latest: Option<Position>) {
     site.metrics.connect("accepted");
-    let (_, keep_alive) = keep_alive(site.config.keep_alive, &guest.connect);
+    let (_, keep_alive) = keep_alive(site.config.keep_alive, &guest.connect, guest.heartbeat.as_deref());
     let mut user_properties = vec![("node".into(), site.config.node.to_string())];
     user_properties.extend(latest.map(|latest| ("latest".into(), latest.to_string())));
     user_properties.push(("server_time".into(), written(site.deps.clock.now())));
@@ -220,17 +241,38 @@ async fn refuse(site: &Site, link: Link, refused: Refused) {
 
 #[cfg(test)]
 mod tests {
+    use mqtt::login::Network;
+
     use super::*;
+    use crate::heartbeat::Heartbeats;
 
     #[test]
     fn keep_alives_are_bounded_and_mqtt_5_is_told() {
         let bounds = KeepAlive { default_s: 300, min_s: 15, max_s: 1_200 };
-        let of = |version, keep_alive_s| keep_alive(bounds, &Connect { keep_alive_s, ..Connect::new(version, "d") });
+        let of =
+            |version, keep_alive_s| keep_alive(bounds, &Connect { keep_alive_s, ..Connect::new(version, "d") }, None);
         assert_eq!(of(Version::V5, 60), (60, None));
         assert_eq!(of(Version::V5, 0), (300, Some(300)));
         assert_eq!(of(Version::V5, 2), (15, Some(15)));
         assert_eq!(of(Version::V5, 9_000), (300, Some(300)));
         assert_eq!(of(Version::V311, 0).0, 1_200);
         assert_eq!(of(Version::V311, 9_000).0, 1_200);
+    }
+
+    #[test]
+    fn whoever_leaves_it_to_us_is_told_what_was_learned() {
+        let bounds = KeepAlive { default_s: 300, min_s: 15, max_s: 1_200 };
+        let beats: Arc<Heartbeats> = Arc::default();
+        let (app, device) = ("demo".parse().unwrap(), "d".parse().unwrap());
+        let beat = beats.connected(app, device, Network::FourG, Instant::now());
+        let of = |version, keep_alive_s| {
+            keep_alive(bounds, &Connect { keep_alive_s, ..Connect::new(version, "d") }, Some(&beat))
+        };
+        assert_eq!(of(Version::V5, 60), (270, Some(270)));
+        assert_eq!(of(Version::V5, 270), (270, None));
+        assert_eq!(of(Version::V311, 60).0, 270);
+        assert_eq!(of(Version::V311, 600).0, 600);
+        let narrow = KeepAlive { max_s: 100, ..bounds };
+        assert_eq!(keep_alive(narrow, &Connect::new(Version::V5, "d"), Some(&beat)).0, 100);
     }
 }

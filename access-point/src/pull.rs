@@ -2,6 +2,8 @@
 //! following a bell are the same thing; only what a bell hands over and is next need not be read. Nothing that the
 //! window has no room for is kept: it is read again later.
 
+use std::sync::Arc;
+
 use model::{Lane, Message, MessageId, Seq, Stream, Timestamp, TraceParent};
 use mqtt::{Encoded, Offer};
 use tokio::time::Duration;
@@ -79,7 +81,9 @@ impl Connection {
             if entry.seq <= self.session.mark(Stream::Inbox) {
                 continue;
             }
-            let taken = self.follows(&entry, turn) && self.put_inbox(entry.seq, &entry.message, turn);
+            let taken = self.follows(&entry, turn)
+                && (self.holds(Stream::Inbox, [&*entry.message].into_iter(), turn)
+                    || self.put_inbox(entry.seq, &entry.message, turn));
             self.behind[Stream::Inbox as usize] |= !taken;
         }
     }
@@ -115,6 +119,13 @@ impl Connection {
     pub(crate) fn take_inbox(&mut self, page: Result<InboxPage, store::Error>, turn: &mut Turn) {
         self.reading[Stream::Inbox as usize] = false;
         let complete = match page {
+            // A page that is not the last is enough to wake a device for.
+            Ok(page)
+                if page.complete_to.is_some()
+                    && self.holds(Stream::Inbox, page.entries.iter().map(|entry| &*entry.message), turn) =>
+            {
+                true
+            }
             Ok(page) => {
                 let taken = page.entries.iter().all(|entry| self.put_inbox(entry.seq, &entry.message, turn));
                 let complete_to = page.complete_to.filter(|_| taken);
@@ -143,6 +154,9 @@ impl Connection {
         let mark = self.session.mark(Stream::Timeline);
         let newest = self.timeline.newest();
         let complete = if let Some(entries) = newest.after(mark) {
+            if self.holds_timeline(entries, turn) {
+                return;
+            }
             let some = &entries[..entries.len().min(most)];
             let taken = some.iter().all(|entry| self.put_timeline(entry, turn));
             let complete = taken && some.len() == entries.len();
@@ -157,6 +171,20 @@ impl Connection {
             true
         };
         self.behind[timeline] |= !complete;
+    }
+
+    /// Whether the newest entries of the timeline can wait, as far as they are for this device.
+    fn holds_timeline(&mut self, entries: &[Arc<Shared>], turn: &Turn) -> bool {
+        if entries.iter().all(|entry| entry.message.due_at.is_none()) {
+            return false;
+        }
+        let (mark, device, env) = (self.session.mark(Stream::Timeline), self.peer.ordinal, self.peer.env);
+        let is_ours = |entry: &&Arc<Shared>| entry.seq > mark && entry.is_for(device) && entry.message.env == env;
+        self.holds(Stream::Timeline, entries.iter().filter(is_ours).map(|entry| &*entry.message), turn)
+    }
+
+    fn holds<'a>(&mut self, stream: Stream, messages: impl Iterator<Item = &'a Message>, turn: &Turn) -> bool {
+        self.doze.holds(stream, messages, (turn.now, turn.instant))
     }
 
     /// Writes entries of the timeline that are here now.

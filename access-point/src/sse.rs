@@ -105,7 +105,7 @@ async fn check(site: &Site, request: &Request) -> Result<Login, Answer> {
     let (app, device) = DeviceToken::claimed(&token).ok_or(Answer::UNAUTHENTICATED)?;
     let after = request.after.as_deref().map_or(Ok(Position::default()), str::parse);
     let after = after.map_err(|_| Answer::BAD_POSITION)?;
-    let login = Login { device, app, token, after, format: Format::Envelope };
+    let login = Login { device, app, token, after, format: Format::Envelope, network: None };
     match site.apps.check(&login, site.deps.clock.as_ref()).await {
         Ok(_) => Ok(login),
         Err(Refused::ForGood(..)) => Err(Answer::UNAUTHENTICATED),

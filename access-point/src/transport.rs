@@ -351,3 +351,6 @@ pub(crate) fn take_front(kept: &mut Vec<u8>, taken: usize) {
         kept.drain(..taken);
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -33,9 +33,9 @@ const APP_CACHED: Duration = Duration::from_secs(5);
 /// Apps whose devices ask at a time.
 const APPS_CACHED_MAX: u64 = 10_000;
 
-const ANY_ORIGIN: (HeaderName, &str) = (header::ACCESS_CONTROL_ALLOW_ORIGIN, "*");
 /// Pings that wait for their answer: each costs a timer, no more.
 pub(crate) const PINGS_MAX: usize = 4_096;
+const ANY_ORIGIN: (HeaderName, &str) = (header::ACCESS_CONTROL_ALLOW_ORIGIN, "*");
 
 /// The nodes as they were last told.
 pub(crate) struct Nodes {

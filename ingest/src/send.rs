@@ -240,6 +240,7 @@ fn message(call: &Call, request: Request, target: &Target, now: Timestamp) -> Me
         content_type: request.content_type,
         created_at: now,
         expires_at: now + request.ttl,
+        due_at: request.max_delay.map(|delay| now + delay),
         priority: request.priority,
         collapse_key: request.collapse_key,
         metadata: request.metadata,

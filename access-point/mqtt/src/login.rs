@@ -1,10 +1,36 @@
 //! Who a device says it is, and the options it opens its session with: `{app}?after=i1.t2&fmt=raw` in the username
 //! (the only place that 3.1.1 has for them), or user properties of the same names. It proves nothing: the token does.
 
+use std::str::FromStr;
+
 use model::{AppId, DeviceId, Position};
 use thiserror::Error;
 
 use crate::{packet::Connect, publish::Format, wire::Version};
+
+/// The kind of network that a device is connected over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Network {
+    /// A local network.
+    Wifi,
+    /// A mobile one of the fourth generation, or older.
+    FourG,
+    /// One of the fifth.
+    FiveG,
+}
+
+impl FromStr for Network {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        match text {
+            "wifi" => Ok(Self::Wifi),
+            "4g" => Ok(Self::FourG),
+            "5g" => Ok(Self::FiveG),
+            _ => Err(()),
+        }
+    }
+}
 
 /// What a device says about itself in CONNECT.
 #[derive(Clone, Debug, PartialEq)]
@@ -19,6 +45,8 @@ pub struct Login {
     pub after: Position,
     /// How it wants messages written.
     pub format: Format,
+    /// What it is connected over; whoever says so leaves it to the server how often it must be heard.
+    pub network: Option<Network>,
 }
 
 /// Why CONNECT does not say who the device is.
@@ -51,7 +79,7 @@ impl Login {
             Version::V311 => Format::Envelope,
             Version::V5 => Format::Raw,
         };
-        let mut login = Self { device, app, token, after: Position::default(), format };
+        let mut login = Self { device, app, token, after: Position::default(), format, network: None };
         for option in options.split('&').filter(|option| !option.is_empty()) {
             let (name, value) = option.split_once('=').unwrap_or((option, ""));
             login.set(name, value)?;
@@ -66,6 +94,7 @@ impl Login {
         match name {
             "after" => self.after = value.parse().map_err(|_| InvalidLogin::Option("after"))?,
             "fmt" => self.format = value.parse().map_err(|()| InvalidLogin::Option("fmt"))?,
+            "net" => self.network = Some(value.parse().map_err(|()| InvalidLogin::Option("net"))?),
             _ => {}
         }
         Ok(())
@@ -89,7 +118,7 @@ mod tests {
         let mut full = connect(Version::V5, "demo?after=i1.t2&fmt=envelope&net=wifi");
         let login = Login::of(&full).unwrap();
         assert_eq!(login.after, Position { inbox: Seq(1), timeline: Seq(2) });
-        assert_eq!(login.format, Format::Envelope);
+        assert_eq!((login.format, login.network), (Format::Envelope, Some(Network::Wifi)));
         full.user_properties = vec![("fmt".into(), "raw".into()), ("v".into(), "1.2".into())];
         assert_eq!(Login::of(&full).unwrap().format, Format::Raw);
     }
@@ -101,6 +130,7 @@ mod tests {
         assert_eq!(of("a b"), Err(InvalidLogin::Credentials));
         assert_eq!(of("demo?after=7"), Err(InvalidLogin::Option("after")));
         assert_eq!(of("demo?fmt=xml"), Err(InvalidLogin::Option("fmt")));
+        assert_eq!(of("demo?net=sms"), Err(InvalidLogin::Option("net")));
         assert_eq!(Login::of(&Connect::new(Version::V5, "a/b")), Err(InvalidLogin::Device));
     }
 }

@@ -243,6 +243,11 @@ impl<T> Session<T> {
         self.heard_at = now;
     }
 
+    /// The device will be heard as often as this from now on.
+    pub fn set_keep_alive(&mut self, keep_alive: Duration) {
+        self.limits.keep_alive = keep_alive;
+    }
+
     /// When to ask [`overdue`](Self::overdue) next, if nothing happens before.
     pub fn deadline(&self) -> Instant {
         let ack = self.ack_deadline();

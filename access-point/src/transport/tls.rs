@@ -75,6 +75,12 @@ impl Tls {
         Ok(tls)
     }
 
+    /// Bytes of memory that its buffers hold.
+    #[cfg(test)]
+    pub(super) fn buffers(&self) -> usize {
+        self.partial.capacity() + self.plain.capacity() + self.unsent.capacity()
+    }
+
     pub(crate) fn has_read(&self) -> bool {
         !self.plain.is_empty()
     }

@@ -10,6 +10,7 @@ mod client;
 mod delivery;
 mod door;
 mod drain;
+mod gentle;
 mod redis;
 mod slow_devices;
 mod sse;

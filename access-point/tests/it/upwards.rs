@@ -124,9 +124,9 @@ async fn who_comes_and_who_goes_is_told_for_many_at_once() {
         tiers: vec![Tier::AccessPoint],
         endpoint: None,
         filter: None,
-        drain: None,
         version: "0".into(),
         seen_at: now,
+        drain: None,
     };
     assert!(bench.store.beat(node).await.unwrap());
     let mut clients = Vec::new();

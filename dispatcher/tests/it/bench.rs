@@ -123,6 +123,7 @@ impl Bench {
             content_type: "application/json".into(),
             created_at: now,
             expires_at: now + Duration::from_secs(3_600),
+            due_at: None,
             priority: Priority::Normal,
             collapse_key: None,
             metadata: BTreeMap::new(),

@@ -207,10 +207,10 @@ async fn who_is_connected_is_known_and_ends_with_the_run_that_has_him() {
         boot: run(boot).boot,
         tiers: vec![Tier::AccessPoint],
         endpoint: None,
-        drain: None,
         filter: None,
         version: "0".into(),
         seen_at: SystemClock.now(),
+        drain: None,
     };
     assert!(bench.store.beat(beat(1)).await.unwrap());
     let long_ago = Timestamp::from_millis(now.as_millis() - 30 * 86_400_000);

@@ -59,6 +59,7 @@ mod tests {
                 content_type: "application/json".into(),
                 created_at: at,
                 expires_at: Timestamp::from_millis(1_795_336_200_123),
+                due_at: None,
                 priority: Priority::High,
                 collapse_key: Some("order-8812".into()),
                 metadata: BTreeMap::from([("campaign".into(), "ops".into())]),

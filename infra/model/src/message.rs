@@ -42,6 +42,9 @@ pub struct Message {
     pub created_at: Timestamp,
     /// Not delivered after this.
     pub expires_at: Timestamp,
+    /// It can wait until its device is awake anyway, but not longer than this; absent: it goes at once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub due_at: Option<Timestamp>,
     /// Order of service.
     pub priority: Priority,
     /// The newest pending message with this key replaces the older ones.

@@ -51,12 +51,12 @@ enum What {
     Isolation(Run),
     /// As much as goes through: clients post unicasts one request after the other, devices ack them.
     Intake(Clients),
+    /// Move devices from one access point to another while messages go on; needs RabbitMQ and Redis.
+    Drain(Moving),
     /// A million devices by one upload, which tells meanwhile how far it is.
     Import(audience::Import),
     /// A filtered send to a hundredth of a million devices, few of them connected: judged, and counted on the broker.
     Audience(audience::Crowd),
-    /// Move devices from one access point to another while messages go on; needs RabbitMQ and Redis.
-    Drain(Moving),
     /// Filters over a large generated population, from the index alone; SQLite and PostgreSQL beside it.
     Filter(filter::Population),
     /// The bare loop: a small packet to each socket and its answer back.
@@ -120,10 +120,10 @@ struct Clients {
 /// A server of its own for a bench: a child process on throw-away data, so that its CPU can be told apart.
 struct Subject {
     target: Target,
-    launch: Launch,
     node: NodeId,
     /// Where it tells its metrics.
     metrics: SocketAddr,
+    launch: Launch,
     _server: Server,
     data: TempDir,
 }
@@ -230,7 +230,7 @@ async fn start(mut config: Config) -> anyhow::Result<Subject> {
     let api = Api::new(&format!("http://{http}"), &key);
     let server = Server::start(&launch, &api).await?;
     let target = Target { api, mqtt, pid: server.pid(), behind: behind(&config) };
-    Ok(Subject { target, launch, node: config.node, metrics, _server: server, data })
+    Ok(Subject { target, node: config.node, metrics, launch, _server: server, data })
 }
 
 /// Two access points on the same servers, and the way from the first to the second.

@@ -187,12 +187,12 @@ impl Config {
             ack_timeout: Duration::from_secs(settings.ack_timeout_s),
             auto_register: settings.auto_register,
             sweep: Duration::from_secs(settings.sweep_s),
-            proxies: settings.proxies.clone(),
             drain: access_point::Drain {
                 wait: Duration::from_secs(settings.drain_wait_s),
                 per_s: settings.drain_per_s,
                 within: self.shutdown_grace().saturating_sub(Duration::from_secs(settings.drain_wait_s) + LAST_WORDS),
             },
+            proxies: settings.proxies.clone(),
             ..access_point::Config::new(self.node.clone())
         }
     }

@@ -190,8 +190,8 @@ fn node(config: &Config, tiers: &[Tier], running: &Running) -> Node {
     });
     let filter = running.filter.map(|bound| config.filter.advertise.clone().unwrap_or_else(|| bound.to_string()));
     let version = env!("CARGO_PKG_VERSION").to_owned();
-    let id = config.node.clone();
-    Node { id, boot: now, tiers: tiers.to_vec(), endpoint, filter, version, seen_at: now, drain: None }
+    let (id, boot, tiers) = (config.node.clone(), now, tiers.to_vec());
+    Node { id, boot, tiers, endpoint, filter, version, seen_at: now, drain: None }
 }
 
 async fn serve_metrics(listener: TcpListener, registry: Registry, shutdown: CancellationToken) -> std::io::Result<()> {

@@ -37,8 +37,4 @@ pub trait Routes: Send + Sync {
     /// Tells routes again that `node` still serves. Says of each, in the order given, whether it is there now: that of
     /// a later session is left alone.
     async fn restore(&self, app: &AppId, node: &NodeId, routes: &[(Ordinal, Epoch)]) -> Result<Vec<bool>, Error>;
-
-    /// How many devices of an app are connected, as far as is known, to nodes whose lease holds at `now`: what a node
-    /// that died left behind does not count.
-    async fn online(&self, app: &AppId, now: Timestamp) -> Result<u64, Error>;
 }

@@ -22,6 +22,8 @@ const TTL_DEFAULT_S: u64 = 86_400;
 const TTL_MAX_S: u64 = 864_000;
 /// `ttl_s: 0` means "only if online now"; devices that are get it within this time, even through a reconnect.
 const ONLINE_NOW: Duration = Duration::from_secs(10);
+/// How long a message waits for its device to be awake when nobody says.
+const DELAY_DEFAULT_S: u64 = 600;
 const KIND_MAX: usize = 32;
 const COLLAPSE_KEY_MAX_BYTES: usize = 64;
 const CONTENT_TYPE_MAX: usize = 128;
@@ -30,18 +32,8 @@ const METADATA_NAME_MAX_BYTES: usize = 64;
 const METADATA_VALUE_MAX_BYTES: usize = 256;
 
 /// In the contract, but not built: refused, so that nobody relies on what would be ignored.
-const NOT_YET: [&str; 10] = [
-    "app",
-    "notification",
-    "delivery",
-    "max_delay_s",
-    "replaces",
-    "pace",
-    "send_at",
-    "local_time",
-    "receipts",
-    "attachment_id",
-];
+const NOT_YET: [&str; 8] =
+    ["app", "notification", "replaces", "pace", "send_at", "local_time", "receipts", "attachment_id"];
 
 /// Whom a message is for, as its sender says it.
 #[derive(Clone, Debug, PartialEq)]
@@ -65,6 +57,8 @@ pub(super) struct Request {
     pub(super) payload: Bytes,
     pub(super) content_type: String,
     pub(super) ttl: Duration,
+    /// How long it may wait for its device to be awake; absent: it goes at once.
+    pub(super) max_delay: Option<Duration>,
     pub(super) priority: Priority,
     pub(super) collapse_key: Option<String>,
     pub(super) metadata: BTreeMap<String, String>,
@@ -83,6 +77,8 @@ impl Request {
         let body = payload(fields, payload_max)?;
         let kind = fields.text("type", "must be [a-z0-9_-]{1,32}", is_kind);
         let ttl = fields.number("ttl_s", 0, TTL_MAX_S).unwrap_or(TTL_DEFAULT_S);
+        let ttl = if ttl == 0 { ONLINE_NOW } else { Duration::from_secs(ttl) };
+        let max_delay = max_delay(fields, ttl);
         let priority = fields.get("priority", "`high`, `normal` or `low`").unwrap_or_default();
         let collapse_rule = format!("must be 1..{COLLAPSE_KEY_MAX_BYTES} bytes");
         let short = |text: &str| (1..=COLLAPSE_KEY_MAX_BYTES).contains(&text.len());
@@ -103,7 +99,8 @@ impl Request {
             kind: kind.unwrap_or_else(|| "default".to_owned()),
             payload,
             content_type,
-            ttl: if ttl == 0 { ONLINE_NOW } else { Duration::from_secs(ttl) },
+            ttl,
+            max_delay,
             priority,
             collapse_key,
             metadata,
@@ -111,6 +108,24 @@ impl Request {
             require_targets,
         })
     }
+}
+
+/// Takes `delivery` and `max_delay_s`: a message that waits must be worth something afterwards.
+fn max_delay(fields: &mut Fields<'_>, ttl: Duration) -> Option<Duration> {
+    let on_wake = match fields.get::<String>("delivery", "a string").as_deref() {
+        None | Some("immediate") => false,
+        Some("on_wake") => true,
+        Some(_) => {
+            fields.fault("delivery", "invalid_format", "must be `immediate` or `on_wake`");
+            false
+        }
+    };
+    let asked = fields.number("max_delay_s", 1, (ttl.as_secs() - 1).max(1));
+    if !on_wake && asked.is_some() {
+        fields.fault("max_delay_s", "contradiction", "only with `delivery: on_wake`");
+    }
+    let usual = Duration::from_secs(DELAY_DEFAULT_S).min(ttl / 2);
+    on_wake.then(|| asked.map_or(usual, Duration::from_secs))
 }
 
 /// Whether a message may be of this type.

@@ -262,3 +262,31 @@ async fn what_happens_is_counted() {
         assert!(metrics.contains(line), "{line} is not in\n{metrics}");
     }
 }
+
+#[tokio::test]
+async fn a_message_may_wait_for_its_device_to_be_awake_but_not_until_it_is_worth_nothing() {
+    let sandbox = Sandbox::start().await;
+    sandbox.add_devices(1).await;
+    let send = async |more: &str| {
+        let body = format!(r#"{{"to":{{"devices":["dev-1"]}},"payload":1,"ttl_s":3600{more}}}"#);
+        sandbox.post("/v1/messages", &body).await
+    };
+    for (more, waits_s) in [
+        ("", None),
+        (r#","delivery":"immediate""#, None),
+        (r#","delivery":"on_wake""#, Some(600)),
+        (r#","delivery":"on_wake","max_delay_s":60"#, Some(60)),
+    ] {
+        assert_eq!(send(more).await.status, 202);
+        let (_, envelope) = sandbox.queued().await.pop().unwrap();
+        let waits = envelope.message.due_at.map(|due| due.since(envelope.message.created_at).as_secs());
+        assert_eq!(waits, waits_s, "{more}");
+    }
+    for (more, field) in [
+        (r#","delivery":"soon""#, "delivery"),
+        (r#","max_delay_s":60"#, "max_delay_s"),
+        (r#","delivery":"on_wake","max_delay_s":3600"#, "max_delay_s"),
+    ] {
+        assert_eq!(send(more).await.faults()[0].0, format!("#/{field}"), "{more}");
+    }
+}

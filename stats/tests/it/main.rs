@@ -53,6 +53,7 @@ impl Bench {
             content_type: "application/json".into(),
             created_at: now,
             expires_at: now + Duration::from_secs(60),
+            due_at: None,
             priority: model::Priority::Normal,
             collapse_key: None,
             metadata: Default::default(),

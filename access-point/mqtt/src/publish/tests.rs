@@ -22,6 +22,7 @@ fn message(payload: impl Into<Bytes>, content_type: &str) -> Message {
         content_type: content_type.into(),
         created_at: CREATED,
         expires_at: CREATED + Duration::from_secs(3_600),
+        due_at: None,
         priority: Priority::Normal,
         collapse_key: None,
         metadata: BTreeMap::new(),

@@ -1,18 +1,12 @@
 //! What [`Routes`](crate::Routes) promises.
 
-use model::{Cursor, Epoch, Node, NodeId, Ordinal, Route, Tier, Timestamp};
+use model::{Cursor, Epoch, NodeId, Ordinal, Route};
 
 use super::{NOW, Place, demo, demo_2, later, name};
-use crate::{Claim, CursorWrite, nodes::NODE_LEASE};
+use crate::{Claim, CursorWrite};
 
 fn node(n: u32) -> NodeId {
     name(&format!("node-{n}"))
-}
-
-fn running(n: u32, seen_at: Timestamp) -> Node {
-    let version = "1.2.3".to_owned();
-    let (id, tiers) = (node(n), vec![Tier::AccessPoint]);
-    Node { id, boot: NOW, tiers, endpoint: None, filter: None, version, seen_at, drain: None }
 }
 
 /// Also when the clock stands still or goes back, and after a release.
@@ -85,29 +79,5 @@ pub async fn routes_are_told_again(place: &mut dyn Place) {
     let routes = store.routes(&demo(), &[Ordinal(1), Ordinal(7)]).await.unwrap();
     assert_eq!(routes, [there(2, new), there(1, old)]);
     assert_eq!(store.restore(&demo(), &node(2), &[(Ordinal(1), new)]).await.unwrap(), [true]);
-    for n in [1, 2] {
-        store.beat(running(n, NOW)).await.unwrap();
-    }
-    assert_eq!(store.online(&demo(), NOW).await.unwrap(), 2);
     assert_eq!(store.generation(1).await.unwrap(), store.generation(2).await.unwrap());
-}
-
-/// Each device once, by app, and only where somebody runs.
-pub async fn the_connected_are_counted(place: &mut dyn Place) {
-    let store = place.open().await;
-    assert_eq!(store.online(&demo(), NOW).await.unwrap(), 0);
-    for n in [1, 2, 3] {
-        store.beat(running(n, NOW)).await.unwrap();
-    }
-    for device in [1, 2, 2, 3] {
-        store.claim(&demo(), Ordinal(device), &node(device), NOW).await.unwrap();
-    }
-    let claim = store.claim(&demo(), Ordinal(3), &node(1), NOW).await.unwrap();
-    assert_eq!(store.online(&demo(), NOW).await.unwrap(), 3);
-    assert_eq!(store.online(&demo_2(), NOW).await.unwrap(), 0);
-    store.release(&demo(), Ordinal(3), claim.epoch).await.unwrap();
-    assert_eq!(store.online(&demo(), NOW).await.unwrap(), 2);
-    let long_after = NOW + NODE_LEASE;
-    store.beat(running(2, long_after)).await.unwrap();
-    assert_eq!(store.online(&demo(), long_after).await.unwrap(), 1, "the other node died");
 }

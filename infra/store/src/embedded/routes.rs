@@ -1,13 +1,13 @@
 //! Where devices are connected: in memory, since access points are the truth and tell again.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 
 use async_trait::async_trait;
 use model::{AppId, Epoch, NodeId, Ordinal, Route, Timestamp};
 use parking_lot::Mutex;
 
 use super::{Embedded, key, table::Read as _};
-use crate::{Claim, Error, Generation, Nodes as _, Routes};
+use crate::{Claim, Error, Generation, Routes};
 
 /// The sessions of every app; as many as there are connected devices.
 #[derive(Default)]
@@ -64,12 +64,5 @@ impl Routes for Embedded {
             !newer
         };
         Ok(routes.iter().map(restore).collect())
-    }
-
-    async fn online(&self, app: &AppId, now: Timestamp) -> Result<u64, Error> {
-        let running: HashSet<NodeId> = self.nodes(now).await?.into_iter().map(|node| node.id).collect();
-        let state = self.sessions.0.lock();
-        let routes = state.routes.get(app).into_iter().flat_map(HashMap::values);
-        Ok(routes.filter(|route| running.contains(&route.node)).count() as u64)
     }
 }

@@ -191,7 +191,6 @@ pub(super) struct RouteKeys {
 impl RouteKeys {
     kinds! {
         routes "r" (device: Ordinal => &(device.0 / ROUTES_A_BLOCK).to_be_bytes());
-        online "o" ();
         last_epoch "E" ();
     }
 }

@@ -1,7 +1,5 @@
 //! Where devices are connected: soft state, in the volatile server if there is one.
 
-use std::collections::HashMap;
-
 use async_trait::async_trait;
 use deadpool_redis::redis::{Value, cmd};
 use model::{AppId, Epoch, NodeId, Ordinal, Route, Timestamp};
@@ -14,7 +12,7 @@ use super::{
     script::{Call, Step},
     take,
 };
-use crate::{Claim, Error, Generation, Nodes as _, Routes};
+use crate::{Claim, Error, Generation, Routes};
 
 /// Routes that one script restores before others get their turn.
 const ROUTES_A_STEP: usize = 256;
@@ -27,7 +25,7 @@ impl Routes for Redis {
         let kept = self.cursor_epoch(app, device).await?;
         let of = self.keys.route(app, device);
         let mut claim = Call::new(Step::Claim);
-        claim.key(of.routes(device)).key(of.online()).key(of.last_epoch());
+        claim.key(of.routes(device)).key(of.last_epoch());
         claim.arg(key::route_slot(device)).arg(node.as_str()).arg(kept.0).arg(Epoch(0).next(now).0);
         // Claimed twice, it would find itself as the one before.
         let answers = match self.volatile.ask(vec![claim.cmd()], Repeat::Never).await {
@@ -49,7 +47,7 @@ impl Routes for Redis {
     async fn release(&self, app: &AppId, device: Ordinal, epoch: Epoch) -> Result<(), Error> {
         let of = self.keys.route(app, device);
         let mut release = Call::new(Step::Release);
-        release.key(of.routes(device)).key(of.online());
+        release.key(of.routes(device));
         release.arg(key::route_slot(device)).arg(&epoch.0.to_be_bytes()[..]);
         self.volatile.ask(vec![release.cmd()], Repeat::Once).await.map(drop)
     }
@@ -82,7 +80,7 @@ impl Routes for Redis {
             let of = self.keys.route_shard(app, shard);
             for page in places.chunks(ROUTES_A_STEP) {
                 let mut restore = Call::new(Step::Restore);
-                restore.key(of.online()).key(of.last_epoch()).arg(node.as_str());
+                restore.key(of.last_epoch()).arg(node.as_str());
                 for (device, epoch) in page.iter().map(|place| routes[*place]) {
                     restore.key(of.routes(device)).arg(key::route_slot(device)).arg(&epoch.0.to_be_bytes()[..]);
                 }
@@ -97,24 +95,6 @@ impl Routes for Redis {
             order.by_ref().take(said.len()).zip(said).for_each(|(place, is)| there[place] = is);
         }
         Ok(there)
-    }
-
-    async fn online(&self, app: &AppId, now: Timestamp) -> Result<u64, Error> {
-        let running = self.nodes(now).await?;
-        let count = |shard| {
-            let mut count = cmd("HGETALL");
-            count.arg(self.keys.route_shard(app, shard).online());
-            count
-        };
-        let answers = self.volatile.ask((0..ROUTE_SHARDS).map(count).collect(), Repeat::Once).await?;
-        let mut online = 0;
-        for answer in answers {
-            let devices: HashMap<String, i64> = take::value(answer)?;
-            let of_running =
-                devices.iter().filter(|(node, _)| running.iter().any(|running| running.id.as_str() == *node));
-            online += of_running.filter_map(|(_, devices)| u64::try_from(*devices).ok()).sum::<u64>();
-        }
-        Ok(online)
     }
 }
 

@@ -31,6 +31,7 @@ pub(crate) fn message(n: u32) -> Message {
         content_type: "text/plain".into(),
         created_at: NOW,
         expires_at: NOW + Duration::from_hours(1),
+        due_at: None,
         priority: Priority::Normal,
         collapse_key: None,
         metadata: [].into(),
