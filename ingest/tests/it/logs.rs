@@ -33,6 +33,11 @@ async fn each_request_is_one_line_and_no_line_holds_a_secret() {
     // One thread runs everything here, so its subscriber hears everything.
     let _guard = tracing::subscriber::set_default(subscriber);
     let sandbox = Sandbox::start().await;
+    sandbox.ask("GET", "/v1/messages", &sandbox.key, &[], "").await;
+    // Another test may have come to the same line of code in the moment this subscriber was made, and have it noted that
+    // nobody listens there.
+    tracing::callsite::rebuild_interest_cache();
+    lines.0.lock().clear();
     sandbox.add_devices(1).await;
     let minted = sandbox.post("/v1/devices/dev-1/tokens", "{}").await;
     let body = r#"{"to":{"devices":["dev-1"]},"payload":"a-private-matter"}"#;
