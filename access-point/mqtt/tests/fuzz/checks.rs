@@ -58,6 +58,7 @@ struct Course {
     limits: Limits,
     now: Instant,
     heads: BTreeMap<Stream, u64>,
+    entries: BTreeSet<(Stream, Seq)>,
     /// On the wire: also what the device said it has, until it acks that.
     waiting: BTreeMap<u16, (Stream, Seq)>,
     acked: BTreeSet<(Stream, Seq)>,
@@ -72,8 +73,8 @@ pub(crate) fn session(bytes: &[u8]) {
     let limits = Limits { window, ack_timeout: Duration::from_secs(20), keep_alive };
     let now = Instant::now();
     let session = Session::new(Cursor::default(), Position::default(), limits, now);
-    let (heads, waiting, acked, passed) = Default::default();
-    let mut course = Course { session, limits, now, heads, waiting, acked, passed };
+    let (heads, entries, waiting, acked, passed) = Default::default();
+    let mut course = Course { session, limits, now, heads, entries, waiting, acked, passed };
     for step in bytes.chunks_exact(2) {
         course.step(step[0], step[1]);
         course.check();
@@ -107,12 +108,7 @@ impl Course {
 
     fn offer(&mut self, stream: Stream, which: u8) {
         let room = self.session.room(stream);
-        while self.passed.contains(&(stream, Seq(self.session.mark(stream).0 + 1))) {
-            self.session.pass(stream, Seq(self.session.mark(stream).0 + 1));
-        }
-        // The next one that there is: what had no room before comes again.
-        let mark = self.session.mark(stream);
-        let seq = if mark < self.head(stream) { Seq(mark.0 + 1) } else { self.after(stream, which) };
+        let seq = self.next(stream, which);
         match self.session.offer(stream, seq, seq, self.now) {
             Offer::Send { packet_id, .. } => {
                 assert!(room > 0 && packet_id > 0);
@@ -122,6 +118,24 @@ impl Course {
             Offer::Received(tag) => assert!(tag == seq && self.acked.contains(&(stream, seq))),
             Offer::Full => assert!(room == 0 || self.acked.contains(&(stream, seq))),
             Offer::Past => panic!("it is the next one"),
+        }
+    }
+
+    /// The next entry that there is after the mark, or a new one: what had no room before comes again, and what was passed
+    /// is passed again. Numbers between entries are nobody's, and stay so.
+    fn next(&mut self, stream: Stream, which: u8) -> Seq {
+        loop {
+            let after = (stream, Seq(self.session.mark(stream).0 + 1));
+            let known = self.entries.range(after..).next().filter(|(of, _)| *of == stream).copied();
+            let Some((_, seq)) = known else {
+                let seq = self.after(stream, which);
+                self.entries.insert((stream, seq));
+                return seq;
+            };
+            if !self.passed.contains(&(stream, seq)) {
+                return seq;
+            }
+            self.session.pass(stream, seq);
         }
     }
 
