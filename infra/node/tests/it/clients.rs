@@ -28,7 +28,7 @@ use crate::sandbox::{On, Sandbox};
 const LINE_PATIENCE: Duration = Duration::from_secs(30);
 
 /// mosquitto_sub stays this long, in seconds: told to end with the last message it would cut its link before its acks.
-const MOSQUITTO_S: &str = "4";
+const MOSQUITTO_S: &str = "10";
 
 /// What it then exits with: MOSQ_ERR_TIMEOUT.
 const MOSQUITTO_TIMEOUT: i32 = 27;
