@@ -291,10 +291,13 @@ pub(crate) async fn acked(sandbox: &Sandbox, messages: &[MessageId], device: &De
     let api = &sandbox.api();
     for message in messages {
         let asked = async {
-            while api.stage(*message, device).await.unwrap() != Stage::Acked {
+            // On a busy machine the store may not answer in time: that is told, and asked again.
+            while !api.stage(*message, device).await.is_ok_and(|stage| stage == Stage::Acked) {
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
-            assert!(api.message(*message).await.unwrap().stats.balances());
+            while let Err(error) = api.message(*message).await.map(|message| assert!(message.stats.balances())) {
+                println!("asked again: {error}");
+            }
         };
         if timeout(LINE_PATIENCE, asked).await.is_err() {
             let log = std::fs::read_to_string(sandbox.log()).unwrap_or_default();
