@@ -132,11 +132,11 @@ async fn known(api: &Api, acked: &Acked) -> Acked {
     let mut known = BTreeMap::new();
     for (id, acked) in acked {
         let attributes = loop {
-            let attributes = api.device(id).await.unwrap()["attributes"].take();
-            if attributes["n"].as_u64() >= Some(*acked) {
-                break attributes;
+            let device = api.device(id).await;
+            match &device {
+                Ok(device) if device["attributes"]["n"].as_u64() >= Some(*acked) => break device["attributes"].clone(),
+                _ => assert!(Instant::now() < deadline, "{id} was acked {acked}, and is known by {device:?}"),
             }
-            assert!(Instant::now() < deadline, "{id} was acked {acked}, and is known by {attributes}");
             sleep(AGAIN).await;
         };
         let n = attributes["n"].as_u64().unwrap_or_default();
