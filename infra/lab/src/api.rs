@@ -23,7 +23,7 @@ use hyper_util::{
 use model::{AppId, DeviceId, Funnel, GroupId, MessageId, Stage, Status, UserId, sign::DeviceToken};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
 
 pub use devices::Import;
 
@@ -34,6 +34,11 @@ use crate::{
 
 /// Longest wait for an answer; the platform answers or refuses within 8 s.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// What is said when the store does not answer in time: try again.
+const BUSY: &str = "store_unavailable";
+const BUSY_PAUSE: Duration = Duration::from_millis(200);
+const BUSY_PATIENCE: Duration = Duration::from_secs(5);
 /// Largest answer that is read.
 const ANSWER_MAX_BYTES: usize = 4 * 1_024 * 1_024;
 /// Connections kept open between requests: as many as the most workers of a load.
@@ -321,8 +326,18 @@ impl Api {
         body: Option<&Value>,
         idempotency_key: Option<&str>,
     ) -> Result<Bytes, Error> {
-        let body = body.map_or_else(Bytes::new, |body| body.to_string().into());
-        self.exchange(method, path, body, idempotency_key).await
+        let body = body.map_or_else(Bytes::new, |body| Bytes::from(body.to_string()));
+        let (twice_is_once, begun) = (method == Method::GET || method == Method::PUT, Instant::now());
+        loop {
+            match self.exchange(method.clone(), path, body.clone(), idempotency_key).await {
+                Err(Error::Unavailable(problem))
+                    if twice_is_once && problem.code == BUSY && begun.elapsed() < BUSY_PATIENCE =>
+                {
+                    sleep(BUSY_PAUSE).await;
+                }
+                outcome => return outcome,
+            }
+        }
     }
 
     /// One request; the body of a 2xx answer.
@@ -387,7 +402,7 @@ where
             Err(Error::Unavailable(problem)) => tracing::debug!(%problem, "tried again"),
             known => return known,
         }
-        tokio::time::sleep(rand::random_range(pause / 2..=pause)).await;
+        sleep(rand::random_range(pause / 2..=pause)).await;
         pause = (pause * 2).min(longest);
     }
     act().await
