@@ -327,7 +327,8 @@ impl Api {
         idempotency_key: Option<&str>,
     ) -> Result<Bytes, Error> {
         let body = body.map_or_else(Bytes::new, |body| Bytes::from(body.to_string()));
-        let (twice_is_once, begun) = (method == Method::GET || method == Method::PUT, Instant::now());
+        let twice_is_once = [Method::GET, Method::PUT].contains(&method) || idempotency_key.is_some();
+        let begun = Instant::now();
         loop {
             match self.exchange(method.clone(), path, body.clone(), idempotency_key).await {
                 Err(Error::Unavailable(problem))
