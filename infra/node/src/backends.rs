@@ -8,7 +8,7 @@ use engine::Engine;
 use model::{NodeId, SystemClock};
 use prometheus_client::{metrics::counter::Counter, registry::Registry};
 use store::{SharedStore, redis::Redis};
-use tokio::time;
+use tokio::time::{self, Instant};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
@@ -16,6 +16,12 @@ use crate::config::Config;
 
 /// Between two signs of life in a store that others can make forget.
 const SIGN_EVERY: Duration = Duration::from_secs(1);
+
+/// For how long a process that starts asks again: after a power cut its servers start beside it, and read their logs first.
+const START_PATIENCE: Duration = Duration::from_secs(30);
+
+/// Between two such questions.
+const ASK_AGAIN_AFTER: Duration = Duration::from_millis(500);
 
 /// The back ends that tiers meet at.
 pub(crate) struct Backends {
@@ -37,7 +43,7 @@ pub(crate) async fn open_store(config: &Config) -> anyhow::Result<SharedStore> {
 pub(crate) async fn open(config: &Config) -> anyhow::Result<Backends> {
     let mut engine = None;
     let redis = match config.redis() {
-        Some(redis) => Some(Redis::connect(redis).await.context("cannot use store.url")?),
+        Some(redis) => Some(at_start(|| Redis::connect(redis.clone())).await.context("cannot use store.url")?),
         None => None,
     };
     let rabbit = match config.rabbit()? {
@@ -59,6 +65,20 @@ pub(crate) async fn open(config: &Config) -> anyhow::Result<Backends> {
         }
     };
     Ok(Backends { broker, store, rabbit, redis })
+}
+
+/// Asks the store what a start needs, until it answers or the patience of a start is over.
+pub(crate) async fn at_start<T>(ask: impl AsyncFn() -> Result<T, store::Error>) -> Result<T, store::Error> {
+    let deadline = Instant::now() + START_PATIENCE;
+    loop {
+        match ask().await {
+            Err(error @ store::Error::Unavailable(_)) if Instant::now() < deadline => {
+                warn!(%error, "cannot start yet; trying again");
+                time::sleep(ASK_AGAIN_AFTER).await;
+            }
+            answer => return answer,
+        }
+    }
 }
 
 /// The engine of this process, opened by the first that needs it.

@@ -240,14 +240,18 @@ pub(crate) async fn serve(tiers: &[Tier], config: Config) -> anyhow::Result<Exit
 
 /// Refuses to open a public listener that nobody could have a key for.
 async fn guard(config: &Config, store: &SharedStore) -> anyhow::Result<()> {
-    let apps = store.apps().await?;
+    let (apps, keys) = backends::at_start(async || {
+        let apps = store.apps().await?;
+        let mut keys = 0;
+        for app in &apps {
+            keys += store.keys(&app.id).await?.len();
+        }
+        Ok((apps, keys))
+    })
+    .await?;
     let weak = apps.iter().find(|app| app.device_secret.len() < sign::DEVICE_SECRET_MIN_CHARS);
     if let Some(app) = weak {
         bail!("the device secret of app {} is shorter than {} characters", app.id, sign::DEVICE_SECRET_MIN_CHARS);
-    }
-    let mut keys = 0;
-    for app in &apps {
-        keys += store.keys(&app.id).await?.len();
     }
     let public = config.public_listeners();
     if let (Some((name, address)), 0) = (public.first(), keys) {

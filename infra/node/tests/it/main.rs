@@ -13,5 +13,6 @@ mod marketing;
 mod presence;
 mod reports;
 mod sandbox;
+mod start;
 mod terminals;
 mod watchdog;
