@@ -3,11 +3,10 @@
 
 use std::{sync::Arc, time::Duration};
 
-use broker::Publication;
 use model::{Position, Seq};
 use mqtt::{Packet, Reason};
 use store::InboxEntry;
-use tokio::time::timeout;
+use tokio::time::{Instant, sleep, timeout};
 use tracing::debug;
 
 use crate::{
@@ -15,6 +14,7 @@ use crate::{
     admit::heads,
     connection::Peer,
     drain::Evicted,
+    inbound::Batch,
     link::Link,
     listen::Place,
     registry::Handle,
@@ -27,6 +27,9 @@ const HANDOVER_MAX: Duration = Duration::from_secs(1);
 
 /// How long the broker may take for what devices send up; then they are told to try again.
 const UPLOAD_MAX: Duration = Duration::from_secs(4);
+
+/// Pause before the broker is asked again for a device that could not be told to try again.
+const UPLOAD_PAUSE: Duration = Duration::from_millis(500);
 
 /// What came of an errand.
 pub(crate) enum Outcome {
@@ -101,14 +104,22 @@ pub(crate) fn look_up_heads(site: &Arc<Site>, home: Home, peer: Peer, after: Pos
     });
 }
 
-/// Brings what a device has sent up to where it is kept.
-pub(crate) fn upload(site: &Arc<Site>, home: Home, uploads: Vec<Publication>, packet_ids: Vec<u16>) {
-    let site = site.clone();
+/// Brings what a device has sent up to where it is kept; again and again for as long as `patience` says, while the
+/// device, which could not be told no, is not heard. What was kept twice is one uplink, by its id.
+pub(crate) fn upload(site: &Arc<Site>, home: Home, batch: Batch, patience: Duration) {
+    let (site, Batch { uploads, packet_ids }) = (site.clone(), batch);
     tokio::spawn(async move {
-        let reason = match timeout(UPLOAD_MAX, site.deps.broker.publish(uploads)).await {
-            Ok(Ok(())) => Reason::SUCCESS,
-            Ok(Err(broker::Error::Full(_))) => Reason::QUOTA_EXCEEDED,
-            Ok(Err(_)) | Err(_) => Reason::IMPLEMENTATION,
+        let until = Instant::now() + patience;
+        let reason = loop {
+            let reason = match timeout(UPLOAD_MAX, site.deps.broker.publish(uploads.clone())).await {
+                Ok(Ok(())) => Reason::SUCCESS,
+                Ok(Err(broker::Error::Full(_))) => Reason::QUOTA_EXCEEDED,
+                Ok(Err(_)) | Err(_) => Reason::IMPLEMENTATION,
+            };
+            if !reason.is_error() || Instant::now() + UPLOAD_PAUSE > until {
+                break reason;
+            }
+            sleep(UPLOAD_PAUSE.mul_f64(rand::random_range(0.5..1.0))).await;
         };
         if reason.is_error() {
             debug!(app = %home.handle.app, device.ordinal = home.handle.ordinal.0, ?reason, "not taken");

@@ -28,6 +28,7 @@ mod open;
 mod outbox;
 mod pace;
 mod pull;
+mod quota;
 mod registry;
 mod routes;
 mod sightings;
@@ -35,6 +36,7 @@ mod sse;
 mod sweep;
 mod timeline;
 mod transport;
+mod uplink;
 mod wait;
 mod worker;
 
@@ -55,8 +57,8 @@ use tracing::warn;
 
 use crate::{
     arrival::Arrivals, auth::Apps, calm::Calm, close::Close, drain::Drains, entry::Door, heartbeat::Heartbeats,
-    metrics::Metrics, outbox::Outbox, registry::Registry, sightings::Sightings, sse::Inlets, timeline::Timelines,
-    worker::Workers,
+    metrics::Metrics, outbox::Outbox, quota::Types, registry::Registry, sightings::Sightings, sse::Inlets,
+    timeline::Timelines, worker::Workers,
 };
 pub use crate::{
     certificates::{CertificateError, Certificates, TlsFiles},
@@ -206,6 +208,7 @@ pub(crate) struct Site {
     pub(crate) timelines: Timelines,
     pub(crate) outbox: Outbox,
     pub(crate) sightings: Sightings,
+    pub(crate) types: Types,
     pub(crate) opening: Semaphore,
     pub(crate) reading: Semaphore,
     pub(crate) workers: Workers,
@@ -260,6 +263,7 @@ impl AccessPoint {
             arrivals: Arrivals::default(),
             inlets: Inlets::default(),
             registry: Registry::default(),
+            types: Types::default(),
             opening: Semaphore::new(OPENING_MAX),
             reading: Semaphore::new(READING_MAX),
             workers: Workers::new(),

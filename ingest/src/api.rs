@@ -18,7 +18,7 @@ use crate::{
     Config, admin, attributes, audiences,
     auth::Keys,
     callback::Fetched,
-    cancel, caps, devices, drain, gate, groups, health, import,
+    cancel, caps, command, devices, drain, gate, groups, health, import,
     limit::Budgets,
     messages,
     metrics::Metrics,
@@ -46,6 +46,8 @@ pub(crate) struct Api {
     pub(crate) echoes: Arc<Semaphore>,
     /// Turns of devices' pings.
     pub(crate) pings: Semaphore,
+    /// Turns of those who wait for what comes of a command.
+    pub(crate) waiting: Semaphore,
     pub(crate) metrics: Arc<Metrics>,
 }
 
@@ -66,6 +68,7 @@ pub(crate) fn router(api: &Arc<Api>, others: Router) -> Router {
         .route("/v1/messages/batch", post(send::batch))
         .route("/v1/messages/{id}", get(messages::get))
         .route("/v1/messages/{id}/cancel", post(cancel::cancel))
+        .route("/v1/messages/{id}/result", get(command::result))
         .route("/v1/messages/{id}/receipts", get(receipts::list))
         .route("/v1/messages/{id}/receipts/query", post(receipts::query))
         .route("/v1/messages/{id}/receipts/{device}", get(receipts::one))
@@ -97,6 +100,7 @@ pub(crate) fn router(api: &Arc<Api>, others: Router) -> Router {
         .route("/v1/nodes/{id}", get(nodes::get))
         .route("/v1/nodes/{id}/drain", post(drain::order).delete(drain::revoke))
         .route("/v1/apps", post(admin::create_app))
+        .route("/v1/apps/{app}", get(admin::get_app).patch(admin::change_app))
         .route("/v1/apps/{app}/keys", post(admin::create_key))
         .route("/v1/apps/{app}/keys/{key}", delete(admin::remove_key))
         .route_layer(gate);

@@ -12,6 +12,7 @@ mod auth;
 mod callback;
 mod cancel;
 mod caps;
+mod command;
 mod devices;
 mod drain;
 mod edition;
@@ -138,6 +139,7 @@ impl Ingest {
             nodes: Nodes::new(),
             running: Running::default(),
             pings: Semaphore::new(nodes::PINGS_MAX),
+            waiting: Semaphore::new(command::WAITING_MAX),
             metrics: Metrics::new(registry),
         };
         Self { api: Arc::new(api), others: deps.others }

@@ -236,6 +236,7 @@ fn message(call: &Call, request: Request, target: &Target, now: Timestamp) -> Me
         env: call.caller.env(),
         lane: target.lane,
         kind: request.kind,
+        class: request.class,
         payload: request.payload,
         content_type: request.content_type,
         created_at: now,

@@ -9,7 +9,7 @@ use axum::{
 };
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use broker::{Consumer, Delivery};
-use model::{AppId, DeviceId, Queue, Scope, Uplink, UplinkId, UserId, record::Record as _};
+use model::{AppId, DeviceId, MessageId, Queue, Scope, Uplink, UplinkId, UserId, record::Record as _};
 use serde::Serialize;
 use serde_json::value::RawValue;
 use tokio_util::sync::CancellationToken;
@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     Error,
     api::Api,
+    command,
     gate::{Answer, Call},
     view,
 };
@@ -33,6 +34,9 @@ struct UplinkView<'a> {
     device_id: &'a DeviceId,
     user_id: Option<&'a UserId>,
     r#type: &'a str,
+    /// The command whose outcome it tells.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    answers: Option<MessageId>,
     content_type: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     payload: Option<&'a RawValue>,
@@ -52,6 +56,7 @@ impl<'a> From<&'a Uplink> for UplinkView<'a> {
             device_id: &uplink.device,
             user_id: uplink.user.as_ref(),
             r#type: &uplink.kind,
+            answers: uplink.answers,
             content_type: uplink.content_type.as_deref(),
             payload: json,
             payload_base64: json.is_none().then(|| STANDARD.encode(&uplink.payload)),
@@ -124,9 +129,9 @@ async fn keep_from(api: &Api, mut consumer: Consumer, stop: &CancellationToken) 
 /// Keeps uplinks however long the store takes to come back; false when `stop` came first.
 async fn keep(api: &Api, uplinks: &[Uplink], stop: &CancellationToken) -> Result<bool, Error> {
     loop {
-        match api.store.keep_uplinks(uplinks.to_vec()).await {
-            Ok(()) => {
-                api.metrics.kept_uplinks(uplinks.len());
+        match try_keep(api, uplinks.to_vec()).await {
+            Ok(kept) => {
+                api.metrics.kept_uplinks(kept);
                 return Ok(true);
             }
             Err(store::Error::Corrupt(reason)) => return Err(Error::Corrupt(reason)),
@@ -137,6 +142,13 @@ async fn keep(api: &Api, uplinks: &[Uplink], stop: &CancellationToken) -> Result
             () = stop.cancelled() => return Ok(false),
         }
     }
+}
+
+/// Keeps uplinks, what came of commands first; how many were taken.
+async fn try_keep(api: &Api, uplinks: Vec<Uplink>) -> Result<usize, store::Error> {
+    let taken = command::take(api, uplinks).await?;
+    let count = taken.len();
+    api.store.keep_uplinks(taken).await.map(|()| count)
 }
 
 async fn set_aside(delivery: Delivery, reason: &str) {

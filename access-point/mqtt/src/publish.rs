@@ -6,7 +6,7 @@ use std::str::FromStr;
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use bytes::Bytes;
-use model::{Message, Seq, Stream, Timestamp};
+use model::{Class, Message, Seq, Stream, Timestamp};
 use serde::Serialize;
 use serde_json::value::RawValue;
 
@@ -22,6 +22,8 @@ const REMAINING_MAX: usize = 268_435_455;
 
 const MESSAGE_EXPIRY_INTERVAL: u8 = 0x02;
 const CONTENT_TYPE: u8 = 0x03;
+const RESPONSE_TOPIC: u8 = 0x08;
+const CORRELATION_DATA: u8 = 0x09;
 const USER_PROPERTY: u8 = 0x26;
 
 const JSON: &str = "application/json";
@@ -65,6 +67,11 @@ struct Envelope<'a> {
     kind: &'a str,
     ts: String,
     traceparent: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    class: Option<&'static str>,
+    /// A command is not begun later.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    deadline: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     payload: Option<&'a RawValue>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -142,7 +149,14 @@ fn seconds_left(expires_at: Timestamp, now: Timestamp) -> u32 {
 }
 
 fn properties(message: &Message, stream: Stream, seq: Seq, format: Format) -> Result<Vec<u8>, Error> {
-    let mut out = vec![MESSAGE_EXPIRY_INTERVAL, 0, 0, 0, 0, CONTENT_TYPE];
+    let mut out = vec![MESSAGE_EXPIRY_INTERVAL, 0, 0, 0, 0];
+    if let Class::Command { .. } = message.class {
+        out.push(RESPONSE_TOPIC);
+        text(&mut out, &topic::outcome(&message.app, message.id))?;
+        out.push(CORRELATION_DATA);
+        text(&mut out, &message.id.to_string())?;
+    }
+    out.push(CONTENT_TYPE);
     if format == Format::Envelope {
         text(&mut out, JSON)?;
         return Ok(out);
@@ -155,7 +169,9 @@ fn properties(message: &Message, stream: Stream, seq: Seq, format: Format) -> Re
         ("ts", written(message.created_at)),
         ("traceparent", message.trace.to_string()),
     ];
-    for (name, value) in pairs {
+    let (class, deadline) = order(message).unzip();
+    let order = class.map(|class| ("class", class.to_owned())).into_iter().chain(deadline.map(|at| ("deadline", at)));
+    for (name, value) in pairs.into_iter().chain(order) {
         out.push(USER_PROPERTY);
         text(&mut out, name)?;
         text(&mut out, &value)?;
@@ -163,15 +179,24 @@ fn properties(message: &Message, stream: Stream, seq: Seq, format: Format) -> Re
     Ok(out)
 }
 
+/// What a device must know of a command: that it is one, and when it must have begun.
+fn order(message: &Message) -> Option<(&'static str, String)> {
+    let is_order = matches!(message.class, Class::Command { .. });
+    is_order.then(|| (message.class.as_str(), written(message.expires_at)))
+}
+
 fn envelope(message: &Message, stream: Stream, seq: Seq) -> Result<Bytes, Error> {
     let json = (message.content_type == JSON).then(|| serde_json::from_slice::<&RawValue>(&message.payload).ok());
     let payload = json.flatten();
+    let (class, deadline) = order(message).unzip();
     let envelope = Envelope {
         id: message.id.to_string(),
         seq: seq.in_stream(stream).to_string(),
         kind: &message.kind,
         ts: written(message.created_at),
         traceparent: message.trace.to_string(),
+        class,
+        deadline,
         payload,
         payload_base64: payload.is_none().then(|| STANDARD.encode(&message.payload)),
     };

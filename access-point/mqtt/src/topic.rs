@@ -1,6 +1,6 @@
 //! The fixed topics: `push/{app}/…`, the same for every device of an app, so that one encoded packet serves them all.
 
-use model::AppId;
+use model::{AppId, MessageId};
 
 /// Longest business type, in bytes.
 pub const KIND_MAX_BYTES: usize = 32;
@@ -13,6 +13,8 @@ const ROOT: &str = "push";
 pub enum Up<'a> {
     /// `up/{type}`: business data.
     Uplink(&'a str),
+    /// `result/{id}`: what came of a command.
+    Outcome(MessageId),
     /// `sync`: what the device has received.
     Sync,
     /// `attr`: attributes it reports.
@@ -35,7 +37,11 @@ impl<'a> Up<'a> {
             "event" => Self::Event,
             "hb" => Self::Heartbeat,
             "bind" => Self::Bind,
-            _ => Self::Uplink(rest.strip_prefix("up/").filter(|kind| is_kind(kind))?),
+            _ => match rest.split_once('/')? {
+                ("up", kind) if is_kind(kind) => Self::Uplink(kind),
+                ("result", id) => Self::Outcome(id.parse().ok()?),
+                _ => return None,
+            },
         };
         Some((app.parse().ok()?, up))
     }
@@ -63,6 +69,11 @@ pub fn uplink(app: &AppId, kind: &str) -> String {
     format!("{ROOT}/{app}/up/{kind}")
 }
 
+/// Where a device says what came of a command.
+pub fn outcome(app: &AppId, command: MessageId) -> String {
+    format!("{ROOT}/{app}/result/{command}")
+}
+
 /// Where the platform tells a device about its link.
 pub fn control(app: &AppId) -> String {
     format!("{ROOT}/{app}/ctl")
@@ -77,9 +88,12 @@ mod tests {
         let demo: AppId = "demo".parse().unwrap();
         assert_eq!(Up::parse("push/demo/up/order-2"), Some((demo.clone(), Up::Uplink("order-2"))));
         assert_eq!(Up::parse("push/demo/sync"), Some((demo.clone(), Up::Sync)));
-        assert_eq!(Up::parse("push/demo/hb"), Some((demo, Up::Heartbeat)));
+        assert_eq!(Up::parse("push/demo/hb"), Some((demo.clone(), Up::Heartbeat)));
+        let command = MessageId::from_bytes([7; 16]);
+        assert_eq!(Up::parse(&outcome(&demo, command)), Some((demo, Up::Outcome(command))));
         let long = format!("push/demo/up/{}", "k".repeat(KIND_MAX_BYTES + 1));
-        for bad in ["", "push", "push/demo", "push/demo/up/", "push/demo/up/A", "push/demo/up/a/b", "push/demo/msg/a"] {
+        for bad in ["", "push", "push/demo", "push/demo/up/", "push/demo/up/A", "push/demo/result/7", "push/demo/msg/a"]
+        {
             assert_eq!(Up::parse(bad), None, "{bad:?}");
         }
         for bad in [long.as_str(), "push//sync", "pushy/demo/sync", "/push/demo/sync", "push/a.b/sync", "$SYS/x"] {

@@ -4,6 +4,7 @@
 mod audiences;
 mod auth;
 mod callbacks;
+mod commands;
 mod connections;
 mod logs;
 mod messages;

@@ -14,8 +14,8 @@ use hyper_util::{
 };
 use ingest::{Config, Deps, Ingest};
 use model::{
-    App, AppId, Clock, Env, Envelope, Key, KeyId, Limits, Queue, Scope, SystemClock, record::Record as _, sign,
-    sign::ApiKey,
+    App, AppId, Clock, Env, Envelope, Key, KeyId, Limits, Queue, Scope, SystemClock, UplinkRules, record::Record as _,
+    sign, sign::ApiKey,
 };
 use parking_lot::Mutex;
 use prometheus_client::registry::Registry;
@@ -151,7 +151,13 @@ impl Sandbox {
     pub(crate) async fn add_app(&self, name: &str) -> String {
         let id: AppId = name.parse().unwrap();
         let created_at = SystemClock.now();
-        let app = App { id: id.clone(), created_at, device_secret: DEVICE_SECRET.into(), limits: self.limits };
+        let app = App {
+            id: id.clone(),
+            created_at,
+            device_secret: DEVICE_SECRET.into(),
+            limits: self.limits,
+            uplink: UplinkRules::default(),
+        };
         assert!(self.store.create_app(app).await.unwrap());
         self.add_key(name, Env::Test, &Scope::PRODUCT).await
     }
