@@ -169,7 +169,7 @@ impl Connection {
                 Outcome::Inbox(page) => connection.take_inbox(page, turn),
                 Outcome::Timeline(page) => connection.take_timeline(page, turn),
                 Outcome::Heads { after, packet_id, latest } => connection.synced(after, packet_id, latest, turn)?,
-                Outcome::Uploaded { packet_ids, reason } => connection.uploaded(packet_ids, reason)?,
+                Outcome::Uploaded(answers) => connection.uploaded(answers)?,
             }
             connection.go_on(turn)
         })

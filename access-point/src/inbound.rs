@@ -20,6 +20,7 @@ use crate::{
     control, errand,
     metrics::Delivered,
     outbox::Fact,
+    peer::{self, Post},
     pull::Sent,
     uplink::HELD_MAX,
     worker::Turn,
@@ -54,6 +55,8 @@ pub(crate) struct Batch {
     pub(crate) uploads: Vec<Publication>,
     /// Acked once the uploads are confirmed.
     pub(crate) packet_ids: Vec<u16>,
+    /// For other devices.
+    pub(crate) posts: Vec<Post>,
 }
 
 /// Nothing depends on subscriptions: messages come without. They are granted for the clients that want them.
@@ -89,6 +92,11 @@ impl Connection {
             if taken.is_err() {
                 break;
             }
+        }
+        let posts = std::mem::take(&mut batch.posts);
+        if !posts.is_empty() {
+            self.busy += 1;
+            peer::pass_on(&turn.site, self.home(), self.peer.clone(), posts);
         }
         if !batch.uploads.is_empty() {
             self.busy += 1;
@@ -159,9 +167,13 @@ impl Connection {
         let known = Up::parse(&publish.topic).filter(|(app, _)| *app == self.peer.app);
         let Some((_, up)) = known else { return self.refuse(packet_id, Reason::NOT_AUTHORIZED) };
         match up {
-            Up::Uplink(kind) => {
+            Up::Uplink(kind, request) => {
                 let kind = kind.to_owned();
-                self.send_up(publish, &kind, batch, turn)
+                self.send_up(publish, (&kind, request), batch, turn)
+            }
+            Up::Peer(to, kind) => {
+                let kind = kind.to_owned();
+                self.send_to_peer(publish, (to, kind), batch, turn)
             }
             Up::Outcome(command) => self.send_outcome(publish, command, batch, turn),
             Up::Attributes if publish.payload.len() > model::report::PATCH_MAX_BYTES => {
@@ -227,12 +239,12 @@ impl Connection {
     }
 
     /// What the device has sent up is kept, or is not.
-    pub(crate) fn uploaded(&mut self, packet_ids: Vec<u16>, reason: Reason) -> Result<(), Close> {
+    pub(crate) fn uploaded(&mut self, answers: Vec<(u16, Reason)>) -> Result<(), Close> {
         self.busy -= 1;
-        for packet_id in packet_ids {
-            match reason {
-                Reason::SUCCESS => self.acknowledge(Some(packet_id), reason)?,
-                reason => self.refuse(Some(packet_id), reason)?,
+        for (packet_id, reason) in answers {
+            match reason.is_error() {
+                false => self.acknowledge(Some(packet_id), reason)?,
+                true => self.refuse(Some(packet_id), reason)?,
             }
         }
         Ok(())

@@ -27,6 +27,7 @@ mod metrics;
 mod open;
 mod outbox;
 mod pace;
+mod peer;
 mod pull;
 mod quota;
 mod registry;
@@ -110,6 +111,8 @@ pub struct Config {
     pub connect_deadline: Duration,
     /// Whether a device is registered by its first connection with a valid token.
     pub auto_register: bool,
+    /// Shards among which unicasts are divided: as ingest does, or a device's messages overtake each other.
+    pub unicast_shards: u8,
     /// How often marks are compared with the streams' heads: bounds the delay after a lost bell.
     pub sweep: Duration,
     /// How devices are moved elsewhere when it stops.
@@ -132,6 +135,7 @@ impl Config {
             write_timeout: Duration::from_secs(20),
             connect_deadline: Duration::from_secs(5),
             auto_register: true,
+            unicast_shards: 1,
             sweep: Duration::from_secs(30),
             drain: Drain {
                 wait: Duration::from_secs(3),

@@ -2,8 +2,12 @@
 //! whoever cannot is not heard until it was not too fast.
 
 use broker::Publication;
-use model::{MessageId, Outcome, Queue, Timestamp, TraceParent, Uplink, UplinkId, UplinkRules, record::Record as _};
-use mqtt::{Reason, Version, packet::Publish};
+use bytes::Bytes;
+use model::{
+    MessageId, Outcome, Queue, Reply, ReplyTo, Timestamp, TraceParent, Uplink, UplinkId, UplinkRules,
+    class::CORRELATION_MAX_BYTES, record::Record as _,
+};
+use mqtt::{Reason, Version, packet::Publish, topic};
 use serde::de::IgnoredAny;
 use tokio::time::Duration;
 
@@ -25,21 +29,24 @@ impl Connection {
     pub(crate) fn send_up(
         &mut self,
         publish: Publish,
-        kind: &str,
+        (kind, request): (&str, Option<ReplyTo>),
         batch: &mut Batch,
         turn: &Turn,
     ) -> Result<(), Close> {
         let packet_id = publish.acked_under();
-        let taken = match is_right(&publish) {
-            true => self.spend(kind, packet_id, |rules| rules.allow(kind), turn),
-            false => Err(Reason::BAD_PAYLOAD),
+        let taken = match self.reply(&publish, request) {
+            Ok(_) if !is_right(&publish, BODY_MAX_BYTES) => Err(Reason::BAD_PAYLOAD),
+            Ok(reply) => self.spend(kind, packet_id, |rules| rules.allow(kind), turn).map(|()| reply),
+            Err(reason) => Err(reason),
         };
-        if let Err(reason) = taken {
-            return self.turn_away(packet_id, reason, turn);
+        match taken {
+            Ok(reply) => {
+                let uplink = Uplink { reply, ..self.uplink(publish, kind.to_owned(), turn.now) };
+                batch.upload(&uplink, packet_id);
+                Ok(())
+            }
+            Err(reason) => self.turn_away(packet_id, reason, turn),
         }
-        let uplink = self.uplink(publish, kind.to_owned(), None, turn.now);
-        batch.upload(&uplink, packet_id);
-        Ok(())
     }
 
     /// Takes what the device says came of a command.
@@ -51,7 +58,7 @@ impl Connection {
         turn: &Turn,
     ) -> Result<(), Close> {
         let packet_id = publish.acked_under();
-        let uplink = self.uplink(publish, OUTCOME.to_owned(), Some(command), turn.now);
+        let uplink = Uplink { answers: Some(command), ..self.uplink(publish, OUTCOME.to_owned(), turn.now) };
         let taken = match Outcome::read(&uplink.payload, uplink.id, turn.now) {
             Some(_) => self.spend(OUTCOME, packet_id, |_| true, turn),
             None => Err(Reason::BAD_PAYLOAD),
@@ -68,7 +75,7 @@ impl Connection {
     ///
     /// # Errors
     /// Why it is refused.
-    fn spend(
+    pub(crate) fn spend(
         &mut self,
         kind: &str,
         packet_id: Option<u16>,
@@ -92,12 +99,25 @@ impl Connection {
         Ok(())
     }
 
-    fn turn_away(&mut self, packet_id: Option<u16>, reason: Reason, turn: &Turn) -> Result<(), Close> {
+    pub(crate) fn turn_away(&mut self, packet_id: Option<u16>, reason: Reason, turn: &Turn) -> Result<(), Close> {
         turn.site.metrics.uplinks_refused.inc();
         self.refuse(packet_id, reason)
     }
 
-    fn uplink(&self, publish: Publish, kind: String, answers: Option<MessageId>, now: Timestamp) -> Uplink {
+    /// Where an answer is to go: MQTT 5 says it with the message, others by the topic.
+    fn reply(&self, publish: &Publish, request: Option<ReplyTo>) -> Result<Option<Reply>, Reason> {
+        let correlation = publish.correlation_data.clone().map(Bytes::from);
+        if correlation.as_ref().is_some_and(|correlation| correlation.len() > CORRELATION_MAX_BYTES) {
+            return Err(Reason::BAD_PAYLOAD);
+        }
+        let to = match &publish.response_topic {
+            Some(topic) => Some(topic::request(topic, &self.peer.app).ok_or(Reason::TOPIC_INVALID)?),
+            None => request,
+        };
+        Ok(to.map(|to| Reply { to, correlation }))
+    }
+
+    fn uplink(&self, publish: Publish, kind: String, now: Timestamp) -> Uplink {
         let trace = publish.property("traceparent").and_then(|trace| trace.parse().ok());
         Uplink {
             id: UplinkId::new(now, rand::random()),
@@ -106,7 +126,8 @@ impl Connection {
             device: self.peer.device.clone(),
             user: self.peer.user.clone(),
             kind,
-            answers,
+            answers: None,
+            reply: None,
             content_type: publish.content_type,
             payload: publish.payload,
             received_at: now,
@@ -122,10 +143,9 @@ impl Batch {
     }
 }
 
-/// Whether the body is of a size to be kept, and JSON if it is said to be.
-fn is_right(publish: &Publish) -> bool {
+/// Whether the body has no more than so many bytes, and is JSON if it is said to be.
+pub(crate) fn is_right(publish: &Publish, max_bytes: usize) -> bool {
     let mime = publish.content_type.as_deref().and_then(|mime| mime.split(';').next());
     let is_json = mime.is_some_and(|mime| mime.trim() == JSON);
-    publish.payload.len() <= BODY_MAX_BYTES
-        && (!is_json || serde_json::from_slice::<IgnoredAny>(&publish.payload).is_ok())
+    publish.payload.len() <= max_bytes && (!is_json || serde_json::from_slice::<IgnoredAny>(&publish.payload).is_ok())
 }

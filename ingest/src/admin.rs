@@ -115,6 +115,7 @@ fn uplink_rules(fields: &mut Fields<'_>, usual: UplinkRules) -> UplinkRules {
         device_per_s: limit(&mut inner, "device_per_s", usual.device_per_s),
         device_burst: limit(&mut inner, "device_burst", usual.device_burst),
         type_per_s: limit(&mut inner, "type_per_s", usual.type_per_s),
+        peers: inner.get("peers", "true or false").unwrap_or(usual.peers),
     };
     fields.absorb(inner);
     rules

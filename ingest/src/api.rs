@@ -11,7 +11,8 @@ use axum::{
 use broker::{Ring, SharedBroker};
 use model::{Bell, Clock, Lane, record::Record as _};
 use store::SharedStore;
-use tokio::sync::Semaphore;
+use tokio::sync::{Notify, Semaphore};
+use tokio_util::sync::CancellationToken;
 use tower_http::catch_panic::CatchPanicLayer;
 
 use crate::{
@@ -48,6 +49,12 @@ pub(crate) struct Api {
     pub(crate) pings: Semaphore,
     /// Turns of those who wait for what comes of a command.
     pub(crate) waiting: Semaphore,
+    /// Turns of those who are told what devices send up.
+    pub(crate) followers: Arc<Semaphore>,
+    /// Rung when this node has kept some of that.
+    pub(crate) kept: Notify,
+    /// Cancelled when what has no end must end.
+    pub(crate) stopping: CancellationToken,
     pub(crate) metrics: Arc<Metrics>,
 }
 
@@ -96,6 +103,7 @@ pub(crate) fn router(api: &Arc<Api>, others: Router) -> Router {
         .route("/v1/groups/{id}", get(groups::get).patch(groups::rename).delete(groups::remove))
         .route("/v1/groups/{id}/members", post(groups::change_members).get(groups::members))
         .route("/v1/uplink", get(uplink::list))
+        .route("/v1/uplink/stream", get(uplink::stream::follow))
         .route("/v1/nodes", get(nodes::list))
         .route("/v1/nodes/{id}", get(nodes::get))
         .route("/v1/nodes/{id}/drain", post(drain::order).delete(drain::revoke))

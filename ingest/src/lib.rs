@@ -50,7 +50,10 @@ use model::Clock;
 use prometheus_client::registry::Registry;
 use store::SharedStore;
 use thiserror::Error;
-use tokio::{net::TcpListener, sync::Semaphore};
+use tokio::{
+    net::TcpListener,
+    sync::{Notify, Semaphore},
+};
 use tokio_util::sync::CancellationToken;
 
 use crate::{api::Api, auth::Keys, callback::Fetched, limit::Budgets, metrics::Metrics, nodes::Nodes, once::Running};
@@ -140,6 +143,9 @@ impl Ingest {
             running: Running::default(),
             pings: Semaphore::new(nodes::PINGS_MAX),
             waiting: Semaphore::new(command::WAITING_MAX),
+            followers: Arc::new(Semaphore::new(uplink::stream::STREAMS_MAX)),
+            kept: Notify::new(),
+            stopping: CancellationToken::new(),
             metrics: Metrics::new(registry),
         };
         Self { api: Arc::new(api), others: deps.others }
@@ -159,7 +165,11 @@ impl Ingest {
             stop.cancel();
             moved
         };
-        let ((), moved, ()) = tokio::join!(serving, moving, nodes::keep_fresh(&self.api, &stop));
+        let stopping = async {
+            stop.cancelled().await;
+            self.api.stopping.cancel();
+        };
+        let ((), moved, (), ()) = tokio::join!(serving, moving, nodes::keep_fresh(&self.api, &stop), stopping);
         moved
     }
 }

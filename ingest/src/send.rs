@@ -1,5 +1,6 @@
 //! `POST /v1/messages`: from a request to a message that the broker and the store both keep.
 
+mod class;
 mod commit;
 mod request;
 mod target;

@@ -1,5 +1,7 @@
 //! What devices sent up: moved from the broker into the store, and handed to products that ask.
 
+pub(crate) mod stream;
+
 use std::{sync::Arc, time::Duration};
 
 use axum::{
@@ -9,7 +11,7 @@ use axum::{
 };
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use broker::{Consumer, Delivery};
-use model::{AppId, DeviceId, MessageId, Queue, Scope, Uplink, UplinkId, UserId, record::Record as _};
+use model::{AppId, DeviceId, MessageId, Queue, Reply, ReplyTo, Scope, Uplink, UplinkId, UserId, record::Record as _};
 use serde::Serialize;
 use serde_json::value::RawValue;
 use tokio_util::sync::CancellationToken;
@@ -37,6 +39,9 @@ struct UplinkView<'a> {
     /// The command whose outcome it tells.
     #[serde(skip_serializing_if = "Option::is_none")]
     answers: Option<MessageId>,
+    /// Where an answer goes: to be given back with it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reply: Option<ReplyView<'a>>,
     content_type: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     payload: Option<&'a RawValue>,
@@ -44,6 +49,19 @@ struct UplinkView<'a> {
     payload_base64: Option<String>,
     received_at: String,
     trace_id: String,
+}
+
+#[derive(Serialize)]
+struct ReplyView<'a> {
+    to: &'a ReplyTo,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    correlation_base64: Option<String>,
+}
+
+impl<'a> From<&'a Reply> for ReplyView<'a> {
+    fn from(reply: &'a Reply) -> Self {
+        Self { to: &reply.to, correlation_base64: reply.correlation.as_ref().map(|bytes| STANDARD.encode(bytes)) }
+    }
 }
 
 impl<'a> From<&'a Uplink> for UplinkView<'a> {
@@ -57,6 +75,7 @@ impl<'a> From<&'a Uplink> for UplinkView<'a> {
             user_id: uplink.user.as_ref(),
             r#type: &uplink.kind,
             answers: uplink.answers,
+            reply: uplink.reply.as_ref().map(ReplyView::from),
             content_type: uplink.content_type.as_deref(),
             payload: json,
             payload_base64: json.is_none().then(|| STANDARD.encode(&uplink.payload)),
@@ -132,6 +151,7 @@ async fn keep(api: &Api, uplinks: &[Uplink], stop: &CancellationToken) -> Result
         match try_keep(api, uplinks.to_vec()).await {
             Ok(kept) => {
                 api.metrics.kept_uplinks(kept);
+                api.kept.notify_waiters();
                 return Ok(true);
             }
             Err(store::Error::Corrupt(reason)) => return Err(Error::Corrupt(reason)),

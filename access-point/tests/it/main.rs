@@ -12,6 +12,7 @@ mod delivery;
 mod door;
 mod drain;
 mod gentle;
+mod peers;
 mod rates;
 mod redis;
 mod slow_devices;

@@ -64,6 +64,9 @@ pub struct UplinkRules {
     pub device_burst: u32,
     /// Messages of one type per second, of all devices together.
     pub type_per_s: u32,
+    /// Whether they may send to each other.
+    #[serde(default)]
+    pub peers: bool,
 }
 
 impl UplinkRules {
@@ -76,7 +79,7 @@ impl UplinkRules {
 impl Default for UplinkRules {
     /// Roomy for a device that reports about itself, and within what one machine keeps.
     fn default() -> Self {
-        Self { types: None, device_per_s: 100, device_burst: 200, type_per_s: 10_000 }
+        Self { types: None, device_per_s: 100, device_burst: 200, type_per_s: 10_000, peers: false }
     }
 }
 

@@ -1,8 +1,12 @@
-//! What a message is beyond its body: news, or something that wants an answer.
+//! What a message is beyond its body: news, or something that wants or gives an answer.
 
+use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use crate::DeviceId;
+use crate::{DeviceId, ReplyTo};
+
+/// Longest correlation data, in bytes: enough for any id, and small beside a message.
+pub const CORRELATION_MAX_BYTES: usize = 256;
 
 /// What a message is beyond its body.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -17,6 +21,23 @@ pub enum Class {
         /// Who is to carry it out: nobody else's word on it counts.
         device: DeviceId,
     },
+    /// The answer to what a device has asked.
+    Answer(Reply),
+    /// News from another device of the app.
+    Peer {
+        /// Who sent it, as the platform knows it.
+        from: DeviceId,
+    },
+}
+
+/// Where the answer to a device's request goes, as the device said it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reply {
+    /// The device's name for its request.
+    pub to: ReplyTo,
+    /// What the answer repeats.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub correlation: Option<Bytes>,
 }
 
 impl Class {
@@ -30,6 +51,8 @@ impl Class {
         match self {
             Self::Message => "message",
             Self::Command { .. } => "command",
+            Self::Answer(_) => "answer",
+            Self::Peer { .. } => "peer",
         }
     }
 }

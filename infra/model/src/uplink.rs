@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use crate::{AppId, DeviceId, Env, MessageId, Timestamp, TraceParent, UplinkId, UserId, record::Record};
+use crate::{AppId, DeviceId, Env, MessageId, Reply, Timestamp, TraceParent, UplinkId, UserId, record::Record};
 
 /// Something a device published to `push/{app}/up/{type}`, or the outcome of a command.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -24,6 +24,9 @@ pub struct Uplink {
     /// The command whose outcome it tells, when it does.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub answers: Option<MessageId>,
+    /// Where an answer goes, when the device asks for one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reply: Option<Reply>,
     /// MIME type, when the device said one.
     pub content_type: Option<String>,
     /// The body.

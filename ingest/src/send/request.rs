@@ -6,7 +6,7 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 use bytes::Bytes;
 use model::{AudienceId, Class, DeviceId, GroupId, Priority, UserId};
 
-use super::terms::Narrowing;
+use super::{class, terms::Narrowing};
 use crate::{
     fields::Fields,
     filter::Written,
@@ -79,14 +79,15 @@ impl Request {
         let to = to(fields);
         let body = payload(fields, payload_max)?;
         let kind = fields.text("type", "must be [a-z0-9_-]{1,32}", is_kind);
-        let class = class(fields, to.as_ref());
-        let ttl = ttl(fields, &class);
+        let class = class::take(fields, to.as_ref());
+        let is_command = matches!(class, Class::Command { .. });
+        let ttl = ttl(fields, is_command);
         let max_delay = max_delay(fields, ttl);
-        if max_delay.is_some() && !class.is_message() {
+        if max_delay.is_some() && is_command {
             fields.fault("delivery", "contradiction", "a command does not wait");
         }
         // A command cannot wait for the end of somebody's night.
-        let usual = if class.is_message() { Priority::Normal } else { Priority::High };
+        let usual = if is_command { Priority::High } else { Priority::Normal };
         let priority = fields.get("priority", "`high`, `normal` or `low`").unwrap_or(usual);
         let collapse_rule = format!("must be 1..{COLLAPSE_KEY_MAX_BYTES} bytes");
         let short = |text: &str| (1..=COLLAPSE_KEY_MAX_BYTES).contains(&text.len());
@@ -119,25 +120,9 @@ impl Request {
     }
 }
 
-/// Takes `class`. A command is for one device: one execution, and one word on what came of it.
-fn class(fields: &mut Fields<'_>, to: Option<&(To, Narrowing)>) -> Class {
-    match fields.get::<String>("class", "a string").as_deref() {
-        None | Some("message") => {}
-        Some("command") => match to {
-            Some((To::Devices(ids), narrowing)) if ids.len() == 1 && !narrowing.asks() => {
-                return Class::Command { device: ids[0].clone() };
-            }
-            Some(_) => fields.fault("to", "contradiction", "a command is for one device: `{\"devices\": [\"…\"]}`"),
-            None => {}
-        },
-        Some(_) => fields.fault("class", "invalid_format", "must be `message` or `command`"),
-    }
-    Class::Message
-}
-
 /// Takes `ttl_s`, which a command must have: its deadline.
-fn ttl(fields: &mut Fields<'_>, class: &Class) -> Duration {
-    if class.is_message() {
+fn ttl(fields: &mut Fields<'_>, is_command: bool) -> Duration {
+    if !is_command {
         let secs = fields.number("ttl_s", 0, TTL_MAX_S).unwrap_or(TTL_DEFAULT_S);
         return if secs == 0 { ONLINE_NOW } else { Duration::from_secs(secs) };
     }

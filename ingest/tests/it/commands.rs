@@ -31,6 +31,7 @@ async fn tell(sandbox: &Sandbox, device: &str, command: &str, payload: &str) -> 
         user: None,
         kind: "result".into(),
         answers: Some(command.parse().unwrap()),
+        reply: None,
         content_type: None,
         payload: payload.to_owned().into(),
         received_at,

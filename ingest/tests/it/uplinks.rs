@@ -16,6 +16,7 @@ fn uplink(sandbox: &Sandbox, kind: &str, payload: &'static [u8]) -> Uplink {
         user: Some("u-77".parse().unwrap()),
         kind: kind.into(),
         answers: None,
+        reply: None,
         content_type: None,
         payload: payload.into(),
         received_at,

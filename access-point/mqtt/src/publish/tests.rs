@@ -122,6 +122,26 @@ fn a_command_says_where_its_outcome_goes_and_when_it_is_too_late() {
 }
 
 #[test]
+fn an_answer_goes_where_its_device_asked_and_repeats_what_it_said() {
+    let reply = Reply { to: "r-1".parse().unwrap(), correlation: Some(Bytes::from_static(b"\x00\xff")) };
+    let message = Message { class: Class::Answer(reply), ..message("{}", JSON) };
+    for (version, correlation) in [(Version::V5, Some(&b"\x00\xff"[..])), (Version::V311, None)] {
+        let encoded = Encoded::new(&message, Stream::Inbox, SEQ, version, Format::Raw).unwrap();
+        let publish = read(&encoded, version, 9, false, message.created_at);
+        assert_eq!((publish.topic.as_str(), publish.correlation_data.as_deref()), ("push/demo/res/r-1", correlation));
+    }
+}
+
+#[test]
+fn news_from_a_device_says_which() {
+    let message = Message { class: Class::Peer { from: "dev-9".parse().unwrap() }, ..message("{}", JSON) };
+    let raw = Encoded::new(&message, Stream::Inbox, SEQ, Version::V5, Format::Raw).unwrap();
+    let publish = read(&raw, Version::V5, 9, false, message.created_at);
+    assert_eq!((publish.property("from"), publish.property("class")), (Some("dev-9"), None));
+    assert_eq!(envelope_of(&message, Version::V311)["from"], "dev-9");
+}
+
+#[test]
 fn what_the_protocol_has_no_bytes_for_is_refused() {
     let message = message("{}", &"x".repeat(70_000));
     let encoded = Encoded::new(&message, Stream::Inbox, SEQ, Version::V5, Format::Raw);

@@ -15,6 +15,7 @@ pub(super) fn uplink(n: u32) -> Uplink {
         user: None,
         kind: "ping".into(),
         answers: None,
+        reply: None,
         content_type: None,
         payload: Bytes::from(format!("body {n}")),
         received_at: NOW,
