@@ -27,6 +27,7 @@ mod messages;
 mod metrics;
 mod nodes;
 mod once;
+mod passage;
 mod preview;
 mod problem;
 mod query;
@@ -52,7 +53,11 @@ use thiserror::Error;
 use tokio::{net::TcpListener, sync::Semaphore};
 use tokio_util::sync::CancellationToken;
 
-use crate::{api::Api, auth::Keys, callback::Fetched, limit::Budgets, metrics::Metrics, nodes::Nodes, once::Running};
+pub use crate::passage::Passage;
+use crate::{
+    api::Api, auth::Keys, callback::Fetched, limit::Budgets, listen::Reception, metrics::Metrics, nodes::Nodes,
+    once::Running,
+};
 
 /// What can be set.
 #[derive(Clone, Debug)]
@@ -105,6 +110,8 @@ pub struct Deps {
     pub select: Option<Arc<dyn Select>>,
     /// Routes of others on the same listener (`/metrics`, say); they are named and logged, and need no key.
     pub others: Router,
+    /// Who takes in devices that come by HTTP; without it there is nothing for them here.
+    pub devices: Option<Passage>,
 }
 
 /// Why ingest stopped before it was told to.
@@ -119,6 +126,7 @@ pub enum Error {
 pub struct Ingest {
     api: Arc<Api>,
     others: Router,
+    devices: Option<Passage>,
 }
 
 impl Ingest {
@@ -140,7 +148,7 @@ impl Ingest {
             pings: Semaphore::new(nodes::PINGS_MAX),
             metrics: Metrics::new(registry),
         };
-        Self { api: Arc::new(api), others: deps.others }
+        Self { api: Arc::new(api), others: deps.others, devices: deps.devices }
     }
 
     /// Serves until `shutdown`, then lets the requests under way end. Meanwhile moves what devices send up from the
@@ -150,8 +158,8 @@ impl Ingest {
     /// [`Error::Corrupt`] when a back end must not be used any more.
     pub async fn run(self, listener: TcpListener, shutdown: CancellationToken) -> Result<(), Error> {
         let stop = shutdown.child_token();
-        let router = api::router(&self.api, self.others);
-        let serving = listen::serve(listener, router, self.api.config.connections_max, stop.clone());
+        let reception = Reception { router: api::router(&self.api, self.others), devices: self.devices };
+        let serving = listen::serve(listener, reception, self.api.config.connections_max, stop.clone());
         let moving = async {
             let moved = uplink::keep_all(&self.api, &stop).await;
             stop.cancel();
