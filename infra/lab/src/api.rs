@@ -152,6 +152,11 @@ impl Api {
         Self::of(self.bases.clone(), self.key.clone())
     }
 
+    /// Where the servers are, and the key that is shown.
+    pub(crate) fn credentials(&self) -> (&[String], &str) {
+        (&self.bases, &self.key)
+    }
+
     /// The same client, whose answers are noted.
     pub(crate) fn noting(&self, answers: Arc<Answers>) -> Self {
         Self { answers: Some(answers), ..self.clone() }
