@@ -339,7 +339,7 @@ impl Connection {
         turn.site.metrics.stray_acks.inc_by(self.session.strays());
         turn.site.metrics.disconnect(close.as_str());
         debug!(app = %self.peer.app, device.id = %self.peer.device, reason = close.as_str(), "a device is gone");
-        let last: Vec<Packet> = control::farewell(self.link.version(), &self.peer.app, close).into_iter().collect();
+        let last: Vec<Packet> = control::farewell(&self.link, &self.peer.app, close).into_iter().collect();
         let handle = self.presence.handle.clone();
         let evicted = matches!(close, Close::Moving(_)).then(|| Evicted::of(&handle, &self.session, turn.now));
         drop(self.presence);

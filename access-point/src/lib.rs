@@ -42,6 +42,7 @@ mod wait;
 mod worker;
 
 use std::{
+    net::SocketAddr,
     num::{NonZeroU32, NonZeroUsize},
     sync::Arc,
     time::Duration,
@@ -52,14 +53,31 @@ use model::{Clock, Endpoint, Lane, NodeId};
 use prometheus_client::registry::Registry as MetricsRegistry;
 use store::SharedStore;
 use thiserror::Error;
-use tokio::{net::TcpListener, sync::Semaphore, task::JoinSet, time::timeout};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::Semaphore,
+    task::JoinSet,
+    time::timeout,
+};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::warn;
 
 use crate::{
-    arrival::Arrivals, auth::Apps, calm::Calm, close::Close, drain::Drains, entry::Door, heartbeat::Heartbeats,
-    metrics::Metrics, outbox::Outbox, quota::Types, registry::Registry, sightings::Sightings, sse::Inlets,
-    timeline::Timelines, worker::Workers,
+    arrival::Arrivals,
+    auth::Apps,
+    calm::Calm,
+    close::Close,
+    drain::Drains,
+    entry::{Arrived, Door},
+    heartbeat::Heartbeats,
+    metrics::Metrics,
+    outbox::Outbox,
+    quota::Types,
+    registry::Registry,
+    sightings::Sightings,
+    sse::Inlets,
+    timeline::Timelines,
+    worker::Workers,
 };
 pub use crate::{
     certificates::{CertificateError, Certificates, TlsFiles},
@@ -230,7 +248,7 @@ impl Site {
     /// How full it is here.
     pub(crate) fn endpoint(&self) -> Endpoint {
         let (connections, connections_max) = (self.connections() as u64, self.config.connections_max as u64);
-        Endpoint { address: String::new(), connections, connections_max }
+        Endpoint { address: String::new(), tls_address: None, connections, connections_max }
     }
 }
 
@@ -283,6 +301,11 @@ impl AccessPoint {
         move || Status { connections: site.connections(), drain: site.drains.told() }
     }
 
+    /// Lets connections in that came to another listener.
+    pub fn entrance(&self) -> Entrance {
+        Entrance { site: self.site.clone() }
+    }
+
     /// Serves devices until `shutdown`; then moves them to other access points if there are any, and tells receipts and
     /// cursors.
     ///
@@ -332,6 +355,20 @@ impl AccessPoint {
         background.close();
         background.wait().await;
         served
+    }
+}
+
+/// Lets connections in that somebody else has accepted.
+#[derive(Clone)]
+pub struct Entrance {
+    site: Arc<Site>,
+}
+
+impl Entrance {
+    /// Takes a connection over on which somebody asks by HTTP: for WebSocket, for events, or with what a browser posts.
+    /// `read` is what came on it, from the first byte of the request on.
+    pub fn enter(&self, socket: TcpStream, from: SocketAddr, read: Vec<u8>) {
+        listen::take(&self.site, Arrived { socket, from, door: Door::Http(read) });
     }
 }
 

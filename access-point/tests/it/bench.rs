@@ -131,7 +131,15 @@ impl Bench {
 
     /// Says that a node runs, and where devices may connect there.
     pub(crate) async fn beat(&self, node: &str, address: SocketAddr) {
-        let endpoint = Endpoint { address: address.to_string(), connections: 0, connections_max: 1_000 };
+        self.beat_at(
+            node,
+            Endpoint { address: address.to_string(), tls_address: None, connections: 0, connections_max: 1_000 },
+        )
+        .await;
+    }
+
+    /// The same of an endpoint that may be full, or offer TLS.
+    pub(crate) async fn beat_at(&self, node: &str, endpoint: Endpoint) {
         let (now, tiers) = (self.now(), vec![Tier::AccessPoint]);
         let (id, version) = (node.parse().unwrap(), "0".into());
         let node =

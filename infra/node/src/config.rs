@@ -111,6 +111,8 @@ pub(crate) struct AccessPoint {
     proxies: Vec<access_point::Network>,
     /// Host and port as devices reach it; absent: `listen`.
     pub(crate) advertise: Option<String>,
+    /// The same under TLS; absent: `tls_listen`.
+    pub(crate) tls_advertise: Option<String>,
     pub(crate) connections_max: usize,
     pub(crate) connections_per_address_max: usize,
     pub(crate) connects_per_s: u32,

@@ -125,6 +125,7 @@ impl Sandbox {
             clock,
             select: setup.select,
             others: setup.others,
+            devices: None,
         };
         let ingest = Ingest::new(setup.config, deps, &mut registry);
         let shutdown = CancellationToken::new();

@@ -7,6 +7,7 @@ mod clients;
 mod cluster;
 mod command_line;
 mod drain;
+mod http_port;
 mod import;
 mod kill_nine;
 mod logs;
