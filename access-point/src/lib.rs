@@ -27,7 +27,9 @@ mod metrics;
 mod open;
 mod outbox;
 mod pace;
+mod peer;
 mod pull;
+mod quota;
 mod registry;
 mod routes;
 mod sightings;
@@ -35,6 +37,7 @@ mod sse;
 mod sweep;
 mod timeline;
 mod transport;
+mod uplink;
 mod wait;
 mod worker;
 
@@ -69,6 +72,7 @@ use crate::{
     heartbeat::Heartbeats,
     metrics::Metrics,
     outbox::Outbox,
+    quota::Types,
     registry::Registry,
     sightings::Sightings,
     sse::Inlets,
@@ -125,6 +129,8 @@ pub struct Config {
     pub connect_deadline: Duration,
     /// Whether a device is registered by its first connection with a valid token.
     pub auto_register: bool,
+    /// Shards among which unicasts are divided: as ingest does, or a device's messages overtake each other.
+    pub unicast_shards: u8,
     /// How often marks are compared with the streams' heads: bounds the delay after a lost bell.
     pub sweep: Duration,
     /// How devices are moved elsewhere when it stops.
@@ -147,6 +153,7 @@ impl Config {
             write_timeout: Duration::from_secs(20),
             connect_deadline: Duration::from_secs(5),
             auto_register: true,
+            unicast_shards: 1,
             sweep: Duration::from_secs(30),
             drain: Drain {
                 wait: Duration::from_secs(3),
@@ -223,6 +230,7 @@ pub(crate) struct Site {
     pub(crate) timelines: Timelines,
     pub(crate) outbox: Outbox,
     pub(crate) sightings: Sightings,
+    pub(crate) types: Types,
     pub(crate) opening: Semaphore,
     pub(crate) reading: Semaphore,
     pub(crate) workers: Workers,
@@ -277,6 +285,7 @@ impl AccessPoint {
             arrivals: Arrivals::default(),
             inlets: Inlets::default(),
             registry: Registry::default(),
+            types: Types::default(),
             opening: Semaphore::new(OPENING_MAX),
             reading: Semaphore::new(READING_MAX),
             workers: Workers::new(),
