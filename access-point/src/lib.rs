@@ -18,6 +18,7 @@ mod doze;
 mod drain;
 mod entry;
 mod errand;
+mod fetch;
 mod flap;
 mod heartbeat;
 mod inbound;
@@ -27,6 +28,7 @@ mod metrics;
 mod open;
 mod outbox;
 mod pace;
+mod packed;
 mod pull;
 mod registry;
 mod routes;
@@ -55,8 +57,8 @@ use tracing::warn;
 
 use crate::{
     arrival::Arrivals, auth::Apps, calm::Calm, close::Close, drain::Drains, entry::Door, heartbeat::Heartbeats,
-    metrics::Metrics, outbox::Outbox, registry::Registry, sightings::Sightings, sse::Inlets, timeline::Timelines,
-    worker::Workers,
+    metrics::Metrics, outbox::Outbox, packed::Packed, registry::Registry, sightings::Sightings, sse::Inlets,
+    timeline::Timelines, worker::Workers,
 };
 pub use crate::{
     certificates::{CertificateError, Certificates, TlsFiles},
@@ -204,6 +206,7 @@ pub(crate) struct Site {
     pub(crate) inlets: Inlets,
     pub(crate) registry: Registry,
     pub(crate) timelines: Timelines,
+    pub(crate) packed: Packed,
     pub(crate) outbox: Outbox,
     pub(crate) sightings: Sightings,
     pub(crate) opening: Semaphore,
@@ -253,6 +256,7 @@ impl AccessPoint {
             config,
             apps: Apps::new(deps.store.clone()),
             timelines: Timelines::new(deps.store.clone()),
+            packed: Packed::new(metrics.clone()),
             outbox: Outbox::new(metrics.clone()),
             sightings: Sightings::new(metrics.sightings_lost.clone()),
             deps,

@@ -10,7 +10,7 @@ use model::{Message, Seq, Stream, Timestamp};
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-use crate::{topic, wire::Error, wire::Version};
+use crate::{coding::Coding, topic, wire::Error, wire::Version};
 
 /// First byte of a PUBLISH of QoS 1.
 const PUBLISH_QOS1: u8 = 0x32;
@@ -25,6 +25,9 @@ const CONTENT_TYPE: u8 = 0x03;
 const USER_PROPERTY: u8 = 0x26;
 
 const JSON: &str = "application/json";
+
+/// The user property that names how a body is packed.
+pub const CONTENT_ENCODING: &str = "content-encoding";
 
 /// How a device wants messages written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -81,16 +84,33 @@ impl Encoded {
             Format::Raw => message.payload.clone(),
             Format::Envelope => envelope(message, stream, seq)?,
         };
+        let properties = match version {
+            Version::V311 => None,
+            Version::V5 => Some(properties(message, stream, seq, format)?),
+        };
+        Self::assemble(message, properties.as_deref(), body)
+    }
+
+    /// The same for MQTT 5, with `body` in the place of the message's own, which was packed like this.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new).
+    pub fn packed(message: &Message, stream: Stream, seq: Seq, coding: Coding, body: Bytes) -> Result<Self, Error> {
+        let mut properties = properties(message, stream, seq, Format::Raw)?;
+        pair(&mut properties, CONTENT_ENCODING, coding.as_str())?;
+        Self::assemble(message, Some(&properties), body)
+    }
+
+    fn assemble(message: &Message, properties: Option<&[u8]>, body: Bytes) -> Result<Self, Error> {
         let mut variable = Vec::with_capacity(256);
         text(&mut variable, &topic::message(&message.app, &message.kind))?;
         let packet_id = variable.len();
         variable.extend_from_slice(&[0, 0]);
         let mut expiry = None;
-        if version == Version::V5 {
-            let properties = properties(message, stream, seq, format)?;
+        if let Some(properties) = properties {
             length(&mut variable, properties.len());
             expiry = Some(variable.len() + 1);
-            variable.extend_from_slice(&properties);
+            variable.extend_from_slice(properties);
         }
         let remaining = variable.len() + body.len();
         if remaining > REMAINING_MAX {
@@ -156,11 +176,15 @@ fn properties(message: &Message, stream: Stream, seq: Seq, format: Format) -> Re
         ("traceparent", message.trace.to_string()),
     ];
     for (name, value) in pairs {
-        out.push(USER_PROPERTY);
-        text(&mut out, name)?;
-        text(&mut out, &value)?;
+        pair(&mut out, name, &value)?;
     }
     Ok(out)
+}
+
+fn pair(out: &mut Vec<u8>, name: &str, value: &str) -> Result<(), Error> {
+    out.push(USER_PROPERTY);
+    text(out, name)?;
+    text(out, value)
 }
 
 fn envelope(message: &Message, stream: Stream, seq: Seq) -> Result<Bytes, Error> {

@@ -63,6 +63,16 @@ pub fn uplink(app: &AppId, kind: &str) -> String {
     format!("{ROOT}/{app}/up/{kind}")
 }
 
+/// Where the platform tells a device that there is something to fetch.
+pub fn notice(app: &AppId) -> String {
+    format!("{ROOT}/{app}/notify")
+}
+
+/// Where a device finds the answer to what it has asked under this name.
+pub fn answer(app: &AppId, request: &str) -> String {
+    format!("{ROOT}/{app}/res/{request}")
+}
+
 /// Where the platform tells a device about its link.
 pub fn control(app: &AppId) -> String {
     format!("{ROOT}/{app}/ctl")
