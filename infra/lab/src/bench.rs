@@ -14,6 +14,7 @@ mod probe;
 mod report;
 mod rows;
 pub mod sqlite;
+mod wire;
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
@@ -26,6 +27,7 @@ pub use floor::{FloorOptions, floor, sink};
 pub use intake::{IntakeOptions, intake};
 pub use report::{BroadcastReport, ConnectReport, FloorReport, IntakeReport, IsolationReport, UnicastReport};
 pub use rows::Asked;
+pub use wire::{WireReport, WireTarget, wire};
 
 use crate::{
     Api, Audience, Error, Fleet, Orders, Usage,

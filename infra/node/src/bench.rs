@@ -2,6 +2,7 @@
 
 mod audience;
 mod filter;
+mod wire;
 
 use std::{env, net::SocketAddr, process::ExitCode, time::Duration};
 
@@ -59,6 +60,8 @@ enum What {
     Audience(audience::Crowd),
     /// Filters over a large generated population, from the index alone; SQLite and PostgreSQL beside it.
     Filter(filter::Population),
+    /// Bytes on the wire: a push with its ack and an idle hour, by transport and way, beside JSON over WebSocket.
+    Wire,
     /// The bare loop: a small packet to each socket and its answer back.
     Floor {
         /// Sockets.
@@ -132,6 +135,7 @@ pub(crate) async fn run(options: Options, config: Config) -> anyhow::Result<Exit
     match options.what {
         What::Sink { server, sockets } => sink(server, sockets).await?,
         What::Floor { sockets } => println!("{}", bare(sockets).await?),
+        What::Wire => wire::run(config).await?,
         What::Filter(population) => filter::run(population).await?,
         What::Import(wanted) => audience::register(wanted, config).await?,
         What::Audience(crowd) => audience::send(crowd, config).await?,
@@ -201,7 +205,12 @@ fn port_on_loopback(url: &str, usual: u16) -> Option<u16> {
     ["127.0.0.1", "localhost"].contains(&host).then_some(port)
 }
 
-async fn start(mut config: Config) -> anyhow::Result<Subject> {
+async fn start(config: Config) -> anyhow::Result<Subject> {
+    start_with(config, Vec::new()).await
+}
+
+/// Starts it with these settings besides.
+async fn start_with(mut config: Config, more: Vec<(String, String)>) -> anyhow::Result<Subject> {
     let data = tempfile::tempdir().context("cannot make a folder for the bench's data")?;
     config.data_dir = data.path().to_owned();
     let store = backends::open_store(&config).await?;
@@ -214,7 +223,7 @@ async fn start(mut config: Config) -> anyhow::Result<Subject> {
     let launch = Launch {
         program: env::current_exe()?,
         arguments: Vec::new(),
-        environment: vec![
+        environment: [
             setting("DATA_DIR", data.path().display().to_string()),
             setting("INGEST__LISTEN", http.to_string()),
             setting("ACCESS_POINT__LISTEN", mqtt.to_string()),
@@ -223,7 +232,10 @@ async fn start(mut config: Config) -> anyhow::Result<Subject> {
             // What is measured is how fast it can be, not how fast it lets be.
             setting("ACCESS_POINT__CONNECTS_PER_S", "0".to_owned()),
             setting("LOG__FILTER", "error".to_owned()),
-        ],
+        ]
+        .into_iter()
+        .chain(more)
+        .collect(),
         log: None,
         patience: START_PATIENCE,
     };
