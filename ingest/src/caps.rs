@@ -5,23 +5,19 @@ use std::sync::Arc;
 use axum::{
     Json,
     extract::{Path, State},
-    http::StatusCode,
     response::IntoResponse,
 };
 use model::{Cap, Scope, cap::CAP_MAX};
 use serde::Serialize;
-use store::shelves;
 
 use crate::{
     api::Api,
+    by_type,
     fields::Fields,
     gate::{Answer, Call},
-    problem::Problem,
-    query, send,
+    query,
 };
 
-/// Types that an environment of an app may cap.
-const CAPS_MAX: usize = 200;
 /// Longest span of a cap: thirty days.
 const PER_MAX_S: u64 = 30 * 86_400;
 
@@ -42,10 +38,8 @@ impl<'a> CapView<'a> {
 pub(crate) async fn put(State(api): State<Arc<Api>>, Path(kind): Path<String>, call: Call) -> Answer {
     call.caller.require(Scope::Audiences)?;
     call.query()?.finish()?;
+    by_type::check(&kind)?;
     let mut fields = Fields::read(&call.body)?;
-    if !send::is_kind(&kind) {
-        fields.fault("", "invalid_format", "a type is [a-z0-9_-]{1,32}");
-    }
     for name in ["max", "per_s"] {
         if !fields.has(name) {
             fields.fault(name, "missing", "a cap is so many messages in so many seconds");
@@ -54,13 +48,8 @@ pub(crate) async fn put(State(api): State<Arc<Api>>, Path(kind): Path<String>, c
     let max = fields.number("max", 1, CAP_MAX.into()).and_then(|max| u32::try_from(max).ok()).unwrap_or(1);
     let per_s = fields.number("per_s", 1, PER_MAX_S).unwrap_or(1);
     fields.finish()?;
-    let (app, env) = (call.caller.app(), call.caller.env());
-    let all = shelves::list::<Cap>(&*api.store, (app, env), None, CAPS_MAX).await?;
-    if all.len() >= CAPS_MAX && all.iter().all(|(known, _)| *known != kind) {
-        return Err(Problem::fault("#", "too_many", format!("an app has at most {CAPS_MAX} capped types")));
-    }
     let cap = Cap { max, per_s };
-    shelves::put(&*api.store, app, env, &kind, &cap).await?;
+    by_type::put(&api, &call, &kind, &cap, "a cap").await?;
     Ok(Json(CapView::new(&kind, &cap)).into_response())
 }
 
@@ -68,8 +57,7 @@ pub(crate) async fn put(State(api): State<Arc<Api>>, Path(kind): Path<String>, c
 pub(crate) async fn list(State(api): State<Arc<Api>>, call: Call) -> Answer {
     call.caller.require(Scope::Audiences)?;
     call.query()?.finish()?;
-    let of = (call.caller.app(), call.caller.env());
-    let all = shelves::list::<Cap>(&*api.store, of, None, CAPS_MAX).await?;
+    let all = by_type::list::<Cap>(&api, &call).await?;
     let views: Vec<_> = all.iter().map(|(kind, cap)| CapView::new(kind, cap)).collect();
     query::page(&call.uri, &views, None)
 }
@@ -78,6 +66,5 @@ pub(crate) async fn list(State(api): State<Arc<Api>>, call: Call) -> Answer {
 pub(crate) async fn remove(State(api): State<Arc<Api>>, Path(kind): Path<String>, call: Call) -> Answer {
     call.caller.require(Scope::Audiences)?;
     call.query()?.finish()?;
-    let removed = shelves::remove::<Cap>(&*api.store, call.caller.app(), call.caller.env(), &kind).await?;
-    if removed { Ok(StatusCode::NO_CONTENT.into_response()) } else { Err(Problem::not_found("frequency cap")) }
+    by_type::remove::<Cap>(&api, &call, &kind, "frequency cap").await
 }

@@ -9,6 +9,7 @@ mod api;
 mod attributes;
 mod audiences;
 mod auth;
+mod by_type;
 mod callback;
 mod cancel;
 mod caps;

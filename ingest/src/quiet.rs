@@ -6,23 +6,20 @@ use audience::quiet::is_zone;
 use axum::{
     Json,
     extract::{Path, State},
-    http::StatusCode,
     response::IntoResponse,
 };
 use model::{Quiet, QuietHours, Scope, quiet::EVERY_TYPE};
 use serde::Serialize;
-use store::shelves;
 
 use crate::{
     api::Api,
+    by_type,
     fields::Fields,
     gate::{Answer, Call},
     problem::Problem,
-    query, send,
+    query,
 };
 
-/// Types that may have hours of their own in an environment of an app.
-const TYPES_MAX: usize = 200;
 /// The time zone of devices that name none, when nobody says.
 const TZ_DEFAULT: &str = "UTC";
 
@@ -60,9 +57,7 @@ pub(crate) async fn put_all(State(api): State<Arc<Api>>, call: Call) -> Answer {
 
 /// `PUT /v1/quiet-hours/{type}`.
 pub(crate) async fn put_one(State(api): State<Arc<Api>>, Path(kind): Path<String>, call: Call) -> Answer {
-    if !send::is_kind(&kind) {
-        return Err(Problem::fault("", "invalid_format", "a type is [a-z0-9_-]{1,32}"));
-    }
+    by_type::check(&kind)?;
     put(&api, &call, &kind).await
 }
 
@@ -73,12 +68,7 @@ async fn put(api: &Api, call: &Call, kind: &str) -> Answer {
     let quiet = quiet(&mut fields, kind);
     fields.finish()?;
     let quiet = quiet.ok_or_else(|| Problem::fault("#", "missing", "quiet hours have `from` and `to`"))?;
-    let (app, env) = (call.caller.app(), call.caller.env());
-    let all = shelves::list::<Quiet>(&*api.store, (app, env), None, TYPES_MAX).await?;
-    if all.len() >= TYPES_MAX && all.iter().all(|(known, _)| known != kind) {
-        return Err(Problem::fault("#", "too_many", format!("at most {TYPES_MAX} types have hours of their own")));
-    }
-    shelves::put(&*api.store, app, env, kind, &quiet).await?;
+    by_type::put(api, call, kind, &quiet, "hours of their own").await?;
     Ok(Json(QuietView::new(kind, &quiet)).into_response())
 }
 
@@ -103,7 +93,7 @@ fn quiet(fields: &mut Fields<'_>, kind: &str) -> Option<Quiet> {
 pub(crate) async fn list(State(api): State<Arc<Api>>, call: Call) -> Answer {
     call.caller.require(Scope::Audiences)?;
     call.query()?.finish()?;
-    let all = shelves::list::<Quiet>(&*api.store, (call.caller.app(), call.caller.env()), None, TYPES_MAX).await?;
+    let all = by_type::list::<Quiet>(&api, &call).await?;
     let views: Vec<_> = all.iter().map(|(kind, quiet)| QuietView::new(kind, quiet)).collect();
     query::page(&call.uri, &views, None)
 }
@@ -121,6 +111,5 @@ pub(crate) async fn remove_one(State(api): State<Arc<Api>>, Path(kind): Path<Str
 async fn remove(api: &Api, call: &Call, kind: &str) -> Answer {
     call.caller.require(Scope::Audiences)?;
     call.query()?.finish()?;
-    let removed = shelves::remove::<Quiet>(&*api.store, call.caller.app(), call.caller.env(), kind).await?;
-    if removed { Ok(StatusCode::NO_CONTENT.into_response()) } else { Err(Problem::not_found("quiet hours")) }
+    by_type::remove::<Quiet>(api, call, kind, "quiet hours").await
 }

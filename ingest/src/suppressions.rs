@@ -14,17 +14,12 @@ use store::{exclusions::SUPPRESSIONS_MAX, shelves};
 
 use crate::{
     api::Api,
-    devices,
+    by_type, devices,
     fields::Fields,
     gate::{Answer, Call},
     problem::Problem,
-    query, send, view,
+    query, view,
 };
-
-/// Types of messages that an app's devices may opt out of.
-const TYPES_MAX: usize = 200;
-/// What a message type is, for people.
-const TYPE_RULE: &str = "a type is [a-z0-9_-]{1,32}";
 
 #[derive(Serialize)]
 struct SuppressionView {
@@ -131,13 +126,10 @@ async fn change(
     call.caller.require(Scope::Devices)?;
     call.query()?.finish()?;
     let device = devices::find(&api, &call, &id).await?;
-    if !send::is_kind(&kind) {
-        return Err(Problem::fault("", "invalid_format", TYPE_RULE));
-    }
+    by_type::check(&kind)?;
     let of = (call.caller.app(), call.caller.env());
-    let types = shelves::list::<OptOut>(&*api.store, of, None, TYPES_MAX).await?;
-    if out && types.len() >= TYPES_MAX && types.iter().all(|(known, _)| *known != kind) {
-        return Err(Problem::fault("", "too_many", format!("an app has at most {TYPES_MAX} types to opt out of")));
+    if out {
+        by_type::check_room::<OptOut>(&api, &call, &kind, "devices that opted out").await?;
     }
     let change = |before: Option<OptOut>| {
         let OptOut(mut devices) = before.unwrap_or_default();
@@ -157,8 +149,7 @@ pub(crate) async fn opt_outs(State(api): State<Arc<Api>>, Path(id): Path<String>
     call.caller.require(Scope::Devices)?;
     call.query()?.finish()?;
     let device = devices::find(&api, &call, &id).await?;
-    let of = (call.caller.app(), call.caller.env());
-    let all = shelves::list::<OptOut>(&*api.store, of, None, TYPES_MAX).await?;
+    let all = by_type::list::<OptOut>(&api, &call).await?;
     let his = all.into_iter().filter(|(_, OptOut(devices))| devices.contains(device.ordinal));
     Ok(Json(OptOuts { types: his.map(|(kind, _)| kind).collect() }).into_response())
 }

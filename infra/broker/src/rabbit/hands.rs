@@ -3,7 +3,8 @@
 //!
 //! A message is known here by its seq, which is never used twice. A parcel is an AMQP message, known by its delivery
 //! tag: it is acked when each of its messages is settled. A suspect is a message that was handed out before: it goes
-//! by way of the retry queue, where it is alone in its parcel, and the broker counts its attempts durably.
+//! by way of the retry queue, where it is alone in its parcel, and the broker counts its attempts durably. While that
+//! queue takes nothing, suspects are tried in place, one at a time, and counted by this process only.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -76,7 +77,9 @@ pub(super) struct Hands {
     fresh: VecDeque<Message>,
     out: BTreeMap<u64, Out>,
     /// Suspects on their way to the retry queue, in order.
-    moves: Vec<Message>,
+    moves: VecDeque<Message>,
+    /// The suspect that was tried in place last.
+    tried: u64,
     parcels: BTreeMap<u64, Parcel>,
     done: Vec<u64>,
     back: Vec<u64>,
@@ -165,7 +168,7 @@ impl Hands {
             self.parcels.remove(&parcel);
             self.back.push(parcel);
         } else {
-            self.moves.push(out.message);
+            self.moves.push_back(out.message);
         }
         true
     }
@@ -229,8 +232,20 @@ impl Hands {
     }
 
     /// The suspects to be moved, in order.
-    pub(super) fn take_moves(&mut self) -> Vec<Message> {
+    pub(super) fn take_moves(&mut self) -> VecDeque<Message> {
         std::mem::take(&mut self.moves)
+    }
+
+    /// The retry queue takes nothing: has the first who waits for it be handed out next, when none like it is out.
+    pub(super) fn try_in_place(&mut self) {
+        if self.trial.is_some() || self.out.contains_key(&self.tried) {
+            return;
+        }
+        if let Some(mut message) = self.moves.pop_front() {
+            message.tag.attempt = message.tag.attempt.saturating_add(1);
+            self.tried = message.tag.seq;
+            self.trial = Some(message);
+        }
     }
 
     /// A suspect is in the retry queue now.
@@ -239,8 +254,9 @@ impl Hands {
     }
 
     /// These suspects could not be moved.
-    pub(super) fn not_moved(&mut self, messages: Vec<Message>) {
-        self.moves.splice(0..0, messages);
+    pub(super) fn not_moved(&mut self, mut messages: VecDeque<Message>) {
+        messages.append(&mut self.moves);
+        self.moves = messages;
     }
 
     /// What the broker is to be told. Once: it has to arrive, or the connection is over.
@@ -344,6 +360,27 @@ mod tests {
         assert_eq!(hands.counts(), (1, 1), "the suspect alone is out");
         assert!(hands.give_back(Tag { seq: 4, attempt: 6 }));
         assert_eq!(hands.verdicts().back, [2]);
+    }
+
+    #[test]
+    fn suspects_that_cannot_be_moved_are_tried_in_place_one_at_a_time() {
+        let (mut hands, _, mut taken) = hands();
+        hands.came_back(1, chunk(2));
+        for seq in [1, 2] {
+            hands.try_in_place();
+            hand_out(&mut hands, true);
+            hands.try_in_place();
+            hand_out(&mut hands, true);
+            assert_eq!(taken.try_recv().unwrap().attempt(), 2);
+            assert!(taken.try_recv().is_err(), "one at a time");
+            assert!(hands.ack(tag(seq)));
+        }
+        assert_eq!(hands.verdicts().up_to, Some(1));
+        hands.came_back(2, chunk(2));
+        hands.try_in_place();
+        hand_out(&mut hands, true);
+        assert!(hands.give_back(tag(3)));
+        assert!(hands.take_moves().iter().map(|message| (message.tag.seq, message.tag.attempt)).eq([(4, 1), (3, 2)]));
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Moves suspects to the retry queue, a batch at a time, while everything else goes on: an ack never waits for a
-//! publish.
+//! publish. While RabbitMQ takes no publish (an alarm may last for hours), suspects are tried where they are.
 
-use std::time::Duration;
+use std::{collections::VecDeque, time::Duration};
 
 use futures_util::{FutureExt, future::BoxFuture};
 use tokio::time::Instant;
@@ -51,10 +51,13 @@ impl Mover {
         self.stalled
     }
 
-    /// Begins to publish what waits to be moved, in order.
+    /// Begins to publish what waits to be moved, in order, or has it tried in place.
     pub(super) fn start(&mut self, hands: &mut Hands) {
         self.stalled.take_if(|until| *until <= Instant::now());
-        if self.moving.is_some() || self.stalled.is_some() || !hands.has_moves() {
+        if self.stalled.is_some() {
+            return hands.try_in_place();
+        }
+        if self.moving.is_some() || !hands.has_moves() {
             return;
         }
         self.moving = Some(publish(self.retry.clone(), hands.take_moves()).boxed());
@@ -71,13 +74,13 @@ impl Mover {
     /// Notes what became of what was under way, and why the first of it could not be moved.
     pub(super) fn finish(&mut self, moved: Moved, hands: &mut Hands) -> Option<Error> {
         self.moving = None;
-        let (mut left, mut why) = (Vec::new(), None);
+        let (mut left, mut why) = (VecDeque::new(), None);
         for (message, outcome) in moved {
             match outcome {
                 Ok(()) => hands.moved(&message),
                 Err(error) => {
                     why.get_or_insert(error);
-                    left.push(message);
+                    left.push_back(message);
                 }
             }
         }
@@ -89,7 +92,7 @@ impl Mover {
     }
 }
 
-async fn publish(retry: Publisher, messages: Vec<Message>) -> Moved {
+async fn publish(retry: Publisher, messages: VecDeque<Message>) -> Moved {
     let mut outcomes = Vec::with_capacity(messages.len());
     for message in &messages {
         let load = Load { attempts: message.tag.attempt, at: message.at, parts: vec![message.body.clone()] };
