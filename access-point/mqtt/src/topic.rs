@@ -1,5 +1,7 @@
 //! The fixed topics: `push/{app}/…`, the same for every device of an app, so that one encoded packet serves them all.
 
+use std::fmt::Display;
+
 use model::{AppId, DeviceId, MessageId, ReplyTo};
 
 /// Longest business type, in bytes.
@@ -82,8 +84,8 @@ pub fn uplink(app: &AppId, kind: &str) -> String {
     format!("{ROOT}/{app}/up/{kind}")
 }
 
-/// Where the answer to a device's request goes.
-pub fn answer(app: &AppId, request: &ReplyTo) -> String {
+/// Where the answer to a device's request goes, by the name that the device gave it.
+pub fn answer(app: &AppId, request: impl Display) -> String {
     format!("{ROOT}/{app}/res/{request}")
 }
 
@@ -96,6 +98,11 @@ pub fn request(topic: &str, app: &AppId) -> Option<ReplyTo> {
 /// Where a device says what came of a command.
 pub fn outcome(app: &AppId, command: MessageId) -> String {
     format!("{ROOT}/{app}/result/{command}")
+}
+
+/// Where the platform tells a device that there is something to fetch.
+pub fn notice(app: &AppId) -> String {
+    format!("{ROOT}/{app}/notify")
 }
 
 /// Where the platform tells a device about its link.
