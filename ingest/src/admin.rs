@@ -10,13 +10,15 @@ use axum::{
 };
 use model::{App, AppId, Bell, Env, Key, KeyId, Lane, Limits, Scope, sign, sign::ApiKey};
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use crate::{
     api::Api,
     fields::Fields,
     gate::{Answer, Call},
+    openapi::shape::{self, Shape, body},
     problem::{Code, Problem},
-    view::{self, KeyView},
+    view::{self, KeyView, Time},
 };
 
 /// Keys an app may have: two to rotate, for each of its environments and a few backends.
@@ -24,15 +26,51 @@ const KEYS_MAX: usize = 32;
 /// Longest life of a key that ends: ten years.
 const KEY_LIFE_MAX_S: u64 = 10 * 365 * 86_400;
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = App)]
 struct AppView {
     id: AppId,
-    created_at: String,
+    created_at: Time,
     limits: Limits,
     device_secret: String,
 }
 
-/// `POST /v1/apps`.
+body! {
+    /// An app, and what it may do at most.
+    AppBody {
+        required { "id": shape::of::<AppId>() }
+        optional { "limits": limits_shape() }
+        example { "id": "shop", "limits": { "recipients_per_s": 1_000 } }
+    }
+}
+
+fn limits_shape() -> Shape {
+    let usual = Limits::default();
+    let limit = |usual: u32| shape::usually(shape::number(1..=u32::MAX.into()), usual);
+    let limits =
+        vec![("recipients_per_s", limit(usual.recipients_per_s)), ("recipients_burst", limit(usual.recipients_burst))];
+    shape::object(Vec::new(), limits).into()
+}
+
+body! {
+    /// What a key is good for: everything but `admin` when nobody says, for ever.
+    KeyBody {
+        required {}
+        optional {
+            "env": shape::usually(shape::of::<Env>(), "live"),
+            "scopes": shape::list(shape::of::<Scope>(), 0..=Scope::PRODUCT.len() + 1),
+            "expires_in_s": shape::number(1..=KEY_LIFE_MAX_S),
+        }
+        example { "env": "test", "scopes": ["messages:send", "messages:read"], "expires_in_s": 86_400 }
+    }
+}
+
+/// Creates an app.
+#[utoipa::path(
+    post, path = "/v1/apps", operation_id = "create_app",
+    request_body = AppBody, responses((status = 201, body = AppView), (status = 409)),
+    security(("key" = [Scope::Admin.as_str()])),
+)]
 pub(crate) async fn create_app(State(api): State<Arc<Api>>, call: Call) -> Answer {
     call.caller.require(Scope::Admin)?;
     call.query()?.finish()?;
@@ -70,7 +108,12 @@ fn limits(fields: &mut Fields<'_>) -> Limits {
     limits
 }
 
-/// `POST /v1/apps/{app}/keys`.
+/// Makes a key of an app; its secret is shown this once.
+#[utoipa::path(
+    post, path = "/v1/apps/{app}/keys", operation_id = "create_key",
+    request_body = Option<KeyBody>, responses((status = 201, body = KeyView), (status = 404), (status = 409)),
+    security(("key" = [Scope::Admin.as_str()])),
+)]
 pub(crate) async fn create_key(State(api): State<Arc<Api>>, Path(app): Path<String>, call: Call) -> Answer {
     call.caller.require(Scope::Admin)?;
     call.query()?.finish()?;
@@ -90,7 +133,7 @@ pub(crate) async fn create_key(State(api): State<Arc<Api>>, Path(app): Path<Stri
     let key = Key { id: shown.id, app, digest, scopes: scopes.clone(), created_at, expires_at };
     api.store.put_key(key).await?;
     let view = KeyView {
-        id: shown.id.to_string(),
+        id: shown.id,
         key: shown.token(),
         scopes,
         created_at: view::time(created_at),
@@ -99,7 +142,13 @@ pub(crate) async fn create_key(State(api): State<Arc<Api>>, Path(app): Path<Stri
     Ok((StatusCode::CREATED, Json(view)).into_response())
 }
 
-/// `DELETE /v1/apps/{app}/keys/{key}`: other nodes believe the key a few seconds longer.
+/// Removes a key of an app.
+///
+/// Other nodes believe it a few seconds longer.
+#[utoipa::path(
+    delete, path = "/v1/apps/{app}/keys/{key}", operation_id = "remove_key",
+    responses((status = 204), (status = 404)), security(("key" = [Scope::Admin.as_str()])),
+)]
 pub(crate) async fn remove_key(
     State(api): State<Arc<Api>>,
     Path((app, key)): Path<(String, String)>,

@@ -8,13 +8,21 @@ use serde::{
 };
 use serde_json::{error::Category, value::RawValue};
 
-use crate::problem::{Code, FAULTS_MAX, Fault, Problem};
+use crate::{
+    openapi::shape::{self, Shape},
+    problem::{Code, FAULTS_MAX, Fault, Problem},
+};
 
 /// Characters of an unknown field's name that are repeated to its sender.
 const NAME_ECHO_CHARS: usize = 64;
 
 /// Longest name that people give something, in bytes.
 const NAME_MAX_BYTES: usize = 128;
+
+/// A name that people give something.
+pub(crate) fn name_shape() -> Shape {
+    shape::text(1..=NAME_MAX_BYTES)
+}
 
 /// The fields of one JSON object, and the mistakes found so far. A field is known once it was taken.
 pub(crate) struct Fields<'a> {

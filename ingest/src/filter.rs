@@ -1,11 +1,19 @@
 //! Expressions in requests: read as text or as a tree, checked against what the app has, and written down in one form.
 
+use std::borrow::Cow;
+
 use audience::{EXPRESSION_MAX_BYTES, Expr, Saved, Schema, field::Kind};
 use model::{AppId, Attribute, AttributeType, Env, SavedAudience};
 use serde_json::{Value, value::RawValue};
 use store::{SharedStore, shelves};
+use utoipa::{PartialSchema, ToSchema, openapi::ObjectBuilder};
 
-use crate::{attributes, fields::Fields, problem::Problem};
+use crate::{
+    attributes,
+    fields::Fields,
+    openapi::shape::{self, Shape},
+    problem::Problem,
+};
 
 /// An expression as it was written, and where.
 #[derive(Clone, Debug, PartialEq)]
@@ -13,6 +21,19 @@ pub(crate) struct Written {
     form: Form,
     /// The place in the body, as a JSON pointer.
     at: String,
+}
+
+impl PartialSchema for Written {
+    fn schema() -> Shape {
+        let tree = shape::described(ObjectBuilder::new().into(), "The same as a tree, as a preview shows it.");
+        shape::either([shape::text(1..=EXPRESSION_MAX_BYTES), tree])
+    }
+}
+
+impl ToSchema for Written {
+    fn name() -> Cow<'static, str> {
+        "Expression".into()
+    }
 }
 
 #[derive(Clone, Debug, PartialEq)]

@@ -28,6 +28,7 @@ mod messages;
 mod metrics;
 mod nodes;
 mod once;
+mod openapi;
 mod preview;
 mod problem;
 mod query;
@@ -53,6 +54,7 @@ use thiserror::Error;
 use tokio::{net::TcpListener, sync::Semaphore};
 use tokio_util::sync::CancellationToken;
 
+pub use crate::openapi::document;
 use crate::{api::Api, auth::Keys, callback::Fetched, limit::Budgets, metrics::Metrics, nodes::Nodes, once::Running};
 
 /// What can be set.
