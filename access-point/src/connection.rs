@@ -24,6 +24,7 @@ use crate::{
     link::Link,
     listen::Place,
     pull::Sent,
+    quota::Bucket,
     timeline::Timeline,
     worker::{Held, Seat, Turn},
 };
@@ -81,6 +82,10 @@ pub(crate) struct Connection {
     /// When a ping last made it look at its streams.
     pub(crate) looked_at: Instant,
     pub(crate) doze: Doze,
+    /// What it has sent up.
+    pub(crate) quota: Bucket,
+    /// It has sent up more than it may, and is not heard before.
+    pub(crate) held_until: Option<Instant>,
     token_ends: Instant,
     /// Its cursor has moved, and its worker knows.
     moved: bool,
@@ -110,6 +115,8 @@ impl Connection {
             retry_at: None,
             looked_at: Instant::now(),
             doze: Doze::new(Instant::now()),
+            quota: Bucket::new(Instant::now()),
+            held_until: None,
             token_ends,
             moved: false,
             held: Held::default(),
@@ -162,7 +169,7 @@ impl Connection {
                 Outcome::Inbox(page) => connection.take_inbox(page, turn),
                 Outcome::Timeline(page) => connection.take_timeline(page, turn),
                 Outcome::Heads { after, packet_id, latest } => connection.synced(after, packet_id, latest, turn)?,
-                Outcome::Uploaded { packet_ids, reason } => connection.uploaded(packet_ids, reason)?,
+                Outcome::Uploaded(answers) => connection.uploaded(answers)?,
             }
             connection.go_on(turn)
         })
@@ -173,6 +180,9 @@ impl Connection {
         let now = turn.instant;
         if self.retry_at.is_some_and(|at| now >= at) {
             self.retry_at = None;
+        }
+        if self.held_until.is_some_and(|until| now >= until) {
+            self.held_until = None;
         }
         let overdue = self.doze.overdue(now);
         self.look_for(overdue);
@@ -189,7 +199,7 @@ impl Connection {
     pub(crate) fn wake_at(&self, turn: &Turn) -> Instant {
         let stalled = self.link.stalled_since().map(|since| since + turn.site.config.write_timeout);
         let session = Instant::from_std(self.session.deadline());
-        [stalled, self.retry_at, self.doze.due(), self.link.wake_at()]
+        [stalled, self.retry_at, self.held_until, self.doze.due(), self.link.wake_at()]
             .into_iter()
             .flatten()
             .fold(session.min(self.token_ends), Instant::min)
@@ -226,7 +236,7 @@ impl Connection {
     fn go_on(&mut self, turn: &mut Turn) -> Result<(), Close> {
         self.link.flush()?;
         let mut reads = 0;
-        while self.busy == 0 {
+        while self.is_heard() {
             let mut packets = Vec::new();
             let read = self.link.poll_read(&mut Context::from_waker(&self.waker), &mut packets);
             let taken = self.take(packets, turn);
@@ -244,6 +254,11 @@ impl Connection {
         self.send(turn)
     }
 
+    /// Whether what it says now can be dealt with.
+    fn is_heard(&self) -> bool {
+        self.busy == 0 && self.held_until.is_none()
+    }
+
     /// Sends what can be sent.
     fn send(&mut self, turn: &mut Turn) -> Result<(), Close> {
         for _ in 0..WRITES_MAX {
@@ -254,7 +269,7 @@ impl Connection {
             }
             self.link.flush()?;
             if !self.can_deliver() {
-                if self.link.has_read() && self.busy == 0 && self.link.stalled_since().is_none() {
+                if self.link.has_read() && self.is_heard() && self.link.stalled_since().is_none() {
                     self.waker.wake_by_ref();
                 }
                 return self.wait_for_room();
@@ -324,7 +339,7 @@ impl Connection {
         turn.site.metrics.stray_acks.inc_by(self.session.strays());
         turn.site.metrics.disconnect(close.as_str());
         debug!(app = %self.peer.app, device.id = %self.peer.device, reason = close.as_str(), "a device is gone");
-        let last: Vec<Packet> = control::farewell(self.link.version(), &self.peer.app, close).into_iter().collect();
+        let last: Vec<Packet> = control::farewell(&self.link, &self.peer.app, close).into_iter().collect();
         let handle = self.presence.handle.clone();
         let evicted = matches!(close, Close::Moving(_)).then(|| Evicted::of(&handle, &self.session, turn.now));
         drop(self.presence);

@@ -27,7 +27,9 @@ mod metrics;
 mod open;
 mod outbox;
 mod pace;
+mod peer;
 mod pull;
+mod quota;
 mod registry;
 mod routes;
 mod sightings;
@@ -35,10 +37,12 @@ mod sse;
 mod sweep;
 mod timeline;
 mod transport;
+mod uplink;
 mod wait;
 mod worker;
 
 use std::{
+    net::SocketAddr,
     num::{NonZeroU32, NonZeroUsize},
     sync::Arc,
     time::Duration,
@@ -49,13 +53,30 @@ use model::{Clock, Endpoint, Lane, NodeId};
 use prometheus_client::registry::Registry as MetricsRegistry;
 use store::SharedStore;
 use thiserror::Error;
-use tokio::{net::TcpListener, sync::Semaphore, task::JoinSet, time::timeout};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::Semaphore,
+    task::JoinSet,
+    time::timeout,
+};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::warn;
 
 use crate::{
-    arrival::Arrivals, auth::Apps, calm::Calm, close::Close, drain::Drains, entry::Door, heartbeat::Heartbeats,
-    metrics::Metrics, outbox::Outbox, registry::Registry, sightings::Sightings, sse::Inlets, timeline::Timelines,
+    arrival::Arrivals,
+    auth::Apps,
+    calm::Calm,
+    close::Close,
+    drain::Drains,
+    entry::{Arrived, Door},
+    heartbeat::Heartbeats,
+    metrics::Metrics,
+    outbox::Outbox,
+    quota::Types,
+    registry::Registry,
+    sightings::Sightings,
+    sse::Inlets,
+    timeline::Timelines,
     worker::Workers,
 };
 pub use crate::{
@@ -108,6 +129,8 @@ pub struct Config {
     pub connect_deadline: Duration,
     /// Whether a device is registered by its first connection with a valid token.
     pub auto_register: bool,
+    /// Shards among which unicasts are divided: as ingest does, or a device's messages overtake each other.
+    pub unicast_shards: u8,
     /// How often marks are compared with the streams' heads: bounds the delay after a lost bell.
     pub sweep: Duration,
     /// How devices are moved elsewhere when it stops.
@@ -130,6 +153,7 @@ impl Config {
             write_timeout: Duration::from_secs(20),
             connect_deadline: Duration::from_secs(5),
             auto_register: true,
+            unicast_shards: 1,
             sweep: Duration::from_secs(30),
             drain: Drain {
                 wait: Duration::from_secs(3),
@@ -206,6 +230,7 @@ pub(crate) struct Site {
     pub(crate) timelines: Timelines,
     pub(crate) outbox: Outbox,
     pub(crate) sightings: Sightings,
+    pub(crate) types: Types,
     pub(crate) opening: Semaphore,
     pub(crate) reading: Semaphore,
     pub(crate) workers: Workers,
@@ -223,7 +248,7 @@ impl Site {
     /// How full it is here.
     pub(crate) fn endpoint(&self) -> Endpoint {
         let (connections, connections_max) = (self.connections() as u64, self.config.connections_max as u64);
-        Endpoint { address: String::new(), connections, connections_max }
+        Endpoint { address: String::new(), tls_address: None, connections, connections_max }
     }
 }
 
@@ -260,6 +285,7 @@ impl AccessPoint {
             arrivals: Arrivals::default(),
             inlets: Inlets::default(),
             registry: Registry::default(),
+            types: Types::default(),
             opening: Semaphore::new(OPENING_MAX),
             reading: Semaphore::new(READING_MAX),
             workers: Workers::new(),
@@ -273,6 +299,11 @@ impl AccessPoint {
     pub fn status(&self) -> impl Fn() -> Status + Send + Sync + 'static {
         let site = self.site.clone();
         move || Status { connections: site.connections(), drain: site.drains.told() }
+    }
+
+    /// Lets connections in that came to another listener.
+    pub fn entrance(&self) -> Entrance {
+        Entrance { site: self.site.clone() }
     }
 
     /// Serves devices until `shutdown`; then moves them to other access points if there are any, and tells receipts and
@@ -324,6 +355,20 @@ impl AccessPoint {
         background.close();
         background.wait().await;
         served
+    }
+}
+
+/// Lets connections in that somebody else has accepted.
+#[derive(Clone)]
+pub struct Entrance {
+    site: Arc<Site>,
+}
+
+impl Entrance {
+    /// Takes a connection over on which somebody asks by HTTP: for WebSocket, for events, or with what a browser posts.
+    /// `read` is what came on it, from the first byte of the request on.
+    pub fn enter(&self, socket: TcpStream, from: SocketAddr, read: Vec<u8>) {
+        listen::take(&self.site, Arrived { socket, from, door: Door::Http(read) });
     }
 }
 

@@ -2,7 +2,7 @@
 //! in batches, receipts first: a crash between the two repeats a message, and the funnel still balances.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -27,8 +27,9 @@ use crate::{Deps, close::Close, metrics::Metrics, registry::Registry};
 /// several times meanwhile is written once.
 const GATHER: Duration = Duration::from_millis(200);
 
-/// Facts that end the gathering early.
-const GATHER_MAX: usize = 10_000;
+/// Facts that end the gathering early: more than a broadcast to all devices of a node makes, so that none of its devices
+/// waits for cursors of others to be written.
+const GATHER_MAX: usize = 100_000;
 
 /// Unreported facts beyond which sessions stop sending: about a minute of a busy node while the broker is away.
 const UNREPORTED_MAX: usize = 1_000_000;
@@ -60,7 +61,8 @@ pub(crate) enum Fact {
 #[derive(Debug, Default)]
 struct Gathered {
     receipts: HashMap<AppId, HashMap<MessageId, Receipt>>,
-    cursors: HashMap<(AppId, Ordinal), (Epoch, Cursor)>,
+    /// In order, so that neighbours are written together.
+    cursors: HashMap<AppId, BTreeMap<Ordinal, (Epoch, Cursor)>>,
     facts: usize,
 }
 
@@ -78,13 +80,20 @@ impl Gathered {
     }
 
     fn writes(&self) -> Vec<CursorWrite> {
-        let write = |((app, device), (epoch, cursor)): (&(AppId, Ordinal), &(Epoch, Cursor))| CursorWrite {
-            app: app.clone(),
-            device: *device,
-            epoch: *epoch,
-            cursor: cursor.clone(),
+        let of_app = |(app, cursors): (&AppId, &BTreeMap<_, (Epoch, Cursor)>)| {
+            let write = |(device, (epoch, cursor)): (&Ordinal, &(Epoch, Cursor))| CursorWrite {
+                app: app.clone(),
+                device: *device,
+                epoch: *epoch,
+                cursor: cursor.clone(),
+            };
+            cursors.iter().map(write).collect::<Vec<_>>()
         };
-        self.cursors.iter().map(write).collect()
+        self.cursors.iter().flat_map(of_app).collect()
+    }
+
+    fn cursor(&self, app: &AppId, device: Ordinal) -> Option<&Cursor> {
+        self.cursors.get(app)?.get(&device).map(|(_, cursor)| cursor)
     }
 }
 
@@ -150,7 +159,7 @@ impl Outbox {
     pub(crate) fn keep(&self, cursors: Vec<CursorWrite>) {
         let mut state = self.state.lock();
         for CursorWrite { app, device, epoch, cursor } in cursors {
-            let kept = state.gathering.cursors.entry((app, device)).or_default();
+            let kept = state.gathering.cursors.entry(app).or_default().entry(device).or_default();
             if epoch >= kept.0 {
                 *kept = (epoch, cursor);
             }
@@ -160,9 +169,7 @@ impl Outbox {
     /// The cursor of a device that has not reached the store yet.
     pub(crate) fn cursor(&self, app: &AppId, device: Ordinal) -> Option<Cursor> {
         let state = self.state.lock();
-        let key = (app.clone(), device);
-        let kept = state.gathering.cursors.get(&key).or_else(|| state.leaving.cursors.get(&key));
-        kept.map(|(_, cursor)| cursor.clone())
+        state.gathering.cursor(app, device).or_else(|| state.leaving.cursor(app, device)).cloned()
     }
 
     /// Returns when a device's cursor has reached the store, so that a session elsewhere goes on from there.

@@ -10,7 +10,8 @@ use axum::{
 use broker::{Ring, SharedBroker};
 use model::{Bell, Clock, Lane, record::Record as _};
 use store::SharedStore;
-use tokio::sync::Semaphore;
+use tokio::sync::{Notify, Semaphore};
+use tokio_util::sync::CancellationToken;
 use tower_http::catch_panic::CatchPanicLayer;
 use utoipa::openapi::OpenApi;
 use utoipa_axum::{router::OpenApiRouter, routes};
@@ -19,7 +20,7 @@ use crate::{
     Config, admin, attributes, audiences,
     auth::Keys,
     callback::Fetched,
-    cancel, caps, devices, drain, gate, groups, health, import,
+    cancel, caps, command, devices, drain, gate, groups, health, import,
     limit::Budgets,
     messages,
     metrics::Metrics,
@@ -47,6 +48,14 @@ pub(crate) struct Api {
     pub(crate) echoes: Arc<Semaphore>,
     /// Turns of devices' pings.
     pub(crate) pings: Semaphore,
+    /// Turns of those who wait for what comes of a command.
+    pub(crate) waiting: Semaphore,
+    /// Turns of those who are told what devices send up.
+    pub(crate) followers: Arc<Semaphore>,
+    /// Rung when this node has kept some of that.
+    pub(crate) kept: Notify,
+    /// Cancelled when what has no end must end.
+    pub(crate) stopping: CancellationToken,
     pub(crate) metrics: Arc<Metrics>,
 }
 
@@ -64,6 +73,7 @@ fn gated() -> OpenApiRouter<Arc<Api>> {
         .routes(routes!(send::batch))
         .routes(routes!(messages::get))
         .routes(routes!(cancel::cancel))
+        .routes(routes!(command::result))
         .routes(routes!(receipts::list))
         .routes(routes!(receipts::query))
         .routes(routes!(receipts::one))
@@ -91,10 +101,12 @@ fn gated() -> OpenApiRouter<Arc<Api>> {
         .routes(routes!(groups::get, groups::rename, groups::remove))
         .routes(routes!(groups::change_members, groups::members))
         .routes(routes!(uplink::list))
+        .routes(routes!(uplink::stream::follow))
         .routes(routes!(nodes::list))
         .routes(routes!(nodes::get))
         .routes(routes!(drain::order, drain::revoke))
         .routes(routes!(admin::create_app))
+        .routes(routes!(admin::get_app, admin::change_app))
         .routes(routes!(admin::create_key))
         .routes(routes!(admin::remove_key))
 }

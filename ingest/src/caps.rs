@@ -58,7 +58,7 @@ pub(crate) async fn put(State(api): State<Arc<Api>>, Path(kind): Path<String>, c
     by_type::check(&kind)?;
     let mut fields = Fields::read(&call.body)?;
     for name in ["max", "per_s"] {
-        if !fields.has(name) {
+        if fields.lacks(name) {
             fields.fault(name, "missing", "a cap is so many messages in so many seconds");
         }
     }

@@ -316,14 +316,10 @@ pub(crate) fn profile(fields: &mut Fields<'_>) -> Profile {
 
 /// The app's own attributes, each kept as the JSON it was given as.
 fn attributes(fields: &mut Fields<'_>) -> BTreeMap<String, String> {
-    let given: BTreeMap<String, &RawValue> = match fields.take("attributes").map(|raw| serde_json::from_str(raw.get()))
-    {
-        Some(Ok(given)) => given,
-        Some(Err(_)) => {
-            fields.fault("attributes", "invalid_type", "must be an object");
-            return BTreeMap::new();
-        }
-        None => return BTreeMap::new(),
+    let Some(raw) = fields.take("attributes").filter(|raw| raw.get() != "null") else { return BTreeMap::new() };
+    let Ok(given) = serde_json::from_str::<BTreeMap<String, &RawValue>>(raw.get()) else {
+        fields.fault("attributes", "invalid_type", "must be an object");
+        return BTreeMap::new();
     };
     if given.len() > ATTRIBUTES_MAX {
         fields.fault("attributes", "too_many", format!("at most {ATTRIBUTES_MAX}"));

@@ -83,10 +83,21 @@ impl<'a> Fields<'a> {
         self.members.iter().any(|(known, _)| known == name)
     }
 
+    /// Whether the field is absent, which `null` counts as.
+    pub(crate) fn lacks(&self, name: &str) -> bool {
+        !self.members.iter().any(|(known, raw)| known == name && raw.get() != "null")
+    }
+
     /// The field as it was written.
     pub(crate) fn take(&mut self, name: &str) -> Option<&'a RawValue> {
         let index = self.members.iter().position(|(known, _)| known == name)?;
         Some(self.members.swap_remove(index).1)
+    }
+
+    /// The field as an object of its own; `null` counts as absent.
+    pub(crate) fn object(&mut self, name: &str) -> Option<Self> {
+        let raw = self.take(name).filter(|raw| raw.get() != "null")?;
+        Some(Self::of(raw, self.pointer(name)))
     }
 
     /// The field as a value of this type; `null` counts as absent.
@@ -145,7 +156,7 @@ impl<'a> Fields<'a> {
 
     /// The `name` that people give something, which must be there.
     pub(crate) fn name(&mut self) -> String {
-        if !self.has("name") {
+        if self.lacks("name") {
             self.fault("name", "missing", "give it a name");
         }
         self.new_name().unwrap_or_default()

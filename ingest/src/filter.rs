@@ -43,9 +43,9 @@ enum Form {
 }
 
 impl Written {
-    /// Takes the field `name`; what is neither text nor tree is a mistake.
+    /// Takes the field `name`, where `null` counts as absent; what is neither text nor tree is a mistake.
     pub(crate) fn take(fields: &mut Fields<'_>, name: &str) -> Option<Self> {
-        let raw: &RawValue = fields.take(name)?;
+        let raw: &RawValue = fields.take(name).filter(|raw| raw.get() != "null")?;
         let form = match serde_json::from_str(raw.get()) {
             Ok(Value::String(text)) => Form::Text(text),
             Ok(tree @ Value::Object(_)) => Form::Tree(tree),

@@ -94,8 +94,7 @@ pub(crate) async fn create(State(api): State<Arc<Api>>, call: Call) -> Answer {
     call.query()?.finish()?;
     let mut fields = Fields::read(&call.body)?;
     let name = fields.name();
-    let source = fields.take("source").map(|raw| {
-        let mut inner = Fields::of(raw, "#/source");
+    let source = fields.object("source").map(|mut inner| {
         let source = source(&mut inner, &api.config.callbacks);
         fields.absorb(inner);
         source
@@ -114,7 +113,7 @@ fn source(fields: &mut Fields<'_>, policy: &Callbacks) -> Source {
     if kind.as_deref() != Some("callback") {
         return Source::Static;
     }
-    if !fields.has("url") {
+    if fields.lacks("url") {
         fields.fault("url", "missing", "say where to ask for the members");
     }
     let url: String = fields.get("url", "a string").unwrap_or_default();

@@ -14,6 +14,7 @@ use utoipa::ToSchema;
 
 use crate::{
     api::Api,
+    command::CommandView,
     gate::{Answer, Call},
     problem::Problem,
     query::{self, Page, Paging},
@@ -78,6 +79,7 @@ struct MessageView<'a> {
     env: Env,
     status: Status,
     r#type: &'a str,
+    class: &'static str,
     created_at: Time,
     started_at: Option<Time>,
     cancelled_at: Option<Time>,
@@ -88,6 +90,8 @@ struct MessageView<'a> {
     trace_id: String,
     stats: Stats,
     progress: Progress,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    command: Option<CommandView<'a>>,
 }
 
 /// The funnel, and who was taken out before it begins.
@@ -110,7 +114,7 @@ struct Progress {
 }
 
 impl<'a> MessageView<'a> {
-    /// In lists nobody looks up who was excluded.
+    /// In lists nobody looks up who was excluded, or what came of commands.
     fn new(known: &'a Known, aim: Option<&Aim>, now: Timestamp) -> Self {
         let entry = &known.entry;
         let (excluded, excluded_by) = aim.map(|aim| view::excluded(&aim.excluded)).unzip();
@@ -120,6 +124,7 @@ impl<'a> MessageView<'a> {
             env: entry.env,
             status: known.status(now),
             r#type: &entry.kind,
+            class: entry.class.as_str(),
             created_at: view::time(entry.created_at),
             started_at: entry.dispatched_at.map(view::time),
             cancelled_at: entry.cancelled_at.map(view::time),
@@ -129,6 +134,7 @@ impl<'a> MessageView<'a> {
             trace_id: entry.trace.id(),
             stats: Stats { funnel: known.funnel(now), excluded, excluded_by },
             progress: Progress { resolved: known.dispatched(), fanout_done: known.dispatched() },
+            command: None,
         }
     }
 }
@@ -143,7 +149,9 @@ pub(crate) async fn get(State(api): State<Arc<Api>>, Path(id): Path<String>, cal
     call.query()?.finish()?;
     let known = Known::find(&api, &call, &id).await?;
     let aim = known.aim(&api, &call).await?.unwrap_or_default();
-    Ok(Json(MessageView::new(&known, Some(&aim), api.clock.now())).into_response())
+    let command = CommandView::of(&api, &call, &known).await?;
+    let view = MessageView { command, ..MessageView::new(&known, Some(&aim), api.clock.now()) };
+    Ok(Json(view).into_response())
 }
 
 /// Messages, newest first.

@@ -68,24 +68,43 @@ fn complete_operation(path: &str, operation: &mut Value) {
         () if asked_with("device") => &FOR_DEVICES,
         () => &[],
     };
+    for content in operation["requestBody"]["content"].as_object_mut().into_iter().flat_map(Map::values_mut) {
+        leave_out_null(&mut content["schema"]);
+    }
     let Some(responses) = operation["responses"].as_object_mut() else { return };
     for status in refusals {
         responses.entry(*status).or_insert_with(|| json!({}));
     }
+    let of_success = responses.values().next().map(|response| response["headers"].clone()).unwrap_or_default();
     for (status, response) in responses {
-        complete_response(status, response, with_key);
+        complete_response(status, response, with_key.then_some(&of_success));
     }
 }
 
-/// A refusal that says nothing of itself is a problem; one that does may be a problem of the gate.
-fn complete_response(status: &str, response: &mut Value, with_key: bool) {
-    if status >= "400" && response.get("content").is_none() {
+/// A body that may be left out is still not `null`.
+fn leave_out_null(schema: &mut Value) {
+    let ways = schema["oneOf"].as_array().into_iter().flatten();
+    if let Some(way) = ways.into_iter().find(|way| way.get("$ref").is_some()).cloned() {
+        *schema = way;
+    }
+}
+
+/// A refusal that says nothing of itself is a problem. One that does, behind the gate, may be one too, and has the
+/// headers of a success.
+fn complete_response(status: &str, response: &mut Value, gated: Option<&Value>) {
+    let is_refusal = status >= "400";
+    if is_refusal && response.get("content").is_none() {
         *response = json!({ "$ref": format!("#/components/responses/Problem{status}") });
         return;
     }
-    let names: Vec<String> = response["headers"].as_object().into_iter().flat_map(Map::keys).cloned().collect();
-    response["headers"] = shared::header_references(names.iter().map(String::as_str));
-    if status >= "400" && with_key {
+    let mut headers: Vec<&str> =
+        response["headers"].as_object().into_iter().flat_map(Map::keys).map(String::as_str).collect();
+    if let Some(of_success) = gated.filter(|_| is_refusal) {
+        headers.extend(of_success.as_object().into_iter().flat_map(Map::keys).map(String::as_str));
+        headers.push("Retry-After");
+    }
+    response["headers"] = shared::header_references(headers.into_iter());
+    if gated.is_some() && is_refusal {
         response["content"]["application/problem+json"] = shared::problem_content(status);
     }
 }

@@ -1,5 +1,7 @@
 //! What devices sent up: moved from the broker into the store, and handed to products that ask.
 
+pub(crate) mod stream;
+
 use std::{sync::Arc, time::Duration};
 
 use axum::{
@@ -9,15 +11,16 @@ use axum::{
 };
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use broker::{Consumer, Delivery};
-use model::{AppId, DeviceId, Queue, Scope, Uplink, UplinkId, UserId, record::Record as _};
+use model::{AppId, DeviceId, MessageId, Queue, Reply, ReplyTo, Scope, Uplink, UplinkId, UserId, record::Record as _};
 use serde::Serialize;
 use serde_json::value::RawValue;
 use tokio_util::sync::CancellationToken;
-use utoipa::ToSchema;
+use utoipa::{IntoParams, ToSchema};
 
 use crate::{
     Error,
     api::Api,
+    command,
     gate::{Answer, Call},
     query::Limit,
     view::{self, Time},
@@ -36,6 +39,12 @@ struct UplinkView<'a> {
     device_id: &'a DeviceId,
     user_id: Option<&'a UserId>,
     r#type: &'a str,
+    /// The command whose outcome it tells.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    answers: Option<MessageId>,
+    /// Where an answer goes: to be given back with it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reply: Option<ReplyView<'a>>,
     content_type: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Value)]
@@ -44,6 +53,20 @@ struct UplinkView<'a> {
     payload_base64: Option<String>,
     received_at: Time,
     trace_id: String,
+}
+
+#[derive(Serialize, ToSchema)]
+#[schema(as = Reply)]
+struct ReplyView<'a> {
+    to: &'a ReplyTo,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    correlation_base64: Option<String>,
+}
+
+impl<'a> From<&'a Reply> for ReplyView<'a> {
+    fn from(reply: &'a Reply) -> Self {
+        Self { to: &reply.to, correlation_base64: reply.correlation.as_ref().map(|bytes| STANDARD.encode(bytes)) }
+    }
 }
 
 impl<'a> From<&'a Uplink> for UplinkView<'a> {
@@ -56,6 +79,8 @@ impl<'a> From<&'a Uplink> for UplinkView<'a> {
             device_id: &uplink.device,
             user_id: uplink.user.as_ref(),
             r#type: &uplink.kind,
+            answers: uplink.answers,
+            reply: uplink.reply.as_ref().map(ReplyView::from),
             content_type: uplink.content_type.as_deref(),
             payload: json,
             payload_base64: json.is_none().then(|| STANDARD.encode(&uplink.payload)),
@@ -70,12 +95,23 @@ struct Uplinks<'a> {
     data: Vec<UplinkView<'a>>,
 }
 
+/// Which uplinks.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
+#[expect(dead_code, reason = "says what is read by name")]
+pub(crate) struct Filter {
+    /// Only what came after this one.
+    after: Option<UplinkId>,
+    /// Only of this type.
+    r#type: Option<String>,
+}
+
 /// What devices sent up, oldest first.
 ///
 /// The last id of an answer is the `after` of the next question.
 #[utoipa::path(
     get, path = "/v1/uplink", operation_id = "list_uplinks",
-    params(Limit, ("after" = Option<UplinkId>, Query, description = "Only what came later."), ("type" = Option<String>, Query, description = "Only of this type.")),
+    params(Limit, Filter),
     responses((status = 200, body = Uplinks)), security(("key" = [Scope::Uplink.as_str()])),
 )]
 pub(crate) async fn list(State(api): State<Arc<Api>>, call: Call) -> Answer {
@@ -136,9 +172,10 @@ async fn keep_from(api: &Api, mut consumer: Consumer, stop: &CancellationToken) 
 /// Keeps uplinks however long the store takes to come back; false when `stop` came first.
 async fn keep(api: &Api, uplinks: &[Uplink], stop: &CancellationToken) -> Result<bool, Error> {
     loop {
-        match api.store.keep_uplinks(uplinks.to_vec()).await {
-            Ok(()) => {
-                api.metrics.kept_uplinks(uplinks.len());
+        match try_keep(api, uplinks.to_vec()).await {
+            Ok(kept) => {
+                api.metrics.kept_uplinks(kept);
+                api.kept.notify_waiters();
                 return Ok(true);
             }
             Err(store::Error::Corrupt(reason)) => return Err(Error::Corrupt(reason)),
@@ -149,6 +186,13 @@ async fn keep(api: &Api, uplinks: &[Uplink], stop: &CancellationToken) -> Result
             () = stop.cancelled() => return Ok(false),
         }
     }
+}
+
+/// Keeps uplinks, what came of commands first; how many were taken.
+async fn try_keep(api: &Api, uplinks: Vec<Uplink>) -> Result<usize, store::Error> {
+    let taken = command::take(api, uplinks).await?;
+    let count = taken.len();
+    api.store.keep_uplinks(taken).await.map(|()| count)
 }
 
 async fn set_aside(delivery: Delivery, reason: &str) {

@@ -1,6 +1,7 @@
 //! Fanfare's REST API as a product backend uses it. It retries only where the caller says so.
 
 mod devices;
+mod exchange;
 
 use std::{
     collections::BTreeSet,
@@ -14,8 +15,8 @@ use std::{
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use bytes::Bytes;
-use http_body_util::{BodyExt, Full, Limited, combinators::UnsyncBoxBody};
-use hyper::{Method, Request, header, http::request::Builder};
+use http_body_util::combinators::UnsyncBoxBody;
+use hyper::Method;
 use hyper_util::{
     client::legacy::{Client, connect::HttpConnector},
     rt::{TokioExecutor, TokioTimer},
@@ -23,24 +24,12 @@ use hyper_util::{
 use model::{AppId, DeviceId, Funnel, GroupId, MessageId, Stage, Status, UserId, sign::DeviceToken};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
-use tokio::time::{Instant, sleep};
+use tokio::time::sleep;
 
 pub use devices::Import;
 
-use crate::{
-    Audience, Error,
-    answers::{Answer, Answers},
-};
+use crate::{Audience, Error, answers::Answers};
 
-/// Longest wait for an answer; the platform answers or refuses within 8 s.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// What is said when the store does not answer in time: try again.
-const BUSY: &str = "store_unavailable";
-const BUSY_PAUSE: Duration = Duration::from_millis(200);
-const BUSY_PATIENCE: Duration = Duration::from_secs(5);
-/// Largest answer that is read.
-const ANSWER_MAX_BYTES: usize = 4 * 1_024 * 1_024;
 /// Connections kept open between requests: as many as the most workers of a load.
 const IDLE_CONNECTIONS: usize = 256;
 /// Pause before the same request is sent again, doubled each time up to the longest.
@@ -150,6 +139,11 @@ impl Api {
     /// The same client with connections of its own, for another runtime.
     pub fn apart(&self) -> Self {
         Self::of(self.bases.clone(), self.key.clone())
+    }
+
+    /// Where the servers are, and the key that is shown.
+    pub(crate) fn credentials(&self) -> (&[String], &str) {
+        (&self.bases, &self.key)
     }
 
     /// The same client, whose answers are noted.
@@ -305,6 +299,14 @@ impl Api {
         parse(&self.call(Method::POST, path, Some(body), None).await?)
     }
 
+    /// Changes something that has no method of its own here, once, and gives the answer back as it is.
+    ///
+    /// # Errors
+    /// As every call.
+    pub async fn patch(&self, path: &str, body: &Value) -> Result<Value, Error> {
+        parse(&self.call(Method::PATCH, path, Some(body), None).await?)
+    }
+
     /// Posts a body that is JSON already, once, and gives the answer back as it is.
     ///
     /// # Errors
@@ -316,79 +318,6 @@ impl Api {
     /// Whether the server says that it can take work.
     pub async fn is_ready(&self) -> bool {
         self.call(Method::GET, "/readyz", None, None).await.is_ok()
-    }
-
-    /// One request with a body of JSON, or none.
-    async fn call(
-        &self,
-        method: Method,
-        path: &str,
-        body: Option<&Value>,
-        idempotency_key: Option<&str>,
-    ) -> Result<Bytes, Error> {
-        let body = body.map_or_else(Bytes::new, |body| Bytes::from(body.to_string()));
-        let twice_is_once = [Method::GET, Method::PUT].contains(&method) || idempotency_key.is_some();
-        let begun = Instant::now();
-        loop {
-            match self.exchange(method.clone(), path, body.clone(), idempotency_key).await {
-                Err(Error::Unavailable(problem))
-                    if twice_is_once && problem.code == BUSY && begun.elapsed() < BUSY_PATIENCE =>
-                {
-                    sleep(BUSY_PAUSE).await;
-                }
-                outcome => return outcome,
-            }
-        }
-    }
-
-    /// One request; the body of a 2xx answer.
-    async fn exchange(
-        &self,
-        method: Method,
-        path: &str,
-        body: Bytes,
-        idempotency_key: Option<&str>,
-    ) -> Result<Bytes, Error> {
-        let mut request = self.request(method, path);
-        if !body.is_empty() {
-            request = request.header(header::CONTENT_TYPE, "application/json");
-        }
-        if let Some(key) = idempotency_key {
-            request = request.header("idempotency-key", format!("\"{key}\""));
-        }
-        let (asked_at, mut heard) = (Instant::now(), None);
-        let exchange = self.answer(request, Full::new(body).boxed_unsync(), &mut heard);
-        let late = |_| Error::unavailable("no_answer", format!("none within {ANSWER_TIMEOUT:?}"));
-        let outcome = tokio::time::timeout(ANSWER_TIMEOUT, exchange).await.map_err(late);
-        if let Some(answers) = &self.answers {
-            let (status, retry_after) = (heard.map(|(status, _)| status), heard.is_some_and(|(_, later)| later));
-            answers.note(Answer { asked_at, took: asked_at.elapsed(), status, retry_after });
-        }
-        outcome?
-    }
-
-    fn request(&self, method: Method, path: &str) -> Builder {
-        Request::builder()
-            .method(method)
-            .uri(format!("{}{path}", self.next_base()))
-            .header(header::AUTHORIZATION, format!("Bearer {}", self.key))
-    }
-
-    /// The body of a 2xx answer; `heard` says what came with any answer.
-    async fn answer(
-        &self,
-        request: Builder,
-        body: UnsyncBoxBody<Bytes, Infallible>,
-        heard: &mut Option<(u16, bool)>,
-    ) -> Result<Bytes, Error> {
-        let request = request.body(body).map_err(|error| Error::Corrupt(error.to_string()))?;
-        let answer = self.client.request(request).await.map_err(no_answer)?;
-        let status = answer.status();
-        let retry_after = answer.headers().contains_key(header::RETRY_AFTER);
-        let body = Limited::new(answer.into_body(), ANSWER_MAX_BYTES).collect().await;
-        let body = body.map_err(|error| Error::unavailable("no_answer", error))?.to_bytes();
-        *heard = Some((status.as_u16(), retry_after));
-        if status.is_success() { Ok(body) } else { Err(Error::of_answer(status.as_u16(), &body)) }
     }
 }
 
@@ -407,12 +336,6 @@ where
         pause = (pause * 2).min(longest);
     }
     act().await
-}
-
-/// The cause says more than the outer error, which is only "client error".
-fn no_answer(error: hyper_util::client::legacy::Error) -> Error {
-    let cause = std::error::Error::source(&error).map(ToString::to_string);
-    Error::unavailable("no_answer", cause.unwrap_or_else(|| error.to_string()))
 }
 
 fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Error> {

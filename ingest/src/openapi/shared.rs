@@ -111,7 +111,7 @@ const HEADERS: [(&str, &str); 15] = [
     ("Access-Control-Allow-Origin", "Pages of any origin may ask."),
     ("Access-Control-Allow-Headers", "What they may send."),
     ("Access-Control-Max-Age", "Seconds for which that holds."),
-    ("Allow", "What can be done here."),
+    ("X-Accel-Buffering", "`no`: proxies pass on what comes as it comes."),
     ("Cache-Control", "How long it may be kept."),
 ];
 
@@ -156,8 +156,10 @@ pub(super) fn problems() -> Value {
         let can_be: Vec<_> =
             with_status(&status).map(|code| format!("`{}`: {}.", code.as_str(), code.title())).collect();
         let headers: &[&str] = match status.as_str() {
-            "401" => &["WWW-Authenticate"],
-            "409" | "503" => &["Retry-After"],
+            "401" => &["WWW-Authenticate", "Access-Control-Allow-Origin"],
+            "409" => &["Retry-After"],
+            "500" => &["Access-Control-Allow-Origin"],
+            "503" => &["Retry-After", "Access-Control-Allow-Origin"],
             "429" => &["Retry-After", "RateLimit", "RateLimit-Policy"],
             _ => &[],
         };

@@ -70,8 +70,7 @@ impl Narrowing {
             let expr = Expr::from_tree(&json!({ "sample": sample }), &Schema::open());
             expr.map_err(|invalid| fields.fault("sample", invalid.code, invalid.reason)).ok()
         });
-        let exclude = fields.take("exclude").map(|raw| {
-            let mut inner = Fields::of(raw, fields.pointer("exclude"));
+        let exclude = fields.object("exclude").map(|mut inner| {
             let exclude = Exclude {
                 devices: inner.list("devices", RECIPIENTS_MAX).unwrap_or_default(),
                 users: inner.list("users", RECIPIENTS_MAX).unwrap_or_default(),

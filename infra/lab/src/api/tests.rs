@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use hyper::{Response, StatusCode, service::service_fn};
+use http_body_util::Full;
+use hyper::{Request, Response, StatusCode, service::service_fn};
 use hyper_util::{rt::TokioIo, server::conn::auto};
 use parking_lot::Mutex;
 use tokio::net::TcpListener;

@@ -39,15 +39,19 @@ fn save(draft: &mut Draft<'_, '_>, write: CursorWrite) -> Result<bool, Error> {
     if epoch < kept.epoch {
         return Ok(false);
     }
+    let read_before = kept.cursor.inbox.prefix;
     let cursor = Cursor {
         inbox: further(kept.cursor.inbox, cursor.inbox),
         timeline: further(kept.cursor.timeline, cursor.timeline),
     };
-    let inbox = key::Inbox { app, device };
-    if let Some(mut pending) = draft.get(&inbox)?
-        && pending.acked(cursor.inbox.prefix)
-    {
-        draft.put(&inbox, &pending);
+    // After a broadcast this is written for every device, and no inbox has changed.
+    if cursor.inbox.prefix > read_before {
+        let inbox = key::Inbox { app, device };
+        if let Some(mut pending) = draft.get(&inbox)?
+            && pending.acked(cursor.inbox.prefix)
+        {
+            draft.put(&inbox, &pending);
+        }
     }
     draft.put(&key, &Kept { epoch, cursor });
     Ok(true)

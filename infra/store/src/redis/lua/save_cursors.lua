@@ -59,7 +59,7 @@ for k = 1, #KEYS, 3 do
     local cursor = string.sub(told, 1, 8) .. inbox .. sent(kept, told, inbox, 17) .. timeline
       .. sent(kept, told, timeline, 33) .. mark
     if cursor ~= kept then call('HSET', KEYS[k], field, cursor) end
-    if number8(inbox, 1) > 0 then call('ZREMRANGEBYSCORE', KEYS[k + 2], '-inf', digits(number8(inbox, 1))) end
+    if number8(inbox, 1) > number8(kept, 9) then call('ZREMRANGEBYSCORE', KEYS[k + 2], '-inf', digits(number8(inbox, 1))) end
     done[n + 1] = 1
   end
 end
