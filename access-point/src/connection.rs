@@ -6,8 +6,8 @@ use std::{
     task::{Context, Poll, Waker},
 };
 
-use model::{AppId, DeviceId, Env, Ordinal, Stream, UserId};
-use mqtt::{Format, Packet, Session, session::Change};
+use model::{AppId, DeviceId, Env, Ordinal, Seq, Stream, UserId};
+use mqtt::{Coding, Format, Packet, Session, login::Mode, session::Change};
 use store::CursorWrite;
 use tokio::time::Instant;
 use tracing::debug;
@@ -20,6 +20,7 @@ use crate::{
     drain::Evicted,
     entry::Origin,
     errand::{self, Home, Outcome, Parting},
+    fetch::Fetch,
     heartbeat::Heartbeat,
     link::Link,
     listen::Place,
@@ -45,6 +46,9 @@ pub(crate) struct Peer {
     pub(crate) env: Env,
     pub(crate) user: Option<UserId>,
     pub(crate) format: Format,
+    pub(crate) mode: Mode,
+    /// How bodies may be packed for it.
+    pub(crate) coding: Option<Coding>,
     /// When it leaves its keep alive to us.
     pub(crate) heartbeat: Option<Arc<Heartbeat>>,
     /// Where it comes from.
@@ -77,7 +81,7 @@ pub(crate) struct Connection {
     pub(crate) reading: [bool; 2],
     /// How much of what it said is being dealt with; it is heard again after that.
     pub(crate) busy: usize,
-    /// When to ask a store again that was not there.
+    /// When to look at its streams again: the store was not there, or the device was told something a moment ago.
     pub(crate) retry_at: Option<Instant>,
     /// When a ping last made it look at its streams.
     pub(crate) looked_at: Instant,
@@ -86,6 +90,8 @@ pub(crate) struct Connection {
     pub(crate) quota: Bucket,
     /// It has sent up more than it may, and is not heard before.
     pub(crate) held_until: Option<Instant>,
+    /// When it fetches its messages itself. Few do, and others should hold nothing for it.
+    pub(crate) fetch: Option<Box<Fetch>>,
     token_ends: Instant,
     /// Its cursor has moved, and its worker knows.
     moved: bool,
@@ -100,6 +106,7 @@ impl Connection {
     pub(crate) fn new(entrant: Entrant, seat: Seat, waker: Waker) -> (Self, Vec<Packet>) {
         let Entrant { link, admitted, token_ends, early, place } = entrant;
         let Admitted { peer, presence, session, timeline, latest } = admitted;
+        let fetch = (peer.mode == Mode::Notify).then(Box::default);
         // Whatever was appended after `latest` was read has rung: the session was registered before.
         let behind = [session.mark(Stream::Inbox) < latest.inbox, true];
         presence.handle.seated(seat);
@@ -117,6 +124,7 @@ impl Connection {
             doze: Doze::new(Instant::now()),
             quota: Bucket::new(Instant::now()),
             held_until: None,
+            fetch,
             token_ends,
             moved: false,
             held: Held::default(),
@@ -168,7 +176,7 @@ impl Connection {
             match outcome {
                 Outcome::Inbox(page) => connection.take_inbox(page, turn),
                 Outcome::Timeline(page) => connection.take_timeline(page, turn),
-                Outcome::Heads { after, packet_id, latest } => connection.synced(after, packet_id, latest, turn)?,
+                Outcome::Heads { stated, latest } => connection.synced(stated, latest, turn)?,
                 Outcome::Uploaded(answers) => connection.uploaded(answers)?,
             }
             connection.go_on(turn)
@@ -263,6 +271,7 @@ impl Connection {
     fn send(&mut self, turn: &mut Turn) -> Result<(), Close> {
         for _ in 0..WRITES_MAX {
             self.deliver(turn);
+            self.write_fetched(turn)?;
             // Behind what waited for the ping, if that is here.
             if !self.reading[Stream::Inbox as usize] && std::mem::take(&mut self.doze.owes_pong) {
                 self.link.push(&Packet::PingResp)?;
@@ -293,7 +302,10 @@ impl Connection {
     /// Says how far it is, and what it holds.
     fn settle(&mut self, turn: &mut Turn) {
         for stream in [Stream::Inbox, Stream::Timeline] {
-            self.presence.handle.set_mark(stream, self.session.mark(stream));
+            // Whoever knows that there is something and does not fetch it need not be looked for.
+            let knows = self.fetch.as_ref().is_some_and(|fetch| fetch.knows(stream));
+            let mark = if knows { Seq(u64::MAX) } else { self.session.mark(stream) };
+            self.presence.handle.set_mark(stream, mark);
         }
         let held = Held { in_flight: self.session.in_flight(), unsent_bytes: self.link.unsent_bytes() };
         turn.count(self.held, held);

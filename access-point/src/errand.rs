@@ -14,6 +14,7 @@ use crate::{
     admit::heads,
     connection::Peer,
     drain::Evicted,
+    fetch::Asked,
     inbound::Batch,
     link::Link,
     listen::Place,
@@ -37,10 +38,17 @@ pub(crate) enum Outcome {
     Inbox(Result<InboxPage, store::Error>),
     /// Entries of the timeline, older than those that are kept here.
     Timeline(Result<Page, store::Error>),
-    /// Where the streams end, for a device that has said it is at `after`.
-    Heads { after: Position, packet_id: Option<u16>, latest: Result<Position, store::Error> },
+    /// Where the streams end, for a device that has said where it is.
+    Heads { stated: Stated, latest: Result<Position, store::Error> },
     /// What became of what the device has sent up, by packet ids.
     Uploaded(Vec<(u16, Reason)>),
+}
+
+/// What a device has said it has received, and asked for with that.
+pub(crate) struct Stated {
+    pub(crate) after: Position,
+    pub(crate) packet_id: Option<u16>,
+    pub(crate) asked: Option<Asked>,
 }
 
 /// Some entries after a mark in an inbox.
@@ -94,13 +102,13 @@ pub(crate) fn read_timeline(site: &Arc<Site>, home: Home, timeline: &Arc<Timelin
     });
 }
 
-/// Asks where the streams of a device end that has said it is at `after`.
-pub(crate) fn look_up_heads(site: &Arc<Site>, home: Home, peer: Peer, after: Position, packet_id: Option<u16>) {
+/// Asks where the streams of a device end that has said where it is.
+pub(crate) fn look_up_heads(site: &Arc<Site>, home: Home, peer: Peer, stated: Stated) {
     let site = site.clone();
     tokio::spawn(async move {
         let Ok(_turn) = site.reading.acquire().await else { return };
         let latest = heads(&site, &peer).await;
-        home.bring(Outcome::Heads { after, packet_id, latest });
+        home.bring(Outcome::Heads { stated, latest });
     });
 }
 

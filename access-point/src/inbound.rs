@@ -17,7 +17,9 @@ use crate::{
     admit::{cut, is_ahead},
     close::Close,
     connection::Connection,
-    control, errand,
+    control,
+    errand::{self, Stated},
+    fetch::{Asked, Sync},
     metrics::Delivered,
     outbox::Fact,
     peer::{self, Post},
@@ -28,12 +30,6 @@ use crate::{
 
 /// A ping makes a session look at its streams, but not more often than this.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
-
-/// The payload of `sync`.
-#[derive(Deserialize)]
-struct Sync {
-    after: String,
-}
 
 /// The payload of `hb`: seconds, alone or among more.
 #[derive(Deserialize)]
@@ -108,6 +104,11 @@ impl Connection {
 
     fn take_one(&mut self, packet: Packet, batch: &mut Batch, turn: &mut Turn) -> Result<(), Close> {
         match packet {
+            Packet::PubAck(ack) if self.fetch.is_some() => {
+                let answered = self.session.ack_all(ack.packet_id, ack.reason);
+                answered.iter().for_each(|answered| self.answered(answered, turn));
+                Ok(())
+            }
             Packet::PubAck(ack) => {
                 if let Some(answered) = self.session.ack(ack.packet_id, ack.reason) {
                     self.answered(&answered, turn);
@@ -121,6 +122,7 @@ impl Connection {
                 if turn.instant.duration_since(self.looked_at) >= LOOK_EVERY {
                     self.looked_at = turn.instant;
                     self.behind = [true; 2];
+                    self.fetch.as_mut().into_iter().for_each(|fetch| fetch.remind());
                 }
                 if let Some(heartbeat) = &self.peer.heartbeat {
                     heartbeat.pinged(turn.instant);
@@ -185,15 +187,14 @@ impl Connection {
                 batch.packet_ids.extend(packet_id);
                 Ok(())
             }
-            Up::Sync => {
-                let sync: Option<Sync> = serde_json::from_slice(&publish.payload).ok();
-                let Some(after) = sync.and_then(|sync| sync.after.parse().ok()) else {
-                    return self.refuse(packet_id, Reason::BAD_PAYLOAD);
-                };
-                self.busy += 1;
-                errand::look_up_heads(&turn.site, self.home(), self.peer.clone(), after, packet_id);
-                Ok(())
-            }
+            Up::Sync => match self.stated(packet_id, &publish) {
+                Ok(stated) => {
+                    self.busy += 1;
+                    errand::look_up_heads(&turn.site, self.home(), self.peer.clone(), stated);
+                    Ok(())
+                }
+                Err(reason) => self.refuse(packet_id, reason),
+            },
             Up::Heartbeat => match Beat::read(&publish.payload) {
                 Some(asked_s) => {
                     self.beat(asked_s, turn)?;
@@ -205,12 +206,19 @@ impl Connection {
         }
     }
 
+    /// What a message to `sync` says; a device that fetches asks for a page with it.
+    fn stated(&self, packet_id: Option<u16>, publish: &Publish) -> Result<Stated, Reason> {
+        let sync: Sync = serde_json::from_slice(&publish.payload).map_err(|_| Reason::BAD_PAYLOAD)?;
+        let after = sync.after.parse().map_err(|_| Reason::BAD_PAYLOAD)?;
+        let asked = self.fetch.as_ref().map(|_| Asked::of(&self.peer.app, &sync, publish)).transpose()?;
+        Ok(Stated { after, packet_id, asked })
+    }
+
     /// The device has said what it has received. When the store cannot confirm it now, nothing is lost: entries go out
     /// once more.
     pub(crate) fn synced(
         &mut self,
-        after: Position,
-        packet_id: Option<u16>,
+        Stated { after, packet_id, asked }: Stated,
         latest: Result<Position, store::Error>,
         turn: &mut Turn,
     ) -> Result<(), Close> {
@@ -225,7 +233,8 @@ impl Connection {
                 self.link.push(&control::resync(&self.peer.app, latest))?;
             }
         }
-        self.acknowledge(packet_id, Reason::SUCCESS)
+        self.acknowledge(packet_id, Reason::SUCCESS)?;
+        asked.map_or(Ok(()), |asked| self.open_page(asked, turn))
     }
 
     fn report(&self, publish: Publish, at: Timestamp) -> Report {

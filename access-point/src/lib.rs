@@ -18,6 +18,7 @@ mod doze;
 mod drain;
 mod entry;
 mod errand;
+mod fetch;
 mod flap;
 mod heartbeat;
 mod inbound;
@@ -27,6 +28,7 @@ mod metrics;
 mod open;
 mod outbox;
 mod pace;
+mod packed;
 mod peer;
 mod pull;
 mod quota;
@@ -72,6 +74,7 @@ use crate::{
     heartbeat::Heartbeats,
     metrics::Metrics,
     outbox::Outbox,
+    packed::Packed,
     quota::Types,
     registry::Registry,
     sightings::Sightings,
@@ -228,6 +231,7 @@ pub(crate) struct Site {
     pub(crate) inlets: Inlets,
     pub(crate) registry: Registry,
     pub(crate) timelines: Timelines,
+    pub(crate) packed: Packed,
     pub(crate) outbox: Outbox,
     pub(crate) sightings: Sightings,
     pub(crate) types: Types,
@@ -278,6 +282,7 @@ impl AccessPoint {
             config,
             apps: Apps::new(deps.store.clone()),
             timelines: Timelines::new(deps.store.clone()),
+            packed: Packed::new(metrics.clone()),
             outbox: Outbox::new(metrics.clone()),
             sightings: Sightings::new(metrics.sightings_lost.clone()),
             deps,

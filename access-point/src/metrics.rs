@@ -57,6 +57,10 @@ pub(crate) struct Metrics {
     pub(crate) retransmits: Counter,
     pub(crate) stray_acks: Counter,
     pub(crate) resyncs: Counter,
+    pub(crate) notices: Counter,
+    pub(crate) pages: Counter,
+    pub(crate) whole_bytes: Counter,
+    pub(crate) packed_bytes: Counter,
     pub(crate) bells: Counter,
     pub(crate) waiting: Gauge,
     pub(crate) in_flight: Gauge,
@@ -110,6 +114,10 @@ impl Metrics {
         let retransmits = counter("fanfare_retransmit", "Messages sent again, with the DUP flag");
         let stray_acks = counter("fanfare_stray_acks", "Acks of packet ids that nothing waited under");
         let resyncs = counter("fanfare_resyncs", "Devices whose position was ahead of a stream's head");
+        let notices = counter("fanfare_notices", "Times that devices which fetch were told that there is something");
+        let pages = counter("fanfare_pages", "Pages given to devices that fetch");
+        let whole_bytes = counter("fanfare_pack_whole_bytes", "Bytes of bodies before they were packed");
+        let packed_bytes = counter("fanfare_pack_packed_bytes", "The same bodies when they were packed");
         let bells = counter("fanfare_bells", "Bells heard");
         let store_failures = counter("fanfare_access_point_store_failures", "Reads and writes put off for later");
         let sightings_lost =
@@ -134,6 +142,10 @@ impl Metrics {
             retransmits,
             stray_acks,
             resyncs,
+            notices,
+            pages,
+            whole_bytes,
+            packed_bytes,
             bells,
             waiting,
             in_flight,

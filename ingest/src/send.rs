@@ -233,7 +233,8 @@ struct Estimate {
 /// Answers whom a message would go to; nothing is counted, kept or sent.
 async fn estimate(api: &Api, call: &Call, request: &Request) -> Answer {
     let (target, terms) = find(api, call, request).await?;
-    let frozen = target.now(api, &call.caller, &terms, Some((request.kind.as_str(), request.priority))).await?;
+    let kind = request.class.is_message().then_some((request.kind.as_str(), request.priority));
+    let frozen = target.now(api, &call.caller, &terms, kind).await?;
     let (excluded, excluded_by) = view::excluded(&frozen.excluded);
     let estimate = Estimate { targeted: frozen.targets.len(), excluded, excluded_by };
     Ok(Json(Estimated { mode: target.lane, estimate, warnings: &target.warnings }).into_response())

@@ -10,7 +10,7 @@ use model::{Class, Message, Reply, Seq, Stream, Timestamp};
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-use crate::{topic, wire::Error, wire::Version};
+use crate::{coding::Coding, topic, wire::Error, wire::Version};
 
 /// First byte of a PUBLISH of QoS 1.
 const PUBLISH_QOS1: u8 = 0x32;
@@ -27,6 +27,9 @@ const CORRELATION_DATA: u8 = 0x09;
 const USER_PROPERTY: u8 = 0x26;
 
 const JSON: &str = "application/json";
+
+/// The user property that names how a body is packed.
+pub const CONTENT_ENCODING: &str = "content-encoding";
 
 /// How a device wants messages written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -75,6 +78,9 @@ struct Envelope<'a> {
     /// The device that sent it.
     #[serde(skip_serializing_if = "Option::is_none")]
     from: Option<String>,
+    /// The device's request that it answers.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    request: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     payload: Option<&'a RawValue>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -91,6 +97,24 @@ impl Encoded {
             Format::Raw => message.payload.clone(),
             Format::Envelope => envelope(message, stream, seq)?,
         };
+        let properties = match version {
+            Version::V311 => None,
+            Version::V5 => Some(properties(message, stream, seq, format)?),
+        };
+        Self::assemble(message, properties.as_deref(), body)
+    }
+
+    /// The same for MQTT 5, with `body` in the place of the message's own, which was packed like this.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new).
+    pub fn packed(message: &Message, stream: Stream, seq: Seq, coding: Coding, body: Bytes) -> Result<Self, Error> {
+        let mut properties = properties(message, stream, seq, Format::Raw)?;
+        pair(&mut properties, CONTENT_ENCODING, coding.as_str())?;
+        Self::assemble(message, Some(&properties), body)
+    }
+
+    fn assemble(message: &Message, properties: Option<&[u8]>, body: Bytes) -> Result<Self, Error> {
         let mut variable = Vec::with_capacity(256);
         let topic = match &message.class {
             Class::Answer(reply) => topic::answer(&message.app, &reply.to),
@@ -100,11 +124,10 @@ impl Encoded {
         let packet_id = variable.len();
         variable.extend_from_slice(&[0, 0]);
         let mut expiry = None;
-        if version == Version::V5 {
-            let properties = properties(message, stream, seq, format)?;
+        if let Some(properties) = properties {
             length(&mut variable, properties.len());
             expiry = Some(variable.len() + 1);
-            variable.extend_from_slice(&properties);
+            variable.extend_from_slice(properties);
         }
         let remaining = variable.len() + body.len();
         if remaining > REMAINING_MAX {
@@ -185,9 +208,7 @@ fn properties(message: &Message, stream: Stream, seq: Seq, format: Format) -> Re
     ];
     let more = more(message).into_iter().filter_map(|(name, value)| Some((name, value?)));
     for (name, value) in pairs.into_iter().chain(more) {
-        out.push(USER_PROPERTY);
-        text(&mut out, name)?;
-        text(&mut out, &value)?;
+        pair(&mut out, name, &value)?;
     }
     Ok(out)
 }
@@ -203,6 +224,12 @@ fn more(message: &Message) -> [(&'static str, Option<String>); 3] {
     [("class", class), ("deadline", deadline), ("from", from)]
 }
 
+fn pair(out: &mut Vec<u8>, name: &str, value: &str) -> Result<(), Error> {
+    out.push(USER_PROPERTY);
+    text(out, name)?;
+    text(out, value)
+}
+
 fn envelope(message: &Message, stream: Stream, seq: Seq) -> Result<Bytes, Error> {
     let json = (message.content_type == JSON).then(|| serde_json::from_slice::<&RawValue>(&message.payload).ok());
     let payload = json.flatten();
@@ -216,6 +243,10 @@ fn envelope(message: &Message, stream: Stream, seq: Seq) -> Result<Bytes, Error>
         class,
         deadline,
         from,
+        request: match &message.class {
+            Class::Answer(reply) => Some(reply.to.as_str()),
+            _ => None,
+        },
         payload,
         payload_base64: payload.is_none().then(|| STANDARD.encode(&message.payload)),
     };

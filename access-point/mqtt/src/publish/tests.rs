@@ -77,6 +77,21 @@ proptest! {
     }
 }
 
+#[test]
+fn a_packed_body_says_how_it_is_packed() {
+    let message = message("the same again ".repeat(100), "text/plain");
+    for coding in Coding::ALL {
+        let body = coding.pack(&message.payload).unwrap();
+        let packed = Encoded::packed(&message, Stream::Inbox, SEQ, coding, body).unwrap();
+        let publish = read(&packed, Version::V5, 3, false, message.created_at);
+        assert_eq!(publish.property(CONTENT_ENCODING), Some(coding.as_str()));
+        assert_eq!((publish.property("seq"), publish.expiry_s), (Some("i7353343181303808"), Some(3_600)));
+        assert_eq!(coding.unpack(&publish.payload, 4_096).unwrap(), message.payload);
+        let plain = Encoded::new(&message, Stream::Inbox, SEQ, Version::V5, Format::Raw).unwrap();
+        assert!(packed.len() < plain.len());
+    }
+}
+
 fn envelope_of(message: &Message, version: Version) -> serde_json::Value {
     let encoded = Encoded::new(message, Stream::Inbox, SEQ, version, Format::Envelope).unwrap();
     let publish = read(&encoded, version, 9, false, message.created_at);
@@ -129,6 +144,7 @@ fn an_answer_goes_where_its_device_asked_and_repeats_what_it_said() {
         let encoded = Encoded::new(&message, Stream::Inbox, SEQ, version, Format::Raw).unwrap();
         let publish = read(&encoded, version, 9, false, message.created_at);
         assert_eq!((publish.topic.as_str(), publish.correlation_data.as_deref()), ("push/demo/res/r-1", correlation));
+        assert_eq!(envelope_of(&message, version)["request"], "r-1");
     }
 }
 
