@@ -7,7 +7,7 @@ use broker::Ring;
 use model::{
     Bell, Cursor, Device, Epoch, Lane, NodeId, Position, Route, Seq, Timestamp, record::Record as _, sign::DeviceToken,
 };
-use mqtt::{Limits, Login, Reason, Session, packet::Connect};
+use mqtt::{Format, Limits, Login, Reason, Session, Version, login::Mode, packet::Connect};
 use prometheus_client::metrics::gauge::Gauge;
 use store::{Claim, Registration};
 use tokio::time::{Instant, sleep, timeout};
@@ -211,13 +211,18 @@ fn supersede(site: &Site, node: &NodeId, handle: &Handle) {
 }
 
 fn peer(guest: &Guest, device: Device) -> Peer {
+    let fetches = guest.login.mode == Mode::Notify;
     Peer {
         app: guest.login.app.clone(),
         device: device.id,
         ordinal: device.ordinal,
         env: device.env,
         user: device.profile.user_id,
-        format: guest.login.format,
+        // A page is made of envelopes.
+        format: if fetches { Format::Envelope } else { guest.login.format },
+        mode: guest.login.mode,
+        // Only MQTT 5 can say that a body is packed.
+        coding: guest.login.coding.filter(|_| guest.connect.version == Version::V5),
         heartbeat: guest.heartbeat.clone(),
         origin: guest.origin,
         packet_max_bytes: guest.connect.maximum_packet_size.map_or(usize::MAX, |bytes| bytes as usize),

@@ -6,8 +6,8 @@ use std::{
     task::{Context, Poll, Waker},
 };
 
-use model::{AppId, DeviceId, Env, Ordinal, Stream, UserId};
-use mqtt::{Format, Packet, Session, session::Change};
+use model::{AppId, DeviceId, Env, Ordinal, Seq, Stream, UserId};
+use mqtt::{Coding, Format, Packet, Session, login::Mode, session::Change};
 use store::CursorWrite;
 use tokio::time::Instant;
 use tracing::debug;
@@ -20,10 +20,12 @@ use crate::{
     drain::Evicted,
     entry::Origin,
     errand::{self, Home, Outcome, Parting},
+    fetch::Fetch,
     heartbeat::Heartbeat,
     link::Link,
     listen::Place,
     pull::Sent,
+    quota::Bucket,
     timeline::Timeline,
     worker::{Held, Seat, Turn},
 };
@@ -44,6 +46,9 @@ pub(crate) struct Peer {
     pub(crate) env: Env,
     pub(crate) user: Option<UserId>,
     pub(crate) format: Format,
+    pub(crate) mode: Mode,
+    /// How bodies may be packed for it.
+    pub(crate) coding: Option<Coding>,
     /// When it leaves its keep alive to us.
     pub(crate) heartbeat: Option<Arc<Heartbeat>>,
     /// Where it comes from.
@@ -76,11 +81,17 @@ pub(crate) struct Connection {
     pub(crate) reading: [bool; 2],
     /// How much of what it said is being dealt with; it is heard again after that.
     pub(crate) busy: usize,
-    /// When to ask a store again that was not there.
+    /// When to look at its streams again: the store was not there, or the device was told something a moment ago.
     pub(crate) retry_at: Option<Instant>,
     /// When a ping last made it look at its streams.
     pub(crate) looked_at: Instant,
     pub(crate) doze: Doze,
+    /// What it has sent up.
+    pub(crate) quota: Bucket,
+    /// It has sent up more than it may, and is not heard before.
+    pub(crate) held_until: Option<Instant>,
+    /// When it fetches its messages itself. Few do, and others should hold nothing for it.
+    pub(crate) fetch: Option<Box<Fetch>>,
     token_ends: Instant,
     /// Its cursor has moved, and its worker knows.
     moved: bool,
@@ -95,6 +106,7 @@ impl Connection {
     pub(crate) fn new(entrant: Entrant, seat: Seat, waker: Waker) -> (Self, Vec<Packet>) {
         let Entrant { link, admitted, token_ends, early, place } = entrant;
         let Admitted { peer, presence, session, timeline, latest } = admitted;
+        let fetch = (peer.mode == Mode::Notify).then(Box::default);
         // Whatever was appended after `latest` was read has rung: the session was registered before.
         let behind = [session.mark(Stream::Inbox) < latest.inbox, true];
         presence.handle.seated(seat);
@@ -110,6 +122,9 @@ impl Connection {
             retry_at: None,
             looked_at: Instant::now(),
             doze: Doze::new(Instant::now()),
+            quota: Bucket::new(Instant::now()),
+            held_until: None,
+            fetch,
             token_ends,
             moved: false,
             held: Held::default(),
@@ -161,8 +176,8 @@ impl Connection {
             match outcome {
                 Outcome::Inbox(page) => connection.take_inbox(page, turn),
                 Outcome::Timeline(page) => connection.take_timeline(page, turn),
-                Outcome::Heads { after, packet_id, latest } => connection.synced(after, packet_id, latest, turn)?,
-                Outcome::Uploaded { packet_ids, reason } => connection.uploaded(packet_ids, reason)?,
+                Outcome::Heads { stated, latest } => connection.synced(stated, latest, turn)?,
+                Outcome::Uploaded(answers) => connection.uploaded(answers)?,
             }
             connection.go_on(turn)
         })
@@ -173,6 +188,9 @@ impl Connection {
         let now = turn.instant;
         if self.retry_at.is_some_and(|at| now >= at) {
             self.retry_at = None;
+        }
+        if self.held_until.is_some_and(|until| now >= until) {
+            self.held_until = None;
         }
         let overdue = self.doze.overdue(now);
         self.look_for(overdue);
@@ -189,7 +207,7 @@ impl Connection {
     pub(crate) fn wake_at(&self, turn: &Turn) -> Instant {
         let stalled = self.link.stalled_since().map(|since| since + turn.site.config.write_timeout);
         let session = Instant::from_std(self.session.deadline());
-        [stalled, self.retry_at, self.doze.due(), self.link.wake_at()]
+        [stalled, self.retry_at, self.held_until, self.doze.due(), self.link.wake_at()]
             .into_iter()
             .flatten()
             .fold(session.min(self.token_ends), Instant::min)
@@ -226,7 +244,7 @@ impl Connection {
     fn go_on(&mut self, turn: &mut Turn) -> Result<(), Close> {
         self.link.flush()?;
         let mut reads = 0;
-        while self.busy == 0 {
+        while self.is_heard() {
             let mut packets = Vec::new();
             let read = self.link.poll_read(&mut Context::from_waker(&self.waker), &mut packets);
             let taken = self.take(packets, turn);
@@ -244,17 +262,23 @@ impl Connection {
         self.send(turn)
     }
 
+    /// Whether what it says now can be dealt with.
+    fn is_heard(&self) -> bool {
+        self.busy == 0 && self.held_until.is_none()
+    }
+
     /// Sends what can be sent.
     fn send(&mut self, turn: &mut Turn) -> Result<(), Close> {
         for _ in 0..WRITES_MAX {
             self.deliver(turn);
+            self.write_fetched(turn)?;
             // Behind what waited for the ping, if that is here.
             if !self.reading[Stream::Inbox as usize] && std::mem::take(&mut self.doze.owes_pong) {
                 self.link.push(&Packet::PingResp)?;
             }
             self.link.flush()?;
             if !self.can_deliver() {
-                if self.link.has_read() && self.busy == 0 && self.link.stalled_since().is_none() {
+                if self.link.has_read() && self.is_heard() && self.link.stalled_since().is_none() {
                     self.waker.wake_by_ref();
                 }
                 return self.wait_for_room();
@@ -278,7 +302,10 @@ impl Connection {
     /// Says how far it is, and what it holds.
     fn settle(&mut self, turn: &mut Turn) {
         for stream in [Stream::Inbox, Stream::Timeline] {
-            self.presence.handle.set_mark(stream, self.session.mark(stream));
+            // Whoever knows that there is something and does not fetch it need not be looked for.
+            let knows = self.fetch.as_ref().is_some_and(|fetch| fetch.knows(stream));
+            let mark = if knows { Seq(u64::MAX) } else { self.session.mark(stream) };
+            self.presence.handle.set_mark(stream, mark);
         }
         let held = Held { in_flight: self.session.in_flight(), unsent_bytes: self.link.unsent_bytes() };
         turn.count(self.held, held);

@@ -2,7 +2,7 @@
 //! is where it is kept.
 
 use broker::Publication;
-use model::{AppId, Position, Queue, Report, Stream, Timestamp, TraceParent, Uplink, UplinkId, record::Record as _};
+use model::{AppId, Position, Queue, Report, Stream, Timestamp, record::Record as _};
 use mqtt::{
     Answered, Packet, Reason, Up, Version,
     packet::{PubAck, Publish, SubAck, Subscribe, Unsubscribe},
@@ -17,21 +17,19 @@ use crate::{
     admit::{cut, is_ahead},
     close::Close,
     connection::Connection,
-    control, errand,
+    control,
+    errand::{self, Stated},
+    fetch::{Asked, Sync},
     metrics::Delivered,
     outbox::Fact,
+    peer::{self, Post},
     pull::Sent,
+    uplink::HELD_MAX,
     worker::Turn,
 };
 
 /// A ping makes a session look at its streams, but not more often than this.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
-
-/// The payload of `sync`.
-#[derive(Deserialize)]
-struct Sync {
-    after: String,
-}
 
 /// The payload of `hb`: seconds, alone or among more.
 #[derive(Deserialize)]
@@ -49,10 +47,12 @@ impl Beat {
 
 /// What some packets of a device bring up.
 #[derive(Default)]
-struct Batch {
-    uploads: Vec<Publication>,
+pub(crate) struct Batch {
+    pub(crate) uploads: Vec<Publication>,
     /// Acked once the uploads are confirmed.
-    packet_ids: Vec<u16>,
+    pub(crate) packet_ids: Vec<u16>,
+    /// For other devices.
+    pub(crate) posts: Vec<Post>,
 }
 
 /// Nothing depends on subscriptions: messages come without. They are granted for the clients that want them.
@@ -89,15 +89,26 @@ impl Connection {
                 break;
             }
         }
+        let posts = std::mem::take(&mut batch.posts);
+        if !posts.is_empty() {
+            self.busy += 1;
+            peer::pass_on(&turn.site, self.home(), self.peer.clone(), posts);
+        }
         if !batch.uploads.is_empty() {
             self.busy += 1;
-            errand::upload(&turn.site, self.home(), batch.uploads, batch.packet_ids);
+            let patience = if self.link.version() == Version::V5 { Duration::ZERO } else { HELD_MAX };
+            errand::upload(&turn.site, self.home(), batch, patience);
         }
         taken
     }
 
     fn take_one(&mut self, packet: Packet, batch: &mut Batch, turn: &mut Turn) -> Result<(), Close> {
         match packet {
+            Packet::PubAck(ack) if self.fetch.is_some() => {
+                let answered = self.session.ack_all(ack.packet_id, ack.reason);
+                answered.iter().for_each(|answered| self.answered(answered, turn));
+                Ok(())
+            }
             Packet::PubAck(ack) => {
                 if let Some(answered) = self.session.ack(ack.packet_id, ack.reason) {
                     self.answered(&answered, turn);
@@ -111,6 +122,7 @@ impl Connection {
                 if turn.instant.duration_since(self.looked_at) >= LOOK_EVERY {
                     self.looked_at = turn.instant;
                     self.behind = [true; 2];
+                    self.fetch.as_mut().into_iter().for_each(|fetch| fetch.remind());
                 }
                 if let Some(heartbeat) = &self.peer.heartbeat {
                     heartbeat.pinged(turn.instant);
@@ -153,17 +165,19 @@ impl Connection {
         if publish.qos > 1 && self.link.version() == Version::V5 {
             return Err(Close::Broken(Reason::QOS_UNSUPPORTED));
         }
-        let packet_id = (publish.qos > 0).then_some(publish.packet_id);
+        let packet_id = publish.acked_under();
         let known = Up::parse(&publish.topic).filter(|(app, _)| *app == self.peer.app);
         let Some((_, up)) = known else { return self.refuse(packet_id, Reason::NOT_AUTHORIZED) };
         match up {
-            Up::Uplink(kind) => {
+            Up::Uplink(kind, request) => {
                 let kind = kind.to_owned();
-                let uplink = self.uplink(publish, kind, turn.now);
-                batch.uploads.push(Publication { queue: Queue::Uplink, body: uplink.encode().into() });
-                batch.packet_ids.extend(packet_id);
-                Ok(())
+                self.send_up(publish, (&kind, request), batch, turn)
             }
+            Up::Peer(to, kind) => {
+                let kind = kind.to_owned();
+                self.send_to_peer(publish, (to, kind), batch, turn)
+            }
+            Up::Outcome(command) => self.send_outcome(publish, command, batch, turn),
             Up::Attributes if publish.payload.len() > model::report::PATCH_MAX_BYTES => {
                 self.refuse(packet_id, Reason::BAD_PAYLOAD)
             }
@@ -173,15 +187,14 @@ impl Connection {
                 batch.packet_ids.extend(packet_id);
                 Ok(())
             }
-            Up::Sync => {
-                let sync: Option<Sync> = serde_json::from_slice(&publish.payload).ok();
-                let Some(after) = sync.and_then(|sync| sync.after.parse().ok()) else {
-                    return self.refuse(packet_id, Reason::BAD_PAYLOAD);
-                };
-                self.busy += 1;
-                errand::look_up_heads(&turn.site, self.home(), self.peer.clone(), after, packet_id);
-                Ok(())
-            }
+            Up::Sync => match self.stated(packet_id, &publish) {
+                Ok(stated) => {
+                    self.busy += 1;
+                    errand::look_up_heads(&turn.site, self.home(), self.peer.clone(), stated);
+                    Ok(())
+                }
+                Err(reason) => self.refuse(packet_id, reason),
+            },
             Up::Heartbeat => match Beat::read(&publish.payload) {
                 Some(asked_s) => {
                     self.beat(asked_s, turn)?;
@@ -193,12 +206,19 @@ impl Connection {
         }
     }
 
+    /// What a message to `sync` says; a device that fetches asks for a page with it.
+    fn stated(&self, packet_id: Option<u16>, publish: &Publish) -> Result<Stated, Reason> {
+        let sync: Sync = serde_json::from_slice(&publish.payload).map_err(|_| Reason::BAD_PAYLOAD)?;
+        let after = sync.after.parse().map_err(|_| Reason::BAD_PAYLOAD)?;
+        let asked = self.fetch.as_ref().map(|_| Asked::of(&self.peer.app, &sync, publish)).transpose()?;
+        Ok(Stated { after, packet_id, asked })
+    }
+
     /// The device has said what it has received. When the store cannot confirm it now, nothing is lost: entries go out
     /// once more.
     pub(crate) fn synced(
         &mut self,
-        after: Position,
-        packet_id: Option<u16>,
+        Stated { after, packet_id, asked }: Stated,
         latest: Result<Position, store::Error>,
         turn: &mut Turn,
     ) -> Result<(), Close> {
@@ -213,23 +233,8 @@ impl Connection {
                 self.link.push(&control::resync(&self.peer.app, latest))?;
             }
         }
-        self.acknowledge(packet_id, Reason::SUCCESS)
-    }
-
-    fn uplink(&self, publish: Publish, kind: String, now: Timestamp) -> Uplink {
-        let trace = publish.property("traceparent").and_then(|trace| trace.parse().ok());
-        Uplink {
-            id: UplinkId::new(now, rand::random()),
-            app: self.peer.app.clone(),
-            env: self.peer.env,
-            device: self.peer.device.clone(),
-            user: self.peer.user.clone(),
-            kind,
-            content_type: publish.content_type,
-            payload: publish.payload,
-            received_at: now,
-            trace: trace.unwrap_or_else(|| TraceParent::start(rand::random(), rand::random())),
-        }
+        self.acknowledge(packet_id, Reason::SUCCESS)?;
+        asked.map_or(Ok(()), |asked| self.open_page(asked, turn))
     }
 
     fn report(&self, publish: Publish, at: Timestamp) -> Report {
@@ -243,12 +248,12 @@ impl Connection {
     }
 
     /// What the device has sent up is kept, or is not.
-    pub(crate) fn uploaded(&mut self, packet_ids: Vec<u16>, reason: Reason) -> Result<(), Close> {
+    pub(crate) fn uploaded(&mut self, answers: Vec<(u16, Reason)>) -> Result<(), Close> {
         self.busy -= 1;
-        for packet_id in packet_ids {
-            match reason {
-                Reason::SUCCESS => self.acknowledge(Some(packet_id), reason)?,
-                reason => self.refuse(Some(packet_id), reason)?,
+        for (packet_id, reason) in answers {
+            match reason.is_error() {
+                false => self.acknowledge(Some(packet_id), reason)?,
+                true => self.refuse(Some(packet_id), reason)?,
             }
         }
         Ok(())
@@ -260,7 +265,7 @@ impl Connection {
     }
 
     /// Says no to a message. Only MQTT 5 has words for it, and only for a message that is acked: others end the link.
-    fn refuse(&mut self, packet_id: Option<u16>, reason: Reason) -> Result<(), Close> {
+    pub(crate) fn refuse(&mut self, packet_id: Option<u16>, reason: Reason) -> Result<(), Close> {
         match self.link.version() {
             Version::V5 if packet_id.is_some() => self.acknowledge(packet_id, reason),
             _ => Err(Close::Broken(reason)),

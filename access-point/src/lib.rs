@@ -18,6 +18,7 @@ mod doze;
 mod drain;
 mod entry;
 mod errand;
+mod fetch;
 mod flap;
 mod heartbeat;
 mod inbound;
@@ -27,7 +28,10 @@ mod metrics;
 mod open;
 mod outbox;
 mod pace;
+mod packed;
+mod peer;
 mod pull;
+mod quota;
 mod registry;
 mod routes;
 mod sightings;
@@ -35,6 +39,7 @@ mod sse;
 mod sweep;
 mod timeline;
 mod transport;
+mod uplink;
 mod wait;
 mod worker;
 
@@ -69,6 +74,8 @@ use crate::{
     heartbeat::Heartbeats,
     metrics::Metrics,
     outbox::Outbox,
+    packed::Packed,
+    quota::Types,
     registry::Registry,
     sightings::Sightings,
     sse::Inlets,
@@ -125,6 +132,8 @@ pub struct Config {
     pub connect_deadline: Duration,
     /// Whether a device is registered by its first connection with a valid token.
     pub auto_register: bool,
+    /// Shards among which unicasts are divided: as ingest does, or a device's messages overtake each other.
+    pub unicast_shards: u8,
     /// How often marks are compared with the streams' heads: bounds the delay after a lost bell.
     pub sweep: Duration,
     /// How devices are moved elsewhere when it stops.
@@ -147,6 +156,7 @@ impl Config {
             write_timeout: Duration::from_secs(20),
             connect_deadline: Duration::from_secs(5),
             auto_register: true,
+            unicast_shards: 1,
             sweep: Duration::from_secs(30),
             drain: Drain {
                 wait: Duration::from_secs(3),
@@ -221,8 +231,10 @@ pub(crate) struct Site {
     pub(crate) inlets: Inlets,
     pub(crate) registry: Registry,
     pub(crate) timelines: Timelines,
+    pub(crate) packed: Packed,
     pub(crate) outbox: Outbox,
     pub(crate) sightings: Sightings,
+    pub(crate) types: Types,
     pub(crate) opening: Semaphore,
     pub(crate) reading: Semaphore,
     pub(crate) workers: Workers,
@@ -270,6 +282,7 @@ impl AccessPoint {
             config,
             apps: Apps::new(deps.store.clone()),
             timelines: Timelines::new(deps.store.clone()),
+            packed: Packed::new(metrics.clone()),
             outbox: Outbox::new(metrics.clone()),
             sightings: Sightings::new(metrics.sightings_lost.clone()),
             deps,
@@ -277,6 +290,7 @@ impl AccessPoint {
             arrivals: Arrivals::default(),
             inlets: Inlets::default(),
             registry: Registry::default(),
+            types: Types::default(),
             opening: Semaphore::new(OPENING_MAX),
             reading: Semaphore::new(READING_MAX),
             workers: Workers::new(),

@@ -57,6 +57,10 @@ pub(crate) struct Metrics {
     pub(crate) retransmits: Counter,
     pub(crate) stray_acks: Counter,
     pub(crate) resyncs: Counter,
+    pub(crate) notices: Counter,
+    pub(crate) pages: Counter,
+    pub(crate) whole_bytes: Counter,
+    pub(crate) packed_bytes: Counter,
     pub(crate) bells: Counter,
     pub(crate) waiting: Gauge,
     pub(crate) in_flight: Gauge,
@@ -64,6 +68,8 @@ pub(crate) struct Metrics {
     pub(crate) unreported: Gauge,
     pub(crate) store_failures: Counter,
     pub(crate) sightings_lost: Counter,
+    pub(crate) uplinks_refused: Counter,
+    pub(crate) uplinks_held: Counter,
 }
 
 /// From 1 ms, what one machine does at best, to about 17 minutes, a device that was offline for a while.
@@ -108,10 +114,18 @@ impl Metrics {
         let retransmits = counter("fanfare_retransmit", "Messages sent again, with the DUP flag");
         let stray_acks = counter("fanfare_stray_acks", "Acks of packet ids that nothing waited under");
         let resyncs = counter("fanfare_resyncs", "Devices whose position was ahead of a stream's head");
+        let notices = counter("fanfare_notices", "Times that devices which fetch were told that there is something");
+        let pages = counter("fanfare_pages", "Pages given to devices that fetch");
+        let whole_bytes = counter("fanfare_pack_whole_bytes", "Bytes of bodies before they were packed");
+        let packed_bytes = counter("fanfare_pack_packed_bytes", "The same bodies when they were packed");
         let bells = counter("fanfare_bells", "Bells heard");
         let store_failures = counter("fanfare_access_point_store_failures", "Reads and writes put off for later");
         let sightings_lost =
             counter("fanfare_sightings_lost", "Devices that came or went while too many waited to be told");
+        let uplinks_refused =
+            counter("fanfare_uplinks_refused", "Messages of devices that their app does not let them send");
+        let help = "Times that a device was not heard for a while because it sent more than it may";
+        let uplinks_held = counter("fanfare_uplinks_held", help);
         let [waiting, in_flight, unsent_bytes, unreported] = [(); 4].map(|()| Gauge::default());
         registry.register("fanfare_waiting", "Devices let in that wait for the store", waiting.clone());
         registry.register("fanfare_inflight", "Messages written and not acked", in_flight.clone());
@@ -128,6 +142,10 @@ impl Metrics {
             retransmits,
             stray_acks,
             resyncs,
+            notices,
+            pages,
+            whole_bytes,
+            packed_bytes,
             bells,
             waiting,
             in_flight,
@@ -135,6 +153,8 @@ impl Metrics {
             unreported,
             store_failures,
             sightings_lost,
+            uplinks_refused,
+            uplinks_held,
         }
     }
 

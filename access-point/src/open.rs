@@ -7,10 +7,10 @@ use std::{pin::Pin, sync::Arc, time::Duration};
 use model::Position;
 use mqtt::{
     Limits, Login, Packet, Reason, Version,
-    login::InvalidLogin,
+    login::{InvalidLogin, Mode},
     packet::{ConnAck, Connect},
     publish::written,
-    session::WINDOW_MAX,
+    session::{WINDOW_FETCHED, WINDOW_MAX},
 };
 use tokio::time::{Instant, timeout, timeout_at};
 use tracing::debug;
@@ -151,7 +151,10 @@ async fn introduced(
     });
     let (keep_alive_s, _) = keep_alive(site.config.keep_alive, &connect, heartbeat.as_deref());
     let limits = Limits {
-        window: Limits::window(connect.version, connect.receive_maximum),
+        window: match login.mode {
+            Mode::Push => Limits::window(connect.version, connect.receive_maximum),
+            Mode::Notify => WINDOW_FETCHED,
+        },
         ack_timeout: site.config.ack_timeout,
         keep_alive: Duration::from_secs(keep_alive_s.into()),
     };

@@ -5,13 +5,14 @@
 use std::sync::Arc;
 
 use model::{Lane, Message, MessageId, Seq, Stream, Timestamp, TraceParent};
-use mqtt::{Encoded, Offer};
+use mqtt::{Coding, Encoded, Format, Offer};
 use tokio::time::Duration;
 use tracing::debug;
 
 use crate::{
     connection::Connection,
     errand::{self, InboxPage},
+    fetch::{Page as Fetched, Sight},
     metrics::Delivered,
     outbox::Fact,
     registry::Entry,
@@ -48,14 +49,23 @@ pub(crate) struct Sent {
 impl Connection {
     /// Whether there may be something to send and nothing stands against it.
     pub(crate) fn can_deliver(&self) -> bool {
-        let wanted = self.wants(Stream::Inbox) || self.wants(Stream::Timeline);
-        wanted && self.link.stalled_since().is_none() && self.retry_at.is_none()
+        self.wants_any() && self.link.stalled_since().is_none() && self.retry_at.is_none()
     }
 
     /// What is being read of the inbox goes before more of the timeline.
     fn wants(&self, stream: Stream) -> bool {
         let reads = self.reading[stream as usize] || self.reading[Stream::Inbox as usize];
-        self.behind[stream as usize] && !reads && self.session.room(stream) > 0
+        let wanted = self.fetch.as_ref().is_none_or(|fetch| fetch.wants(stream));
+        self.behind[stream as usize] && wanted && !reads && self.session.room(stream) > 0
+    }
+
+    pub(crate) fn wants_any(&self) -> bool {
+        self.wants(Stream::Inbox) || self.wants(Stream::Timeline)
+    }
+
+    /// Whether a stream is being read.
+    pub(crate) fn reads(&self) -> bool {
+        self.reading.contains(&true)
     }
 
     /// Writes pending entries, inbox first, as many as the window and one write take. While the device has not taken
@@ -81,7 +91,8 @@ impl Connection {
             if entry.seq <= self.session.mark(Stream::Inbox) {
                 continue;
             }
-            let taken = self.follows(&entry, turn)
+            let taken = self.fetch.is_none()
+                && self.follows(&entry, turn)
                 && (self.holds(Stream::Inbox, [&*entry.message].into_iter(), turn)
                     || self.put_inbox(entry.seq, &entry.message, turn));
             self.behind[Stream::Inbox as usize] |= !taken;
@@ -111,7 +122,8 @@ impl Connection {
     fn read_inbox(&mut self, turn: &Turn) {
         let inbox = Stream::Inbox as usize;
         (self.behind[inbox], self.reading[inbox]) = (false, true);
-        let limit = self.session.room(Stream::Inbox).min(INBOX_TURN);
+        let most = self.page().map_or(INBOX_TURN, Fetched::left);
+        let limit = self.session.room(Stream::Inbox).min(most);
         errand::read_inbox(&turn.site, self.home(), self.session.mark(Stream::Inbox), limit);
     }
 
@@ -119,6 +131,12 @@ impl Connection {
     pub(crate) fn take_inbox(&mut self, page: Result<InboxPage, store::Error>, turn: &mut Turn) {
         self.reading[Stream::Inbox as usize] = false;
         let complete = match page {
+            Ok(page) if self.only_looks() => {
+                let to = page.complete_to.or(page.entries.last().map(|entry| entry.seq));
+                let ours = page.entries.iter().map(|entry| (entry.seq, &*entry.message)).collect();
+                let (to, is_all) = (to.unwrap_or_default(), page.complete_to.is_some());
+                return self.look(&Sight { stream: Stream::Inbox, ours, to, is_all }, turn);
+            }
             // A page that is not the last is enough to wake a device for.
             Ok(page)
                 if page.complete_to.is_some()
@@ -142,8 +160,15 @@ impl Connection {
         }
     }
 
+    /// How the bodies of messages are packed. Envelopes are not: each has another number in it.
+    fn coding(&self) -> Option<Coding> {
+        self.peer.coding.filter(|_| self.peer.format == Format::Raw)
+    }
+
     fn put_inbox(&mut self, seq: Seq, message: &Message, turn: &mut Turn) -> bool {
-        let encoded = Encoded::new(message, Stream::Inbox, seq, self.link.version(), self.peer.format);
+        let packed = self.coding().and_then(|coding| turn.site.packed.encoded(message, Stream::Inbox, seq, coding));
+        let plain = || Encoded::new(message, Stream::Inbox, seq, self.link.version(), self.peer.format);
+        let encoded = packed.unwrap_or_else(plain);
         self.put(Stream::Inbox, seq, message, encoded.as_ref().ok(), turn)
     }
 
@@ -154,6 +179,9 @@ impl Connection {
         let mark = self.session.mark(Stream::Timeline);
         let newest = self.timeline.newest();
         let complete = if let Some(entries) = newest.after(mark) {
+            if self.only_looks() {
+                return self.look_at_timeline(entries, Some(newest.head), turn);
+            }
             if self.holds_timeline(entries, turn) {
                 return;
             }
@@ -183,14 +211,24 @@ impl Connection {
         self.holds(Stream::Timeline, entries.iter().filter(is_ours).map(|entry| &*entry.message), turn)
     }
 
+    fn look_at_timeline(&mut self, entries: &[Arc<Shared>], complete_to: Option<Seq>, turn: &Turn) {
+        let (mark, device, env) = (self.session.mark(Stream::Timeline), self.peer.ordinal, self.peer.env);
+        let is_ours = |entry: &&Arc<Shared>| entry.seq > mark && entry.is_for(device) && entry.message.env == env;
+        let ours = entries.iter().filter(is_ours).map(|entry| (entry.seq, &*entry.message)).collect();
+        let to = complete_to.or(entries.last().map(|entry| entry.seq)).unwrap_or_default();
+        self.look(&Sight { stream: Stream::Timeline, ours, to, is_all: complete_to.is_some() }, turn);
+    }
+
     fn holds<'a>(&mut self, stream: Stream, messages: impl Iterator<Item = &'a Message>, turn: &Turn) -> bool {
-        self.doze.holds(stream, messages, (turn.now, turn.instant))
+        // Whoever fetches is awake.
+        self.fetch.is_none() && self.doze.holds(stream, messages, (turn.now, turn.instant))
     }
 
     /// Writes entries of the timeline that are here now.
     pub(crate) fn take_timeline(&mut self, page: Result<Page, store::Error>, turn: &mut Turn) {
         self.reading[Stream::Timeline as usize] = false;
         let complete = match page {
+            Ok(page) if self.only_looks() => return self.look_at_timeline(&page.entries, page.complete_to, turn),
             Ok(page) => {
                 let taken = page.entries.iter().all(|entry| self.put_timeline(entry, turn));
                 let complete_to = page.complete_to.filter(|_| taken);
@@ -212,8 +250,9 @@ impl Connection {
             self.session.pass(Stream::Timeline, entry.seq);
             return true;
         }
-        let encoded = entry.encoded(self.link.version(), self.peer.format);
-        self.put(Stream::Timeline, entry.seq, &entry.message, encoded.ok(), turn)
+        let packed = self.coding().and_then(|coding| entry.packed(coding, &turn.site.packed));
+        let encoded = packed.or_else(|| entry.encoded(self.link.version(), self.peer.format).ok());
+        self.put(Stream::Timeline, entry.seq, &entry.message, encoded, turn)
     }
 
     /// Writes an entry if it is still wanted; false when there is no room for it, in the window or in this write.
@@ -226,18 +265,25 @@ impl Connection {
             self.session.pass(stream, seq);
             return true;
         }
-        let Some(encoded) = encoded.filter(|encoded| encoded.len() <= self.peer.packet_max_bytes) else {
+        let Some(encoded) = encoded.filter(|encoded| self.bytes_of(encoded) <= self.peer.packet_max_bytes) else {
             debug!(device.id = %self.peer.device, message.id = %message.id, "too large for the device");
             turn.site.metrics.delivered(message.lane, Delivered::Rejected);
             turn.tell(&self.peer.app, self.peer.ordinal, message.id, Fact::Rejected);
             self.session.pass(stream, seq);
             return true;
         };
+        if self.page_mut().is_some_and(|page| !page.takes(encoded.body().len())) {
+            return false;
+        }
         let Message { id, lane, created_at, expires_at, trace, .. } = *message;
         let sent = Sent { message: id, lane, created_at, expires_at, trace };
-        match self.session.offer(stream, seq, sent, turn.instant.into_std()) {
+        let packet_id = self.page().and_then(Fetched::packet_id);
+        match self.session.offer_in(packet_id, (stream, seq), sent, turn.instant.into_std()) {
             Offer::Send { packet_id, dup } => {
-                self.link.push_message(encoded, packet_id, dup, turn.now);
+                match self.page_mut() {
+                    Some(page) => page.add(packet_id, encoded.body()),
+                    None => self.link.push_message(encoded, packet_id, dup, turn.now),
+                }
                 self.sent(&sent, dup, turn);
             }
             Offer::Received(_) => turn.tell(&self.peer.app, self.peer.ordinal, message.id, Fact::Acked),
@@ -245,6 +291,14 @@ impl Connection {
             Offer::Full => return false,
         }
         true
+    }
+
+    /// The packet that a message would at least need.
+    fn bytes_of(&self, encoded: &Encoded) -> usize {
+        match self.page() {
+            Some(_) => Fetched::bytes_with(encoded.body().len()),
+            None => encoded.len(),
+        }
     }
 
     fn sent(&self, sent: &Sent, dup: bool, turn: &mut Turn) {

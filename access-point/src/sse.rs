@@ -15,7 +15,7 @@ use std::{io, time::Duration};
 
 use bytes::Bytes;
 use model::{Position, sign::DeviceToken};
-use mqtt::{Format, Login, Reason, packet::Publish, topic};
+use mqtt::{Format, Login, Reason, login::Mode, packet::Publish, topic};
 use serde::Deserialize;
 use tokio::time::timeout;
 
@@ -105,7 +105,8 @@ async fn check(site: &Site, request: &Request) -> Result<Login, Answer> {
     let (app, device) = DeviceToken::claimed(&token).ok_or(Answer::UNAUTHENTICATED)?;
     let after = request.after.as_deref().map_or(Ok(Position::default()), str::parse);
     let after = after.map_err(|_| Answer::BAD_POSITION)?;
-    let login = Login { device, app, token, after, format: Format::Envelope, network: None };
+    let login =
+        Login { device, app, token, after, format: Format::Envelope, coding: None, network: None, mode: Mode::Push };
     match site.apps.check(&login, site.deps.clock.as_ref()).await {
         Ok(_) => Ok(login),
         Err(Refused::ForGood(..)) => Err(Answer::UNAUTHENTICATED),
@@ -131,6 +132,7 @@ async fn post(site: &Site, login: &Login, request: Request, body: Vec<u8>) -> An
     match timeout(POST_MAX, answered).await {
         Ok(Ok(Reason::QUOTA_EXCEEDED)) => Answer::TOO_MANY,
         Ok(Ok(Reason::NOT_AUTHORIZED)) => Answer::FORBIDDEN,
+        Ok(Ok(Reason::BAD_PAYLOAD)) => Answer::BAD_BODY,
         Ok(Ok(reason)) if !reason.is_error() => Answer::DONE,
         _ => Answer::LATER,
     }

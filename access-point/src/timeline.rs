@@ -11,10 +11,12 @@ use std::{
 };
 
 use model::{AppId, Message, MessageId, Ordinal, Ordinals, Seq, Stream, Timestamp};
-use mqtt::{Encoded, Format, Version, wire};
+use mqtt::{Coding, Encoded, Format, Version, wire};
 use parking_lot::{Mutex, RwLock};
 use store::{SharedStore, TimelineEntry};
 use tokio::sync::Mutex as AsyncMutex;
+
+use crate::packed::Packed;
 
 /// Entries kept of an app: a device that was away for a moment needs no read of the store.
 const KEPT_MAX: usize = 1_000;
@@ -34,8 +36,8 @@ const REFRESH_PAGE: usize = 200;
 /// Bytes that an entry is taken for besides its bodies and audience: names, properties, encoded heads.
 const ENTRY_BYTES: usize = 2 * 1024;
 
-/// A body is kept once as it came, and once in the envelope.
-const BODIES: usize = 2;
+/// A body is kept as it came, in the envelope, and packed in two ways that each come to less than half of it.
+const BODIES: usize = 3;
 
 /// An entry, shared by all sessions that send it.
 #[derive(Debug)]
@@ -47,6 +49,8 @@ pub(crate) struct Shared {
     /// Who still gets it after it was called back; nobody as long as that is not known.
     left: OnceLock<Arc<Ordinals>>,
     encoded: [OnceLock<Result<Encoded, wire::Error>>; 4],
+    /// With the body packed; nothing where it is better sent as it is.
+    packed: [OnceLock<Option<Encoded>>; Coding::ALL.len()],
 }
 
 impl Shared {
@@ -59,6 +63,7 @@ impl Shared {
             cancelled: AtomicBool::new(entry.cancelled),
             left,
             encoded: Default::default(),
+            packed: Default::default(),
         })
     }
 
@@ -83,6 +88,12 @@ impl Shared {
         let slot = &self.encoded[version as usize * 2 + format as usize];
         let encode = || Encoded::new(&self.message, Stream::Timeline, self.seq, version, format);
         slot.get_or_init(encode).as_ref().map_err(Clone::clone)
+    }
+
+    /// The same with the body packed; `None` when it is better sent as it is.
+    pub(crate) fn packed(&self, coding: Coding, packed: &Packed) -> Option<&Encoded> {
+        let encode = || packed.encoded(&self.message, Stream::Timeline, self.seq, coding)?.ok();
+        self.packed[coding as usize].get_or_init(encode).as_ref()
     }
 
     fn bytes(&self) -> usize {

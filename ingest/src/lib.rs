@@ -13,6 +13,7 @@ mod by_type;
 mod callback;
 mod cancel;
 mod caps;
+mod command;
 mod devices;
 mod drain;
 mod edition;
@@ -51,7 +52,10 @@ use model::Clock;
 use prometheus_client::registry::Registry;
 use store::SharedStore;
 use thiserror::Error;
-use tokio::{net::TcpListener, sync::Semaphore};
+use tokio::{
+    net::TcpListener,
+    sync::{Notify, Semaphore},
+};
 use tokio_util::sync::CancellationToken;
 
 pub use crate::passage::Passage;
@@ -147,6 +151,10 @@ impl Ingest {
             nodes: Nodes::new(),
             running: Running::default(),
             pings: Semaphore::new(nodes::PINGS_MAX),
+            waiting: Semaphore::new(command::WAITING_MAX),
+            followers: Arc::new(Semaphore::new(uplink::stream::STREAMS_MAX)),
+            kept: Notify::new(),
+            stopping: CancellationToken::new(),
             metrics: Metrics::new(registry),
         };
         Self { api: Arc::new(api), others: deps.others, devices: deps.devices }
@@ -166,7 +174,11 @@ impl Ingest {
             stop.cancel();
             moved
         };
-        let ((), moved, ()) = tokio::join!(serving, moving, nodes::keep_fresh(&self.api, &stop));
+        let stopping = async {
+            stop.cancelled().await;
+            self.api.stopping.cancel();
+        };
+        let ((), moved, (), ()) = tokio::join!(serving, moving, nodes::keep_fresh(&self.api, &stop), stopping);
         moved
     }
 }

@@ -3,6 +3,7 @@
 //! There is no tokio, no IO and no clock here: bytes and [`Instant`](std::time::Instant)s come in as arguments, so
 //! that both sides of a link (the access point and the simulated device) share it and tests need no socket.
 
+pub mod coding;
 pub mod login;
 pub mod packet;
 pub mod publish;
@@ -10,6 +11,7 @@ pub mod session;
 pub mod topic;
 pub mod wire;
 
+pub use coding::Coding;
 pub use login::Login;
 pub use packet::{Packet, Reason};
 pub use publish::{Encoded, Format};

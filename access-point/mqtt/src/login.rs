@@ -6,7 +6,7 @@ use std::str::FromStr;
 use model::{AppId, DeviceId, Position};
 use thiserror::Error;
 
-use crate::{packet::Connect, publish::Format, wire::Version};
+use crate::{coding::Coding, packet::Connect, publish::Format, wire::Version};
 
 /// The kind of network that a device is connected over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -32,6 +32,28 @@ impl FromStr for Network {
     }
 }
 
+/// How a device comes to its messages.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Mode {
+    /// They are sent as they come.
+    #[default]
+    Push,
+    /// It is told that there are some, and fetches them when it likes.
+    Notify,
+}
+
+impl FromStr for Mode {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        match text {
+            "push" => Ok(Self::Push),
+            "notify" => Ok(Self::Notify),
+            _ => Err(()),
+        }
+    }
+}
+
 /// What a device says about itself in CONNECT.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Login {
@@ -45,8 +67,12 @@ pub struct Login {
     pub after: Position,
     /// How it wants messages written.
     pub format: Format,
+    /// How bodies may be packed for it: the best of what it offers.
+    pub coding: Option<Coding>,
     /// What it is connected over; whoever says so leaves it to the server how often it must be heard.
     pub network: Option<Network>,
+    /// How it comes to its messages.
+    pub mode: Mode,
 }
 
 /// Why CONNECT does not say who the device is.
@@ -79,7 +105,8 @@ impl Login {
             Version::V311 => Format::Envelope,
             Version::V5 => Format::Raw,
         };
-        let mut login = Self { device, app, token, after: Position::default(), format, network: None };
+        let (after, mode) = Default::default();
+        let mut login = Self { device, app, token, after, format, coding: None, network: None, mode };
         for option in options.split('&').filter(|option| !option.is_empty()) {
             let (name, value) = option.split_once('=').unwrap_or((option, ""));
             login.set(name, value)?;
@@ -94,6 +121,8 @@ impl Login {
         match name {
             "after" => self.after = value.parse().map_err(|_| InvalidLogin::Option("after"))?,
             "fmt" => self.format = value.parse().map_err(|()| InvalidLogin::Option("fmt"))?,
+            "enc" => self.coding = Coding::best_of(value),
+            "mode" => self.mode = value.parse().map_err(|()| InvalidLogin::Option("mode"))?,
             "net" => self.network = Some(value.parse().map_err(|()| InvalidLogin::Option("net"))?),
             _ => {}
         }
@@ -115,10 +144,12 @@ mod tests {
     fn options_come_from_the_username_and_from_user_properties() {
         let plain = Login::of(&connect(Version::V311, "demo")).unwrap();
         assert_eq!((plain.app.as_str(), plain.format), ("demo", Format::Envelope));
-        let mut full = connect(Version::V5, "demo?after=i1.t2&fmt=envelope&net=wifi");
+        assert_eq!(plain.mode, Mode::Push);
+        let mut full = connect(Version::V5, "demo?after=i1.t2&fmt=envelope&net=wifi&mode=notify&enc=br,gzip");
         let login = Login::of(&full).unwrap();
         assert_eq!(login.after, Position { inbox: Seq(1), timeline: Seq(2) });
         assert_eq!((login.format, login.network), (Format::Envelope, Some(Network::Wifi)));
+        assert_eq!((login.mode, login.coding), (Mode::Notify, Some(Coding::Gzip)));
         full.user_properties = vec![("fmt".into(), "raw".into()), ("v".into(), "1.2".into())];
         assert_eq!(Login::of(&full).unwrap().format, Format::Raw);
     }
@@ -131,6 +162,7 @@ mod tests {
         assert_eq!(of("demo?after=7"), Err(InvalidLogin::Option("after")));
         assert_eq!(of("demo?fmt=xml"), Err(InvalidLogin::Option("fmt")));
         assert_eq!(of("demo?net=sms"), Err(InvalidLogin::Option("net")));
+        assert_eq!(of("demo?mode=pull"), Err(InvalidLogin::Option("mode")));
         assert_eq!(Login::of(&Connect::new(Version::V5, "a/b")), Err(InvalidLogin::Device));
     }
 }

@@ -21,6 +21,9 @@ pub const WINDOW_MAX: u16 = 32;
 /// The same for MQTT 3.1.1, whose clients cannot say how many they take.
 pub const WINDOW_V311: u16 = 16;
 
+/// The same for a device that fetches: two pages of messages, of which each is one packet.
+pub const WINDOW_FETCHED: u16 = 200;
+
 /// One of this many slots is kept free for the inbox, so that a full timeline never delays a unicast.
 const RESERVED_ONE_OF: u16 = 4;
 
@@ -173,6 +176,11 @@ impl<T> Session<T> {
 
     /// The next entry of a stream that is for the device; entries must be offered in rising order.
     pub fn offer(&mut self, stream: Stream, seq: Seq, tag: T, now: Instant) -> Offer<T> {
+        self.offer_in(None, (stream, seq), tag, now)
+    }
+
+    /// The same for an entry that goes out in one packet with others: the one with this id, or else a new one.
+    pub fn offer_in(&mut self, packet_id: Option<u16>, (stream, seq): (Stream, Seq), tag: T, now: Instant) -> Offer<T> {
         if seq <= self.mark(stream) {
             return Offer::Past;
         }
@@ -185,7 +193,7 @@ impl<T> Session<T> {
         if known || self.room(stream) == 0 {
             return Offer::Full;
         }
-        let packet_id = self.next_packet_id();
+        let packet_id = packet_id.unwrap_or_else(|| self.next_packet_id());
         let dup = self.stream_mut(stream).send(Entry { seq, packet_id, sent_at: now, tag: Some(tag), acked: false });
         self.change = Change::Moved;
         Offer::Send { packet_id, dup }
@@ -201,6 +209,23 @@ impl<T> Session<T> {
         }
         self.strays += 1;
         None
+    }
+
+    /// The same for a packet that holds many entries.
+    pub fn ack_all(&mut self, packet_id: u16, reason: Reason) -> Vec<Answered<T>> {
+        let (mut answered, mut settled) = (Vec::new(), 0);
+        for stream in [Stream::Inbox, Stream::Timeline] {
+            while let Some(Entry { seq, sent_at, tag, .. }) = self.stream_mut(stream).ack(packet_id) {
+                settled += 1;
+                let rejected = reason.is_error();
+                answered.extend(tag.map(|tag| Answered { tag, stream, seq, sent_at, rejected }));
+            }
+        }
+        match settled {
+            0 => self.strays += 1,
+            _ => self.change = Change::Moved,
+        }
+        answered
     }
 
     /// The device says what it has: everything up to `stated` counts as acked, what is on the wire among it too. A

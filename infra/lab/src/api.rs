@@ -299,6 +299,14 @@ impl Api {
         parse(&self.call(Method::POST, path, Some(body), None).await?)
     }
 
+    /// Changes something that has no method of its own here, once, and gives the answer back as it is.
+    ///
+    /// # Errors
+    /// As every call.
+    pub async fn patch(&self, path: &str, body: &Value) -> Result<Value, Error> {
+        parse(&self.call(Method::PATCH, path, Some(body), None).await?)
+    }
+
     /// Posts a body that is JSON already, once, and gives the answer back as it is.
     ///
     /// # Errors

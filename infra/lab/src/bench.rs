@@ -21,6 +21,7 @@ mod silent;
 pub mod sqlite;
 mod stalled;
 mod storm;
+mod wire;
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
@@ -38,6 +39,7 @@ pub use scale::{ScaleOptions, ScaleReport, scale};
 pub use silent::{SilentOptions, SilentReport, silent};
 pub use stalled::{StalledOptions, StalledReport, stalled};
 pub use storm::{StormOptions, StormReport, storm};
+pub use wire::{WireReport, WireTarget, wire};
 
 use crate::{
     Api, Audience, Error, Fleet, Orders, Usage,

@@ -3,6 +3,7 @@
 mod audience;
 mod filter;
 mod many;
+mod wire;
 
 use std::{env, net::SocketAddr, process::ExitCode, time::Duration};
 
@@ -70,6 +71,8 @@ enum What {
     Audience(audience::Crowd),
     /// Filters over a large generated population, from the index alone; SQLite and PostgreSQL beside it.
     Filter(filter::Population),
+    /// Bytes on the wire: a push with its ack and an idle hour, by transport and way, beside JSON over WebSocket.
+    Wire,
     /// The bare loop: a small packet to each socket and its answer back.
     Floor {
         /// Sockets.
@@ -150,6 +153,7 @@ pub(crate) async fn run(options: Options, config: Config) -> anyhow::Result<Exit
         What::Sink { server, sockets } => sink(server, sockets).await?,
         What::Generator => generate().await?,
         What::Floor { sockets } => println!("{}", bare(sockets).await?),
+        What::Wire => wire::run(config).await?,
         What::Filter(population) => filter::run(population).await?,
         What::Import(wanted) => audience::register(wanted, config).await?,
         What::Audience(crowd) => audience::send(crowd, config).await?,

@@ -188,6 +188,7 @@ impl Config {
             },
             ack_timeout: Duration::from_secs(settings.ack_timeout_s),
             auto_register: settings.auto_register,
+            unicast_shards: self.broker.replicas,
             sweep: Duration::from_secs(settings.sweep_s),
             drain: access_point::Drain {
                 wait: Duration::from_secs(settings.drain_wait_s),

@@ -43,9 +43,11 @@ const MAP: [(&str, &str, &[&str]); 13] = [
 ];
 
 /// Libraries that only these packages may name.
-const RESERVED: [(&str, &[&str]); 6] = [
+const RESERVED: [(&str, &[&str]); 8] = [
     ("fjall", &["engine"]),
     ("flowsdk", &["mqtt"]),
+    ("flate2", &["mqtt"]),
+    ("zstd", &["mqtt"]),
     ("lapin", &["broker"]),
     ("deadpool-redis", &["store"]),
     ("axum", &["ingest", "stats", "node"]),

@@ -175,3 +175,25 @@ fn silence_and_missing_acks_close_the_link() {
     session.touched(now + KEEP_ALIVE);
     assert_eq!(session.overdue(now + KEEP_ALIVE * 2), None);
 }
+
+#[test]
+fn one_ack_settles_all_entries_of_a_packet_in_both_streams() {
+    let (mut session, now) = session(WINDOW_FETCHED);
+    let mut packet_id = None;
+    for (n, stream) in (1..=60).flat_map(|n| STREAMS.map(|stream| (n, stream))) {
+        let Offer::Send { packet_id: id, .. } = session.offer_in(packet_id, (stream, Seq(n)), n, now) else {
+            panic!("no room for {n}")
+        };
+        assert_eq!(*packet_id.get_or_insert(id), id);
+    }
+    let Offer::Send { packet_id: next, .. } = session.offer(Stream::Inbox, Seq(61), 61, now) else { panic!() };
+    assert_ne!(Some(next), packet_id);
+    let stated = Position { inbox: Seq(2), timeline: Seq::ZERO };
+    assert_eq!(session.state(stated).len(), 2);
+    let answered = session.ack_all(packet_id.unwrap(), Reason::SUCCESS);
+    assert_eq!(answered.len(), 118, "what was stated is not answered twice");
+    assert_eq!(session.cursor().inbox.prefix, Seq(60));
+    assert_eq!((session.in_flight(), session.strays()), (1, 0));
+    assert!(session.ack_all(packet_id.unwrap(), Reason::SUCCESS).is_empty());
+    assert_eq!(session.strays(), 1);
+}

@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test may end at the first surprise")]
 
 mod audience;
+mod both_ways;
 mod clients;
 mod cluster;
 mod command_line;
@@ -15,5 +16,6 @@ mod presence;
 mod reports;
 mod sandbox;
 mod start;
+mod terminal;
 mod terminals;
 mod watchdog;
