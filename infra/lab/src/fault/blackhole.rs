@@ -21,9 +21,9 @@ impl Blackhole {
     pub async fn of(address: IpAddr) -> Result<Self, Error> {
         let hole = Self { table: format!("fanfare-{:08x}", rand::random::<u32>()) };
         let family = if address.is_ipv4() { "ip" } else { "ip6" };
-        let drops = ["saddr", "daddr"].map(|side| format!("{family} {side} {address} drop;")).concat();
+        let drops = ["saddr", "daddr"].map(|side| format!("{family} {side} {address} drop\n")).concat();
         let rules =
-            format!("table inet {} {{ chain out {{ type filter hook output priority 0; {drops} }} }}", hole.table);
+            format!("table inet {} {{\nchain out {{\ntype filter hook output priority 0;\n{drops}}}\n}}\n", hole.table);
         let output = Command::new("nft").arg(rules).output().await?;
         if output.status.success() {
             return Ok(hole);
