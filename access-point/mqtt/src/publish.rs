@@ -78,6 +78,9 @@ struct Envelope<'a> {
     /// The device that sent it.
     #[serde(skip_serializing_if = "Option::is_none")]
     from: Option<String>,
+    /// The device's request that it answers.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    request: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     payload: Option<&'a RawValue>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -240,6 +243,10 @@ fn envelope(message: &Message, stream: Stream, seq: Seq) -> Result<Bytes, Error>
         class,
         deadline,
         from,
+        request: match &message.class {
+            Class::Answer(reply) => Some(reply.to.as_str()),
+            _ => None,
+        },
         payload,
         payload_base64: payload.is_none().then(|| STANDARD.encode(&message.payload)),
     };

@@ -35,7 +35,12 @@ impl<'a> Up<'a> {
     /// Takes the topic of a device's message apart; `None` when no device may publish to it, whatever its app.
     pub fn parse(topic: &'a str) -> Option<(AppId, Self)> {
         let (app, rest) = topic.strip_prefix(ROOT)?.strip_prefix('/')?.split_once('/')?;
-        let up = match rest {
+        Some((app.parse().ok()?, Self::within_app(rest)?))
+    }
+
+    /// The same for what stands behind the app.
+    pub fn within_app(rest: &'a str) -> Option<Self> {
+        Some(match rest {
             "sync" => Self::Sync,
             "attr" => Self::Attributes,
             "event" => Self::Event,
@@ -53,8 +58,7 @@ impl<'a> Up<'a> {
                 ("result", id) => Self::Outcome(id.parse().ok()?),
                 _ => return None,
             },
-        };
-        Some((app.parse().ok()?, up))
+        })
     }
 }
 
@@ -79,9 +83,9 @@ pub fn message(app: &AppId, kind: &str) -> String {
     format!("{ROOT}/{app}/msg/{kind}")
 }
 
-/// Where a device sends business data of a type.
-pub fn uplink(app: &AppId, kind: &str) -> String {
-    format!("{ROOT}/{app}/up/{kind}")
+/// The topic that ends like this behind its app.
+pub fn within(app: &AppId, rest: &str) -> String {
+    format!("{ROOT}/{app}/{rest}")
 }
 
 /// Where the answer to a device's request goes, by the name that the device gave it.
