@@ -52,8 +52,8 @@ struct Batch {
 }
 
 /// Nothing depends on subscriptions: messages come without. They are granted for the clients that want them.
-pub(crate) fn granted(app: &AppId, subscribe: &Subscribe) -> Packet {
-    let grant = |(filter, qos): &(String, u8)| match topic::is_inside(filter, app) {
+pub(crate) fn granted<'a>(apps: impl Iterator<Item = &'a AppId> + Clone, subscribe: &Subscribe) -> Packet {
+    let grant = |(filter, qos): &(String, u8)| match apps.clone().any(|app| topic::is_inside(filter, app)) {
         true => Reason((*qos).min(1)),
         false => Reason::NOT_AUTHORIZED,
     };
@@ -80,7 +80,11 @@ impl Connection {
         let mut batch = Batch::default();
         let mut taken = Ok(());
         for packet in packets {
-            taken = self.take_one(packet, &mut batch, turn);
+            taken = match self.hand_on(packet) {
+                Ok(Some(packet)) => self.take_one(packet, &mut batch, turn),
+                Ok(None) => Ok(()),
+                Err(close) => Err(close),
+            };
             if taken.is_err() {
                 break;
             }
@@ -106,7 +110,10 @@ impl Connection {
                 Ok(())
             }
             Packet::Publish(publish) => self.publish(*publish, batch, turn),
-            Packet::Subscribe(subscribe) => self.link.push(&granted(&self.peer.app, &subscribe)),
+            Packet::Subscribe(subscribe) => {
+                let answer = granted(self.apps(), &subscribe);
+                self.link.push(&answer)
+            }
             Packet::Unsubscribe(unsubscribe) => self.link.push(&forgotten(&unsubscribe)),
             Packet::PingReq => {
                 if turn.instant.duration_since(self.looked_at) >= LOOK_EVERY {
@@ -190,7 +197,8 @@ impl Connection {
                 }
                 None => self.refuse(packet_id, Reason::BAD_PAYLOAD),
             },
-            Up::Event | Up::Bind => self.refuse(packet_id, Reason::NOT_AUTHORIZED),
+            Up::Bind => self.bind(packet_id, &publish, turn),
+            Up::Event => self.refuse(packet_id, Reason::NOT_AUTHORIZED),
         }
     }
 
@@ -263,13 +271,13 @@ impl Connection {
         Ok(())
     }
 
-    fn acknowledge(&mut self, packet_id: Option<u16>, reason: Reason) -> Result<(), Close> {
+    pub(crate) fn acknowledge(&mut self, packet_id: Option<u16>, reason: Reason) -> Result<(), Close> {
         let ack = packet_id.map(|packet_id| Packet::PubAck(PubAck { packet_id, reason }));
         ack.map_or(Ok(()), |ack| self.link.push(&ack))
     }
 
     /// Says no to a message. Only MQTT 5 has words for it, and only for a message that is acked: others end the link.
-    fn refuse(&mut self, packet_id: Option<u16>, reason: Reason) -> Result<(), Close> {
+    pub(crate) fn refuse(&mut self, packet_id: Option<u16>, reason: Reason) -> Result<(), Close> {
         match self.link.version() {
             Version::V5 if packet_id.is_some() => self.acknowledge(packet_id, reason),
             _ => Err(Close::Broken(reason)),
