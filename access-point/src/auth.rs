@@ -1,7 +1,7 @@
 //! Who may open a session: the token is checked against the app's secret, which is kept here, so that a storm of
 //! devices asks the store nothing and devices come in while it is away.
 
-use std::{collections::HashMap, time::Duration};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use model::{App, AppId, Clock, sign::DeviceToken};
 use mqtt::{Login, Reason};
@@ -40,7 +40,7 @@ impl Refused {
 /// The apps, as the store last told them.
 pub(crate) struct Apps {
     store: SharedStore,
-    known: RwLock<HashMap<AppId, App>>,
+    known: RwLock<HashMap<AppId, Arc<App>>>,
     asking: Semaphore,
 }
 
@@ -52,7 +52,7 @@ impl Apps {
     /// Reads every app again.
     pub(crate) async fn refresh(&self) -> Result<(), store::Error> {
         let apps = self.store.apps().await?;
-        *self.known.write() = apps.into_iter().map(|app| (app.id.clone(), app)).collect();
+        *self.known.write() = apps.into_iter().map(|app| (app.id.clone(), Arc::new(app))).collect();
         Ok(())
     }
 
@@ -64,6 +64,11 @@ impl Apps {
             }
             time::sleep(REFRESH.mul_f64(rand::random_range(0.9..1.1))).await;
         }
+    }
+
+    /// An app as it was last told; those of open sessions are known.
+    pub(crate) fn known(&self, app: &AppId) -> Option<Arc<App>> {
+        self.known.read().get(app).cloned()
     }
 
     /// Checks who a device says it is.
@@ -85,7 +90,7 @@ impl Apps {
         let found = self.store.app(app).await.map_err(|_| Refused::ForNow("store"))?;
         let found = found.ok_or(Refused::ForGood(Reason::BAD_CREDENTIALS, "unknown_app"))?;
         let secret = found.device_secret.clone();
-        self.known.write().insert(app.clone(), found);
+        self.known.write().insert(app.clone(), Arc::new(found));
         Ok(secret)
     }
 }

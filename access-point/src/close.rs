@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use model::Endpoint;
 use mqtt::{Overdue, Reason, wire};
 
 use crate::auth::Refused;
@@ -24,7 +25,7 @@ pub(crate) enum Close {
     /// The token has ended.
     TokenEnded,
     /// The device is to go to one of these access points; without one, it will find its way.
-    Moving(Arc<[String]>),
+    Moving(Arc<[Endpoint]>),
     /// This access point stops.
     ShuttingDown,
     /// The device broke the rules.
@@ -76,12 +77,17 @@ impl Close {
         }
     }
 
-    /// Where the device is to go, the best place first.
-    pub(crate) fn elsewhere(&self) -> &[String] {
-        match self {
-            Self::Moving(elsewhere) => elsewhere,
-            _ => &[],
-        }
+    /// Where a device that came by this transport is to go, the best place first. Whoever came under TLS is not sent to a
+    /// place without.
+    pub(crate) fn elsewhere(&self, transport: &str) -> Vec<String> {
+        let Self::Moving(places) = self else { return Vec::new() };
+        let way = |at: &Endpoint| match (transport, &at.tls_address) {
+            ("tls", Some(secured)) => Some(format!("mqtts://{secured}")),
+            ("wss", Some(secured)) => Some(format!("wss://{secured}/mqtt")),
+            ("tls" | "wss", None) => None,
+            _ => Some(at.address.clone()),
+        };
+        places.iter().filter_map(way).collect()
     }
 }
 
@@ -106,5 +112,30 @@ impl From<std::io::Error> for Close {
             std::io::ErrorKind::InvalidData => Self::Broken(Reason::PROTOCOL_ERROR),
             _ => Self::Lost,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whoever_came_under_tls_is_sent_only_where_it_is_offered() {
+        let at = |name: &str, tls_address: Option<&str>| Endpoint {
+            address: format!("{name}:1"),
+            tls_address: tls_address.map(Into::into),
+            connections: 0,
+            connections_max: 1,
+        };
+        let moving = Close::Moving([at("a", None), at("b", Some("b:2"))].into());
+        for (transport, places) in [
+            ("tcp", &["a:1", "b:1"][..]),
+            ("ws", &["a:1", "b:1"]),
+            ("tls", &["mqtts://b:2"]),
+            ("wss", &["wss://b:2/mqtt"]),
+        ] {
+            assert_eq!(moving.elsewhere(transport), places, "{transport}");
+        }
+        assert!(Close::Stalled.elsewhere("tcp").is_empty());
     }
 }

@@ -26,6 +26,7 @@ use crate::{
     link::Link,
     listen::Place,
     pull::Sent,
+    quota::Bucket,
     timeline::Timeline,
     worker::{Held, Seat, Turn},
 };
@@ -92,6 +93,10 @@ pub(crate) struct Connection {
     pub(crate) fetch: Option<Box<Fetch>>,
     /// The apps that share its link.
     pub(crate) bound: Option<Box<Bound>>,
+    /// What it has sent up.
+    pub(crate) quota: Bucket,
+    /// It has sent up more than it may, and is not heard before.
+    pub(crate) held_until: Option<Instant>,
     token_ends: Instant,
     /// Its cursor has moved, and its worker knows.
     moved: bool,
@@ -124,6 +129,8 @@ impl Connection {
             doze: Doze::new(Instant::now()),
             fetch,
             bound: None,
+            quota: Bucket::new(Instant::now()),
+            held_until: None,
             token_ends,
             moved: false,
             held: Held::default(),
@@ -176,7 +183,7 @@ impl Connection {
                 Outcome::Inbox(page) => connection.take_inbox(page, turn),
                 Outcome::Timeline(page) => connection.take_timeline(page, turn),
                 Outcome::Heads { stated, latest } => connection.synced(stated, latest, turn)?,
-                Outcome::Uploaded { packet_ids, reason } => connection.uploaded(packet_ids, reason)?,
+                Outcome::Uploaded(answers) => connection.uploaded(answers)?,
             }
             connection.go_on(turn)
         })
@@ -187,6 +194,9 @@ impl Connection {
         let now = turn.instant;
         if self.retry_at.is_some_and(|at| now >= at) {
             self.retry_at = None;
+        }
+        if self.held_until.is_some_and(|until| now >= until) {
+            self.held_until = None;
         }
         let overdue = self.doze.overdue(now);
         self.look_for(overdue);
@@ -203,7 +213,7 @@ impl Connection {
     pub(crate) fn wake_at(&self, turn: &Turn) -> Instant {
         let stalled = self.link.stalled_since().map(|since| since + turn.site.config.write_timeout);
         let session = Instant::from_std(self.session.deadline());
-        [stalled, self.retry_at, self.doze.due(), self.link.wake_at()]
+        [stalled, self.retry_at, self.held_until, self.doze.due(), self.link.wake_at()]
             .into_iter()
             .flatten()
             .fold(session.min(self.token_ends), Instant::min)
@@ -240,7 +250,7 @@ impl Connection {
     fn go_on(&mut self, turn: &mut Turn) -> Result<(), Close> {
         self.link.flush()?;
         let mut reads = 0;
-        while self.busy == 0 {
+        while self.is_heard() {
             let mut packets = Vec::new();
             let read = self.link.poll_read(&mut Context::from_waker(&self.waker), &mut packets);
             let taken = self.take(packets, turn);
@@ -259,6 +269,11 @@ impl Connection {
         self.send(turn)
     }
 
+    /// Whether what it says now can be dealt with.
+    fn is_heard(&self) -> bool {
+        self.busy == 0 && self.held_until.is_none()
+    }
+
     /// Sends what can be sent.
     fn send(&mut self, turn: &mut Turn) -> Result<(), Close> {
         for _ in 0..WRITES_MAX {
@@ -270,7 +285,7 @@ impl Connection {
             }
             self.link.flush()?;
             if !self.can_deliver() {
-                if self.link.has_read() && self.busy == 0 && self.link.stalled_since().is_none() {
+                if self.link.has_read() && self.is_heard() && self.link.stalled_since().is_none() {
                     self.waker.wake_by_ref();
                 }
                 return self.wait_for_room();
@@ -345,7 +360,7 @@ impl Connection {
         debug!(app = %self.peer.app, device.id = %self.peer.device, reason = close.as_str(), "a device is gone");
         let last = match self.link.tell_over(close.as_str()) {
             true => None,
-            false => control::farewell(self.link.version(), &self.peer.app, close),
+            false => control::farewell(&self.link, &self.peer.app, close),
         };
         let last: Vec<Packet> = last.into_iter().collect();
         let handle = self.presence.handle.clone();

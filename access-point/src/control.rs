@@ -8,7 +8,7 @@ use mqtt::{
 };
 use serde::Serialize;
 
-use crate::close::Close;
+use crate::{close::Close, link::Link};
 
 #[derive(Serialize)]
 #[serde(tag = "op", rename_all = "snake_case")]
@@ -39,14 +39,14 @@ enum Control<'a> {
 }
 
 /// The last word to a device; `None` when there is nothing to say. MQTT 3.1.1 has no packet for it, so it is an order.
-pub(crate) fn farewell(version: Version, app: &AppId, close: &Close) -> Option<Packet> {
-    if version == Version::V5 {
-        let elsewhere = close.elsewhere();
+pub(crate) fn farewell(link: &Link, app: &AppId, close: &Close) -> Option<Packet> {
+    let elsewhere = close.elsewhere(link.transport());
+    if link.version() == Version::V5 {
         let server_reference = (!elsewhere.is_empty()).then(|| elsewhere.join(" "));
         let disconnect = |reason| Disconnect { reason, reason_string: None, server_reference };
         return close.reason().map(disconnect).map(Packet::Disconnect);
     }
-    let (reason, endpoints) = (close.as_str(), close.elsewhere());
+    let (reason, endpoints) = (close.as_str(), elsewhere.as_slice());
     match close.order()? {
         "reconnect" => Some(packet(app, &Control::Reconnect { reason, endpoints })),
         _ => Some(packet(app, &Control::Kick { reason })),

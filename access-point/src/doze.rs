@@ -75,7 +75,7 @@ impl Doze {
 mod tests {
     use std::collections::BTreeMap;
 
-    use model::{Env, Lane, MessageId, Priority, TraceParent};
+    use model::{Class, Env, Lane, MessageId, Priority, TraceParent};
 
     use super::*;
 
@@ -88,6 +88,7 @@ mod tests {
             env: Env::Live,
             lane: Lane::Unicast,
             kind: "default".into(),
+            class: Class::Message,
             payload: "1".into(),
             content_type: "application/json".into(),
             created_at: NOW,

@@ -12,7 +12,7 @@ use std::{
     time::Duration,
 };
 
-use model::{Drain, DrainState, Node, Timestamp, drain::ALL_PERMILLE};
+use model::{Drain, DrainState, Endpoint, Node, Timestamp, drain::ALL_PERMILLE};
 use parking_lot::Mutex;
 use tokio::{
     sync::watch as channel,
@@ -170,7 +170,7 @@ struct Move<'a> {
     begun: Instant,
     chosen: Vec<Arc<Handle>>,
     /// Lists of where to go, each with another access point first.
-    directions: Vec<Arc<[String]>>,
+    directions: Vec<Arc<[Endpoint]>>,
     watch: Watch,
     report: Drain,
 }
@@ -184,7 +184,7 @@ impl<'a> Move<'a> {
         site.drains.closed.store(report.closes(), Ordering::Release);
         info!(devices = chosen.len(), rate_per_s = order.rate_per_s, permille = order.permille, "moving devices away");
         let watch = Watch::new(site.config.node.clone());
-        let directions = directions(&elsewhere(site).await);
+        let directions = directions(&destinations(site, &report).await);
         Self { site, order, begun: Instant::now(), chosen, directions, watch, report }
     }
 
@@ -224,7 +224,7 @@ impl<'a> Move<'a> {
             && let Some(session) = self.chosen.pop()
         {
             let turn = usize::try_from(self.report.evicted).unwrap_or(0).checked_rem(self.directions.len());
-            let direction = turn.map(|turn| self.directions[turn].clone()).unwrap_or_default();
+            let direction = turn.map_or_else(|| [].into(), |turn| self.directions[turn].clone());
             session.close(Close::Moving(direction));
             self.report.evicted += 1;
         }
@@ -246,7 +246,7 @@ impl<'a> Move<'a> {
         if let Err(error) = self.watch.look(store, self.site.deps.clock.now()).await {
             debug!(%error, "cannot look where devices have come to; later");
         }
-        self.directions = directions(&elsewhere(self.site).await);
+        self.directions = directions(&destinations(self.site, &self.report).await);
         news
     }
 
@@ -266,15 +266,26 @@ fn sessions(site: &Site) -> Vec<Arc<Handle>> {
 }
 
 /// Where devices may go, the least loaded first; nowhere when the store does not say.
-async fn elsewhere(site: &Site) -> Vec<String> {
+async fn elsewhere(site: &Site) -> Vec<Endpoint> {
     let nodes = site.deps.store.nodes(site.deps.clock.now()).await.unwrap_or_default();
     let others = nodes.iter().filter(|node| node.id != site.config.node);
     let mut open: Vec<_> = others.filter_map(Node::open_endpoint).collect();
     open.sort_by(|a, b| a.load().total_cmp(&b.load()));
-    open.into_iter().take(ELSEWHERE_MAX).map(|at| at.address.clone()).collect()
+    open.into_iter().take(ELSEWHERE_MAX).cloned().collect()
 }
 
-fn directions(elsewhere: &[String]) -> Vec<Arc<[String]>> {
+/// Where devices are sent. A part of them goes only where there is more room than here: anywhere else it would be too many
+/// again, and come back.
+async fn destinations(site: &Site, order: &Drain) -> Vec<Endpoint> {
+    let mut elsewhere = elsewhere(site).await;
+    let here = site.endpoint().load();
+    if !order.closes() && elsewhere.first().is_some_and(|coolest| coolest.load() < here) {
+        elsewhere.retain(|at| at.load() < here);
+    }
+    elsewhere
+}
+
+fn directions(elsewhere: &[Endpoint]) -> Vec<Arc<[Endpoint]>> {
     let beginning_with = |first| {
         let mut list = elsewhere.to_vec();
         list.rotate_left(first);
@@ -308,9 +319,10 @@ mod tests {
 
     #[test]
     fn every_access_point_is_somebodys_first_choice() {
-        let all = ["a:1".to_owned(), "b:1".to_owned(), "c:1".to_owned()];
-        let directions = directions(&all);
-        let firsts: Vec<_> = directions.iter().map(|list| list[0].as_str()).collect();
+        let at =
+            |address: &str| Endpoint { address: address.into(), tls_address: None, connections: 0, connections_max: 1 };
+        let directions = directions(&["a:1", "b:1", "c:1"].map(at));
+        let firsts: Vec<_> = directions.iter().map(|list| list[0].address.as_str()).collect();
         assert_eq!(firsts, ["a:1", "b:1", "c:1"]);
         assert!(directions.iter().all(|list| list.len() == 3));
     }

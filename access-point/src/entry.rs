@@ -34,6 +34,8 @@ const HEAD_MAX_BYTES: usize = 8 * 1024;
 pub(crate) enum Door {
     Plain,
     Tls(Arc<ServerConfig>),
+    /// Somebody else's, who has read this of a request.
+    Http(Vec<u8>),
 }
 
 /// An accepted socket.
@@ -79,7 +81,8 @@ pub(crate) async fn enter(site: &Site, arrived: Arrived) -> Result<Entered, Refu
 /// Where a connection comes from, as far as trusted proxies say.
 async fn address(site: &Site, arrived: &Arrived) -> Result<IpAddr, Refused> {
     let address = arrived.from.ip().to_canonical();
-    if !site.config.proxies.iter().any(|proxy| proxy.contains(address)) {
+    let read_before = matches!(arrived.door, Door::Http(_));
+    if read_before || !site.config.proxies.iter().any(|proxy| proxy.contains(address)) {
         return Ok(address);
     }
     let told = proxy::read(&arrived.socket).await.map_err(|error| refused(&error, address, "proxy"))?;
@@ -88,14 +91,15 @@ async fn address(site: &Site, arrived: &Arrived) -> Result<IpAddr, Refused> {
 
 async fn speak(site: &Site, arrived: Arrived, address: IpAddr) -> Result<(Transport, Origin), Refused> {
     let Arrived { socket, door, .. } = arrived;
-    let stream = match door {
-        Door::Plain => Stream::plain(socket),
+    let transport = match door {
+        Door::Plain => of_first_byte(site, Stream::plain(socket)).await,
         Door::Tls(config) => {
             let tls = Tls::accept(&socket, config).await.map_err(|error| refused(&error, address, "tls"))?;
-            Stream::secured(socket, tls)
+            of_first_byte(site, Stream::secured(socket, tls)).await
         }
+        Door::Http(read) => of_request(site, Stream::plain(socket), read).await,
     };
-    let transport = of_first_byte(site, stream).await.map_err(|error| refused(&error, address, "http"))?;
+    let transport = transport.map_err(|error| refused(&error, address, "http"))?;
     let transport = transport.ok_or(Refused::ForNow("answered"))?;
     let origin = Origin { address, transport: transport.name() };
     Ok((transport, origin))
@@ -108,16 +112,15 @@ fn refused(error: &io::Error, address: IpAddr, label: &'static str) -> Refused {
 
 async fn of_first_byte(site: &Site, mut stream: Stream) -> io::Result<Option<Transport>> {
     match stream.first_byte().await? {
-        Some(first) if first.is_ascii_uppercase() => of_request(site, stream).await,
+        Some(first) if first.is_ascii_uppercase() => of_request(site, stream, Vec::new()).await,
         // Whatever else it is, MQTT says what is wrong with it.
         Some(_) => Ok(Some(stream.into())),
         None => Err(io::ErrorKind::UnexpectedEof.into()),
     }
 }
 
-/// Reads the head of a request and answers it; `None` when that was all that was wanted.
-async fn of_request(site: &Site, mut stream: Stream) -> io::Result<Option<Transport>> {
-    let mut head = Vec::new();
+/// Reads the head of a request, of which some may be there, and answers it; `None` when that was all that was wanted.
+async fn of_request(site: &Site, mut stream: Stream, mut head: Vec<u8>) -> io::Result<Option<Transport>> {
     loop {
         match upgrade::answer(&head) {
             Answer::Unfinished if head.len() < HEAD_MAX_BYTES => stream.read_more(&mut head).await?,

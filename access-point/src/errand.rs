@@ -3,11 +3,10 @@
 
 use std::{sync::Arc, time::Duration};
 
-use broker::Publication;
 use model::{Position, Seq};
 use mqtt::{Packet, Reason};
 use store::InboxEntry;
-use tokio::time::timeout;
+use tokio::time::{Instant, sleep, timeout};
 use tracing::debug;
 
 use crate::{
@@ -16,6 +15,7 @@ use crate::{
     connection::Peer,
     drain::Evicted,
     fetch::Asked,
+    inbound::Batch,
     link::Link,
     listen::Place,
     registry::Handle,
@@ -27,7 +27,10 @@ use crate::{
 const HANDOVER_MAX: Duration = Duration::from_secs(1);
 
 /// How long the broker may take for what devices send up; then they are told to try again.
-const UPLOAD_MAX: Duration = Duration::from_secs(4);
+pub(crate) const UPLOAD_MAX: Duration = Duration::from_secs(4);
+
+/// Pause before the broker is asked again for a device that could not be told to try again.
+const UPLOAD_PAUSE: Duration = Duration::from_millis(500);
 
 /// What came of an errand.
 pub(crate) enum Outcome {
@@ -37,8 +40,8 @@ pub(crate) enum Outcome {
     Timeline(Result<Page, store::Error>),
     /// Where the streams end, for a device that has said where it is.
     Heads { stated: Stated, latest: Result<Position, store::Error> },
-    /// What became of what the device has sent up under these packet ids.
-    Uploaded { packet_ids: Vec<u16>, reason: Reason },
+    /// What became of what the device has sent up, by packet ids.
+    Uploaded(Vec<(u16, Reason)>),
 }
 
 /// What a device has said it has received, and asked for with that.
@@ -69,7 +72,7 @@ pub(crate) struct Home {
 }
 
 impl Home {
-    fn bring(&self, outcome: Outcome) {
+    pub(crate) fn bring(&self, outcome: Outcome) {
         self.handle.mailbox().done(Done { seat: self.seat, outcome });
     }
 }
@@ -109,20 +112,36 @@ pub(crate) fn look_up_heads(site: &Arc<Site>, home: Home, peer: Peer, stated: St
     });
 }
 
-/// Brings what a device has sent up to where it is kept.
-pub(crate) fn upload(site: &Arc<Site>, home: Home, uploads: Vec<Publication>, packet_ids: Vec<u16>) {
-    let site = site.clone();
+/// Brings what a device has sent up to where it is kept; again and again for as long as `patience` says, while the
+/// device, which could not be told no, is not heard. What was kept twice is one uplink, by its id.
+pub(crate) fn upload(site: &Arc<Site>, home: Home, batch: Batch, patience: Duration) {
+    let (site, Batch { uploads, packet_ids, .. }) = (site.clone(), batch);
     tokio::spawn(async move {
-        let reason = match timeout(UPLOAD_MAX, site.deps.broker.publish(uploads)).await {
-            Ok(Ok(())) => Reason::SUCCESS,
-            Ok(Err(broker::Error::Full(_))) => Reason::QUOTA_EXCEEDED,
-            Ok(Err(_)) | Err(_) => Reason::IMPLEMENTATION,
+        let until = Instant::now() + patience;
+        let reason = loop {
+            let reason = match timeout(UPLOAD_MAX, site.deps.broker.publish(uploads.clone())).await {
+                Ok(Ok(())) => Reason::SUCCESS,
+                Ok(Err(error)) => refused(&error),
+                Err(_) => Reason::IMPLEMENTATION,
+            };
+            if !reason.is_error() || Instant::now() + UPLOAD_PAUSE > until {
+                break reason;
+            }
+            sleep(UPLOAD_PAUSE.mul_f64(rand::random_range(0.5..1.0))).await;
         };
         if reason.is_error() {
             debug!(app = %home.handle.app, device.ordinal = home.handle.ordinal.0, ?reason, "not taken");
         }
-        home.bring(Outcome::Uploaded { packet_ids, reason });
+        home.bring(Outcome::Uploaded(packet_ids.into_iter().map(|packet_id| (packet_id, reason)).collect()));
     });
+}
+
+/// What a device is told when the broker does not take what it sends.
+pub(crate) fn refused(error: &broker::Error) -> Reason {
+    match error {
+        broker::Error::Full(_) => Reason::QUOTA_EXCEEDED,
+        broker::Error::Unavailable(_) | broker::Error::Corrupt(_) => Reason::IMPLEMENTATION,
+    }
 }
 
 /// A connection that is over.

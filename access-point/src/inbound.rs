@@ -2,7 +2,7 @@
 //! is where it is kept.
 
 use broker::Publication;
-use model::{AppId, Position, Queue, Report, Stream, Timestamp, TraceParent, Uplink, UplinkId, record::Record as _};
+use model::{AppId, Position, Queue, Report, Stream, Timestamp, record::Record as _};
 use mqtt::{
     Answered, Packet, Reason, Up, Version,
     packet::{PubAck, Publish, SubAck, Subscribe, Unsubscribe},
@@ -22,7 +22,9 @@ use crate::{
     fetch::{Asked, Sync},
     metrics::Delivered,
     outbox::Fact,
+    peer::{self, Post},
     pull::Sent,
+    uplink::HELD_MAX,
     worker::Turn,
 };
 
@@ -45,10 +47,12 @@ impl Beat {
 
 /// What some packets of a device bring up.
 #[derive(Default)]
-struct Batch {
-    uploads: Vec<Publication>,
+pub(crate) struct Batch {
+    pub(crate) uploads: Vec<Publication>,
     /// Acked once the uploads are confirmed.
-    packet_ids: Vec<u16>,
+    pub(crate) packet_ids: Vec<u16>,
+    /// For other devices.
+    pub(crate) posts: Vec<Post>,
 }
 
 /// Nothing depends on subscriptions: messages come without. They are granted for the clients that want them.
@@ -89,9 +93,15 @@ impl Connection {
                 break;
             }
         }
+        let posts = std::mem::take(&mut batch.posts);
+        if !posts.is_empty() {
+            self.busy += 1;
+            peer::pass_on(&turn.site, self.home(), self.peer.clone(), posts);
+        }
         if !batch.uploads.is_empty() {
             self.busy += 1;
-            errand::upload(&turn.site, self.home(), batch.uploads, batch.packet_ids);
+            let patience = if self.link.version() == Version::V5 { Duration::ZERO } else { HELD_MAX };
+            errand::upload(&turn.site, self.home(), batch, patience);
         }
         taken
     }
@@ -162,17 +172,19 @@ impl Connection {
         if publish.qos > 1 && self.link.version() == Version::V5 {
             return Err(Close::Broken(Reason::QOS_UNSUPPORTED));
         }
-        let packet_id = (publish.qos > 0).then_some(publish.packet_id);
+        let packet_id = publish.acked_under();
         let known = Up::parse(&publish.topic).filter(|(app, _)| *app == self.peer.app);
         let Some((_, up)) = known else { return self.refuse(packet_id, Reason::NOT_AUTHORIZED) };
         match up {
-            Up::Uplink(kind) => {
+            Up::Uplink(kind, request) => {
                 let kind = kind.to_owned();
-                let uplink = self.uplink(publish, kind, turn.now);
-                batch.uploads.push(Publication { queue: Queue::Uplink, body: uplink.encode().into() });
-                batch.packet_ids.extend(packet_id);
-                Ok(())
+                self.send_up(publish, (&kind, request), batch, turn)
             }
+            Up::Peer(to, kind) => {
+                let kind = kind.to_owned();
+                self.send_to_peer(publish, (to, kind), batch, turn)
+            }
+            Up::Outcome(command) => self.send_outcome(publish, command, batch, turn),
             Up::Attributes if publish.payload.len() > model::report::PATCH_MAX_BYTES => {
                 self.refuse(packet_id, Reason::BAD_PAYLOAD)
             }
@@ -233,22 +245,6 @@ impl Connection {
         asked.map_or(Ok(()), |asked| self.open_page(asked, turn))
     }
 
-    fn uplink(&self, publish: Publish, kind: String, now: Timestamp) -> Uplink {
-        let trace = publish.property("traceparent").and_then(|trace| trace.parse().ok());
-        Uplink {
-            id: UplinkId::new(now, rand::random()),
-            app: self.peer.app.clone(),
-            env: self.peer.env,
-            device: self.peer.device.clone(),
-            user: self.peer.user.clone(),
-            kind,
-            content_type: publish.content_type,
-            payload: publish.payload,
-            received_at: now,
-            trace: trace.unwrap_or_else(|| TraceParent::start(rand::random(), rand::random())),
-        }
-    }
-
     fn report(&self, publish: Publish, at: Timestamp) -> Report {
         Report {
             app: self.peer.app.clone(),
@@ -260,12 +256,12 @@ impl Connection {
     }
 
     /// What the device has sent up is kept, or is not.
-    pub(crate) fn uploaded(&mut self, packet_ids: Vec<u16>, reason: Reason) -> Result<(), Close> {
+    pub(crate) fn uploaded(&mut self, answers: Vec<(u16, Reason)>) -> Result<(), Close> {
         self.busy -= 1;
-        for packet_id in packet_ids {
-            match reason {
-                Reason::SUCCESS => self.acknowledge(Some(packet_id), reason)?,
-                reason => self.refuse(Some(packet_id), reason)?,
+        for (packet_id, reason) in answers {
+            match reason.is_error() {
+                false => self.acknowledge(Some(packet_id), reason)?,
+                true => self.refuse(Some(packet_id), reason)?,
             }
         }
         Ok(())

@@ -30,7 +30,9 @@ mod open;
 mod outbox;
 mod pace;
 mod packed;
+mod peer;
 mod pull;
+mod quota;
 mod registry;
 mod routes;
 mod sightings;
@@ -38,10 +40,12 @@ mod sse;
 mod sweep;
 mod timeline;
 mod transport;
+mod uplink;
 mod wait;
 mod worker;
 
 use std::{
+    net::SocketAddr,
     num::{NonZeroU32, NonZeroUsize},
     sync::Arc,
     time::Duration,
@@ -52,14 +56,32 @@ use model::{Clock, Endpoint, Lane, NodeId};
 use prometheus_client::registry::Registry as MetricsRegistry;
 use store::SharedStore;
 use thiserror::Error;
-use tokio::{net::TcpListener, sync::Semaphore, task::JoinSet, time::timeout};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::Semaphore,
+    task::JoinSet,
+    time::timeout,
+};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::warn;
 
 use crate::{
-    arrival::Arrivals, auth::Apps, calm::Calm, close::Close, drain::Drains, entry::Door, heartbeat::Heartbeats,
-    metrics::Metrics, outbox::Outbox, packed::Packed, registry::Registry, sightings::Sightings, sse::Inlets,
-    timeline::Timelines, worker::Workers,
+    arrival::Arrivals,
+    auth::Apps,
+    calm::Calm,
+    close::Close,
+    drain::Drains,
+    entry::{Arrived, Door},
+    heartbeat::Heartbeats,
+    metrics::Metrics,
+    outbox::Outbox,
+    packed::Packed,
+    quota::Types,
+    registry::Registry,
+    sightings::Sightings,
+    sse::Inlets,
+    timeline::Timelines,
+    worker::Workers,
 };
 pub use crate::{
     certificates::{CertificateError, Certificates, TlsFiles},
@@ -111,6 +133,8 @@ pub struct Config {
     pub connect_deadline: Duration,
     /// Whether a device is registered by its first connection with a valid token.
     pub auto_register: bool,
+    /// Shards among which unicasts are divided: as ingest does, or a device's messages overtake each other.
+    pub unicast_shards: u8,
     /// How often marks are compared with the streams' heads: bounds the delay after a lost bell.
     pub sweep: Duration,
     /// How devices are moved elsewhere when it stops.
@@ -133,6 +157,7 @@ impl Config {
             write_timeout: Duration::from_secs(20),
             connect_deadline: Duration::from_secs(5),
             auto_register: true,
+            unicast_shards: 1,
             sweep: Duration::from_secs(30),
             drain: Drain {
                 wait: Duration::from_secs(3),
@@ -210,6 +235,7 @@ pub(crate) struct Site {
     pub(crate) packed: Packed,
     pub(crate) outbox: Outbox,
     pub(crate) sightings: Sightings,
+    pub(crate) types: Types,
     pub(crate) opening: Semaphore,
     pub(crate) reading: Semaphore,
     pub(crate) workers: Workers,
@@ -227,7 +253,7 @@ impl Site {
     /// How full it is here.
     pub(crate) fn endpoint(&self) -> Endpoint {
         let (connections, connections_max) = (self.connections() as u64, self.config.connections_max as u64);
-        Endpoint { address: String::new(), connections, connections_max }
+        Endpoint { address: String::new(), tls_address: None, connections, connections_max }
     }
 }
 
@@ -265,6 +291,7 @@ impl AccessPoint {
             arrivals: Arrivals::default(),
             inlets: Inlets::default(),
             registry: Registry::default(),
+            types: Types::default(),
             opening: Semaphore::new(OPENING_MAX),
             reading: Semaphore::new(READING_MAX),
             workers: Workers::new(),
@@ -278,6 +305,11 @@ impl AccessPoint {
     pub fn status(&self) -> impl Fn() -> Status + Send + Sync + 'static {
         let site = self.site.clone();
         move || Status { connections: site.connections(), drain: site.drains.told() }
+    }
+
+    /// Lets connections in that came to another listener.
+    pub fn entrance(&self) -> Entrance {
+        Entrance { site: self.site.clone() }
     }
 
     /// Serves devices until `shutdown`; then moves them to other access points if there are any, and tells receipts and
@@ -329,6 +361,20 @@ impl AccessPoint {
         background.close();
         background.wait().await;
         served
+    }
+}
+
+/// Lets connections in that somebody else has accepted.
+#[derive(Clone)]
+pub struct Entrance {
+    site: Arc<Site>,
+}
+
+impl Entrance {
+    /// Takes a connection over on which somebody asks by HTTP: for WebSocket, for events, or with what a browser posts.
+    /// `read` is what came on it, from the first byte of the request on.
+    pub fn enter(&self, socket: TcpStream, from: SocketAddr, read: Vec<u8>) {
+        listen::take(&self.site, Arrived { socket, from, door: Door::Http(read) });
     }
 }
 

@@ -74,6 +74,11 @@ impl Link {
         }
     }
 
+    /// The name of what carries it.
+    pub(crate) fn transport(&self) -> &'static str {
+        self.way.own().map_or("bound", Transport::name)
+    }
+
     /// What the device speaks; the older version as long as it has not said.
     pub(crate) fn version(&self) -> Version {
         self.version.unwrap_or(Version::V311)

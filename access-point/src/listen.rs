@@ -81,14 +81,7 @@ async fn accept(listener: &TcpListener, door: &Door, site: &Arc<Site>, shutdown:
             accepted = listener.accept() => accepted,
         };
         match accepted {
-            Ok((stream, from)) => {
-                let Some(place) = Place::take(site) else {
-                    site.metrics.connect("full");
-                    continue;
-                };
-                prepare(&stream);
-                tokio::spawn(open::open(site.clone(), Arrived { socket: stream, from, door: door.clone() }, place));
-            }
+            Ok((socket, from)) => take(site, Arrived { socket, from, door: door.clone() }),
             Err(error) if is_of_the_connection(&error) => debug!(%error, "a connection was lost before it was taken"),
             Err(error) if is_fatal(&error) => return Err(error),
             Err(error) => {
@@ -99,6 +92,13 @@ async fn accept(listener: &TcpListener, door: &Door, site: &Arc<Site>, shutdown:
             }
         }
     }
+}
+
+/// Gives a connection its place and its task, if there is room.
+pub(crate) fn take(site: &Arc<Site>, arrived: Arrived) {
+    let Some(place) = Place::take(site) else { return site.metrics.connect("full") };
+    prepare(&arrived.socket);
+    tokio::spawn(open::open(site.clone(), arrived, place));
 }
 
 /// Messages are small and must not wait for an ack of the one before.

@@ -68,6 +68,8 @@ pub(crate) struct Metrics {
     pub(crate) unreported: Gauge,
     pub(crate) store_failures: Counter,
     pub(crate) sightings_lost: Counter,
+    pub(crate) uplinks_refused: Counter,
+    pub(crate) uplinks_held: Counter,
 }
 
 /// From 1 ms, what one machine does at best, to about 17 minutes, a device that was offline for a while.
@@ -120,6 +122,10 @@ impl Metrics {
         let store_failures = counter("fanfare_access_point_store_failures", "Reads and writes put off for later");
         let sightings_lost =
             counter("fanfare_sightings_lost", "Devices that came or went while too many waited to be told");
+        let uplinks_refused =
+            counter("fanfare_uplinks_refused", "Messages of devices that their app does not let them send");
+        let help = "Times that a device was not heard for a while because it sent more than it may";
+        let uplinks_held = counter("fanfare_uplinks_held", help);
         let [waiting, in_flight, unsent_bytes, unreported] = [(); 4].map(|()| Gauge::default());
         registry.register("fanfare_waiting", "Devices let in that wait for the store", waiting.clone());
         registry.register("fanfare_inflight", "Messages written and not acked", in_flight.clone());
@@ -147,6 +153,8 @@ impl Metrics {
             unreported,
             store_failures,
             sightings_lost,
+            uplinks_refused,
+            uplinks_held,
         }
     }
 

@@ -82,7 +82,7 @@ impl Packed {
 mod tests {
     use std::{collections::BTreeMap, time::Duration};
 
-    use model::{Env, Priority, Timestamp, TraceParent};
+    use model::{Class, Env, Priority, Timestamp, TraceParent};
 
     use super::*;
 
@@ -97,6 +97,7 @@ mod tests {
             app: "demo".parse().unwrap(),
             env: Env::Live,
             lane,
+            class: Class::Message,
             kind: "default".into(),
             payload: "the same again ".repeat(100).into(),
             content_type: "text/plain".into(),

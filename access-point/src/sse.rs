@@ -132,6 +132,7 @@ async fn post(site: &Site, login: &Login, request: Request, body: Vec<u8>) -> An
     match timeout(POST_MAX, answered).await {
         Ok(Ok(Reason::QUOTA_EXCEEDED)) => Answer::TOO_MANY,
         Ok(Ok(Reason::NOT_AUTHORIZED)) => Answer::FORBIDDEN,
+        Ok(Ok(Reason::BAD_PAYLOAD)) => Answer::BAD_BODY,
         Ok(Ok(reason)) if !reason.is_error() => Answer::DONE,
         _ => Answer::LATER,
     }

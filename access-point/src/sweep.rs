@@ -1,9 +1,9 @@
 //! Compares, every half minute, how far sessions are with the heads of their streams, and what is kept of timelines
-//! with the store. So a bell that was lost, or rung at a stale route, costs time and never a message.
+//! with the store; and counts the access points. So a bell that was lost, or rung at a stale route, costs time and never a message.
 
 use std::{sync::Arc, time::Duration};
 
-use model::{AppId, Ordinal, Stream};
+use model::{AppId, Ordinal, Stream, Tier};
 use tokio::time;
 use tracing::warn;
 
@@ -22,6 +22,7 @@ const RETRY: Duration = Duration::from_secs(2);
 pub(crate) async fn run(site: Arc<Site>) {
     let mut period = site.config.sweep;
     loop {
+        share(&site).await;
         time::sleep(period.mul_f64(rand::random_range(1.0 - JITTER..1.0 + JITTER))).await;
         period = site.config.sweep;
         for app in site.registry.apps() {
@@ -31,6 +32,13 @@ pub(crate) async fn run(site: Arc<Site>) {
                 period = period.min(RETRY);
             }
         }
+    }
+}
+
+/// Finds out among how many access points the rates of apps are shared; as before when the store does not say.
+async fn share(site: &Site) {
+    if let Ok(nodes) = site.deps.store.nodes(site.deps.clock.now()).await {
+        site.types.share_among(nodes.iter().filter(|node| node.tiers.contains(&Tier::AccessPoint)).count());
     }
 }
 

@@ -152,7 +152,7 @@ impl Waiting {
         let Self { site, guest, link, .. } = self;
         site.metrics.disconnect(close.as_str());
         debug!(app = %guest.login.app, device.id = %guest.login.device, reason = close.as_str(), "a device is gone");
-        let last: Vec<Packet> = control::farewell(link.version(), &guest.login.app, &close).into_iter().collect();
+        let last: Vec<Packet> = control::farewell(&link, &guest.login.app, &close).into_iter().collect();
         link.close(&last).await;
     }
 }

@@ -11,14 +11,15 @@ use axum::{
 use broker::{Ring, SharedBroker};
 use model::{Bell, Clock, Lane, record::Record as _};
 use store::SharedStore;
-use tokio::sync::Semaphore;
+use tokio::sync::{Notify, Semaphore};
+use tokio_util::sync::CancellationToken;
 use tower_http::catch_panic::CatchPanicLayer;
 
 use crate::{
     Config, admin, attributes, audiences,
     auth::Keys,
     callback::Fetched,
-    cancel, caps, devices, drain, gate, groups, health, import,
+    cancel, caps, command, devices, drain, gate, groups, health, import,
     limit::Budgets,
     messages,
     metrics::Metrics,
@@ -46,6 +47,14 @@ pub(crate) struct Api {
     pub(crate) echoes: Arc<Semaphore>,
     /// Turns of devices' pings.
     pub(crate) pings: Semaphore,
+    /// Turns of those who wait for what comes of a command.
+    pub(crate) waiting: Semaphore,
+    /// Turns of those who are told what devices send up.
+    pub(crate) followers: Arc<Semaphore>,
+    /// Rung when this node has kept some of that.
+    pub(crate) kept: Notify,
+    /// Cancelled when what has no end must end.
+    pub(crate) stopping: CancellationToken,
     pub(crate) metrics: Arc<Metrics>,
 }
 
@@ -66,6 +75,7 @@ pub(crate) fn router(api: &Arc<Api>, others: Router) -> Router {
         .route("/v1/messages/batch", post(send::batch))
         .route("/v1/messages/{id}", get(messages::get))
         .route("/v1/messages/{id}/cancel", post(cancel::cancel))
+        .route("/v1/messages/{id}/result", get(command::result))
         .route("/v1/messages/{id}/receipts", get(receipts::list))
         .route("/v1/messages/{id}/receipts/query", post(receipts::query))
         .route("/v1/messages/{id}/receipts/{device}", get(receipts::one))
@@ -93,10 +103,12 @@ pub(crate) fn router(api: &Arc<Api>, others: Router) -> Router {
         .route("/v1/groups/{id}", get(groups::get).patch(groups::rename).delete(groups::remove))
         .route("/v1/groups/{id}/members", post(groups::change_members).get(groups::members))
         .route("/v1/uplink", get(uplink::list))
+        .route("/v1/uplink/stream", get(uplink::stream::follow))
         .route("/v1/nodes", get(nodes::list))
         .route("/v1/nodes/{id}", get(nodes::get))
         .route("/v1/nodes/{id}/drain", post(drain::order).delete(drain::revoke))
         .route("/v1/apps", post(admin::create_app))
+        .route("/v1/apps/{app}", get(admin::get_app).patch(admin::change_app))
         .route("/v1/apps/{app}/keys", post(admin::create_key))
         .route("/v1/apps/{app}/keys/{key}", delete(admin::remove_key))
         .route_layer(gate);

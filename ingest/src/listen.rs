@@ -2,16 +2,19 @@
 //! does not read are closed. Knows nothing of what is asked.
 
 use std::{
-    convert::Infallible,
     io,
-    pin::{Pin, pin},
+    pin::Pin,
     sync::Arc,
     task::{Context, Poll},
     time::Duration,
 };
 
 use axum::{Router, body::Body, extract::Request, response::Response};
-use hyper::{body::Incoming, server::conn::http1, service::service_fn};
+use hyper::{
+    body::Incoming,
+    server::conn::http1::{self, Parts},
+    service::service_fn,
+};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use parking_lot::Mutex;
 use tokio::{
@@ -22,6 +25,8 @@ use tokio::{
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tower::ServiceExt as _;
+
+use crate::passage::{self, Passage, Passed};
 
 /// A request's head must be there this long after its first byte, and the first one's this long after the connection.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
@@ -36,9 +41,22 @@ const ACCEPT_RETRY: Duration = Duration::from_millis(100);
 /// How long requests under way may take to end after a shutdown began: longer than their deadline.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// Who answers requests.
+#[derive(Clone)]
+pub(crate) struct Reception {
+    pub(crate) router: Router,
+    /// Takes the connections on which devices ask, if anybody does.
+    pub(crate) devices: Option<Passage>,
+}
+
 /// Serves connections, at most `connections_max` at a time (others wait to be accepted), until `shutdown`; then lets
 /// the requests under way end.
-pub(crate) async fn serve(listener: TcpListener, router: Router, connections_max: usize, shutdown: CancellationToken) {
+pub(crate) async fn serve(
+    listener: TcpListener,
+    reception: Reception,
+    connections_max: usize,
+    shutdown: CancellationToken,
+) {
     let places = Arc::new(Semaphore::new(connections_max));
     let connections = TaskTracker::new();
     loop {
@@ -52,7 +70,7 @@ pub(crate) async fn serve(listener: TcpListener, router: Router, connections_max
         };
         match accepted {
             Ok((stream, _)) => {
-                let connection = connection(stream, router.clone(), shutdown.clone());
+                let connection = connection(stream, reception.clone(), shutdown.clone());
                 connections.spawn(async move {
                     connection.await;
                     drop(place);
@@ -71,24 +89,29 @@ pub(crate) async fn serve(listener: TcpListener, router: Router, connections_max
     }
 }
 
-/// Serves one connection until it ends, its time is up, or a shutdown finds it idle.
-async fn connection(stream: TcpStream, router: Router, shutdown: CancellationToken) {
+/// Serves one connection until it ends, its time is up, a device asks on it, or a shutdown finds it idle.
+async fn connection(stream: TcpStream, reception: Reception, shutdown: CancellationToken) {
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "connection is gone already");
         return;
     }
     let pace = Pace::new();
-    let service = service_fn(|request: hyper::Request<Incoming>| answer(router.clone(), pace.clone(), request));
+    let service = service_fn(|request: hyper::Request<Incoming>| answer(reception.clone(), pace.clone(), request));
     let io = TokioIo::new(Paced { stream, pace: pace.clone() });
     let mut builder = http1::Builder::new();
     builder.timer(TokioTimer::new()).header_read_timeout(None).max_buf_size(READ_BUFFER_BYTES);
-    let mut served = pin!(builder.serve_connection(io, service));
+    let mut served = builder.serve_connection(io, service);
     let mut draining = false;
     loop {
         tokio::select! {
-            ended = served.as_mut() => {
-                if let Err(error) = ended {
-                    tracing::debug!(%error, "connection broke");
+            ended = &mut served => {
+                let Err(error) = ended else { return };
+                match (Passed::of(&error), &reception.devices) {
+                    (Some(Passed(request)), Some(devices)) => {
+                        let Parts { io, read_buf, .. } = served.into_parts();
+                        passage::pass(devices, io.into_inner().stream, [request.as_slice(), &read_buf].concat());
+                    }
+                    _ => tracing::debug!(%error, "connection broke"),
                 }
                 return;
             }
@@ -98,19 +121,22 @@ async fn connection(stream: TcpStream, router: Router, shutdown: CancellationTok
                     return;
                 }
                 draining = true;
-                served.as_mut().graceful_shutdown();
+                Pin::new(&mut served).graceful_shutdown();
             }
         }
     }
 }
 
-async fn answer(router: Router, pace: Pace, request: hyper::Request<Incoming>) -> Result<Response, Infallible> {
+async fn answer(reception: Reception, pace: Pace, request: hyper::Request<Incoming>) -> Result<Response, Passed> {
     pace.enter(Phase::Serving);
     let mut request: Request = request.map(Body::new);
+    if reception.devices.is_some() && passage::is_of_devices(request.uri().path()) {
+        return Err(passage::written(request).await);
+    }
     request.extensions_mut().insert(pace.clone());
-    let response = router.oneshot(request).await;
+    let response = reception.router.oneshot(request).await;
     pace.enter(Phase::Idle);
-    response
+    Ok(response.unwrap_or_else(|never| match never {}))
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

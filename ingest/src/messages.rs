@@ -13,6 +13,7 @@ use store::{Entry, shelves};
 
 use crate::{
     api::Api,
+    command::CommandView,
     gate::{Answer, Call},
     problem::Problem,
     query, view,
@@ -75,6 +76,7 @@ struct MessageView<'a> {
     env: Env,
     status: Status,
     r#type: &'a str,
+    class: &'static str,
     created_at: String,
     started_at: Option<String>,
     cancelled_at: Option<String>,
@@ -85,6 +87,8 @@ struct MessageView<'a> {
     trace_id: String,
     stats: Stats,
     progress: Progress,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    command: Option<CommandView<'a>>,
 }
 
 /// The funnel, and who was taken out before it begins.
@@ -105,7 +109,7 @@ struct Progress {
 }
 
 impl<'a> MessageView<'a> {
-    /// In lists nobody looks up who was excluded.
+    /// In lists nobody looks up who was excluded, or what came of commands.
     fn new(known: &'a Known, aim: Option<&Aim>, now: Timestamp) -> Self {
         let entry = &known.entry;
         let (excluded, excluded_by) = aim.map(|aim| view::excluded(&aim.excluded)).unzip();
@@ -115,6 +119,7 @@ impl<'a> MessageView<'a> {
             env: entry.env,
             status: known.status(now),
             r#type: &entry.kind,
+            class: entry.class.as_str(),
             created_at: view::time(entry.created_at),
             started_at: entry.dispatched_at.map(view::time),
             cancelled_at: entry.cancelled_at.map(view::time),
@@ -124,6 +129,7 @@ impl<'a> MessageView<'a> {
             trace_id: entry.trace.id(),
             stats: Stats { funnel: known.funnel(now), excluded, excluded_by },
             progress: Progress { resolved: known.dispatched(), fanout_done: known.dispatched() },
+            command: None,
         }
     }
 }
@@ -134,7 +140,9 @@ pub(crate) async fn get(State(api): State<Arc<Api>>, Path(id): Path<String>, cal
     call.query()?.finish()?;
     let known = Known::find(&api, &call, &id).await?;
     let aim = known.aim(&api, &call).await?.unwrap_or_default();
-    Ok(Json(MessageView::new(&known, Some(&aim), api.clock.now())).into_response())
+    let command = CommandView::of(&api, &call, &known).await?;
+    let view = MessageView { command, ..MessageView::new(&known, Some(&aim), api.clock.now()) };
+    Ok(Json(view).into_response())
 }
 
 /// `GET /v1/messages`, newest first. A page may be short where the other environment's messages lie between.

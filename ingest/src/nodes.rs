@@ -58,6 +58,7 @@ struct NodeView<'a> {
 #[derive(Serialize)]
 struct EndpointView<'a> {
     address: &'a str,
+    urls: Vec<String>,
     connections: u64,
     connections_max: u64,
     load: f64,
@@ -78,7 +79,14 @@ struct EndpointsView<'a> {
 struct NamedEndpoint<'a> {
     node: &'a NodeId,
     address: &'a str,
+    urls: Vec<String>,
     load: f64,
+}
+
+impl<'a> NamedEndpoint<'a> {
+    fn of(node: &'a Node, at: &'a Endpoint) -> Self {
+        Self { node: &node.id, address: &at.address, urls: at.urls(), load: at.load() }
+    }
 }
 
 impl Nodes {
@@ -144,8 +152,9 @@ impl<'a> From<&'a Node> for NodeView<'a> {
 
 impl<'a> From<&'a Endpoint> for EndpointView<'a> {
     fn from(at: &'a Endpoint) -> Self {
-        let Endpoint { address, connections, connections_max } = at;
-        Self { address, connections: *connections, connections_max: *connections_max, load: at.load() }
+        let Endpoint { address, connections, connections_max, .. } = at;
+        let (connections, connections_max) = (*connections, *connections_max);
+        Self { address, urls: at.urls(), connections, connections_max, load: at.load() }
     }
 }
 
@@ -164,13 +173,8 @@ pub(crate) async fn endpoints_preflight() -> impl IntoResponse {
 async fn least_loaded_first(api: &Api, headers: &HeaderMap) -> Answer {
     check_device(api, headers).await?;
     let known = api.nodes.known();
-    let mut endpoints: Vec<NamedEndpoint<'_>> = known
-        .iter()
-        .filter_map(|node| {
-            let at = node.open_endpoint()?;
-            Some(NamedEndpoint { node: &node.id, address: &at.address, load: at.load() })
-        })
-        .collect();
+    let open = known.iter().filter_map(|node| Some(NamedEndpoint::of(node, node.open_endpoint()?)));
+    let mut endpoints: Vec<_> = open.collect();
     endpoints.sort_by(|a, b| a.load.total_cmp(&b.load));
     if endpoints.is_empty() {
         return Err(Problem::new(Code::Overloaded, "no access point is running at the moment"));
@@ -192,7 +196,7 @@ pub(crate) async fn ping(State(api): State<Arc<Api>>, uri: Uri, headers: HeaderM
     let least = open.min_by(|(_, a), (_, b)| a.load().total_cmp(&b.load()));
     let (node, at) = least.ok_or_else(|| Problem::not_found("access point"))?;
     tokio::time::sleep(at.delay()).await;
-    Ok(Json(NamedEndpoint { node: &node.id, address: &at.address, load: at.load() }).into_response())
+    Ok(Json(NamedEndpoint::of(node, at)).into_response())
 }
 
 /// Passes whoever shows a token that a device could connect with.

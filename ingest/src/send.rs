@@ -1,5 +1,6 @@
 //! `POST /v1/messages`: from a request to a message that the broker and the store both keep.
 
+mod class;
 mod commit;
 mod request;
 mod target;
@@ -236,6 +237,7 @@ fn message(call: &Call, request: Request, target: &Target, now: Timestamp) -> Me
         env: call.caller.env(),
         lane: target.lane,
         kind: request.kind,
+        class: request.class,
         payload: request.payload,
         content_type: request.content_type,
         created_at: now,

@@ -1,5 +1,7 @@
 //! What devices sent up: moved from the broker into the store, and handed to products that ask.
 
+pub(crate) mod stream;
+
 use std::{sync::Arc, time::Duration};
 
 use axum::{
@@ -9,7 +11,7 @@ use axum::{
 };
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use broker::{Consumer, Delivery};
-use model::{AppId, DeviceId, Queue, Scope, Uplink, UplinkId, UserId, record::Record as _};
+use model::{AppId, DeviceId, MessageId, Queue, Reply, ReplyTo, Scope, Uplink, UplinkId, UserId, record::Record as _};
 use serde::Serialize;
 use serde_json::value::RawValue;
 use tokio_util::sync::CancellationToken;
@@ -17,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     Error,
     api::Api,
+    command,
     gate::{Answer, Call},
     view,
 };
@@ -33,6 +36,12 @@ struct UplinkView<'a> {
     device_id: &'a DeviceId,
     user_id: Option<&'a UserId>,
     r#type: &'a str,
+    /// The command whose outcome it tells.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    answers: Option<MessageId>,
+    /// Where an answer goes: to be given back with it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reply: Option<ReplyView<'a>>,
     content_type: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     payload: Option<&'a RawValue>,
@@ -40,6 +49,19 @@ struct UplinkView<'a> {
     payload_base64: Option<String>,
     received_at: String,
     trace_id: String,
+}
+
+#[derive(Serialize)]
+struct ReplyView<'a> {
+    to: &'a ReplyTo,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    correlation_base64: Option<String>,
+}
+
+impl<'a> From<&'a Reply> for ReplyView<'a> {
+    fn from(reply: &'a Reply) -> Self {
+        Self { to: &reply.to, correlation_base64: reply.correlation.as_ref().map(|bytes| STANDARD.encode(bytes)) }
+    }
 }
 
 impl<'a> From<&'a Uplink> for UplinkView<'a> {
@@ -52,6 +74,8 @@ impl<'a> From<&'a Uplink> for UplinkView<'a> {
             device_id: &uplink.device,
             user_id: uplink.user.as_ref(),
             r#type: &uplink.kind,
+            answers: uplink.answers,
+            reply: uplink.reply.as_ref().map(ReplyView::from),
             content_type: uplink.content_type.as_deref(),
             payload: json,
             payload_base64: json.is_none().then(|| STANDARD.encode(&uplink.payload)),
@@ -124,9 +148,10 @@ async fn keep_from(api: &Api, mut consumer: Consumer, stop: &CancellationToken) 
 /// Keeps uplinks however long the store takes to come back; false when `stop` came first.
 async fn keep(api: &Api, uplinks: &[Uplink], stop: &CancellationToken) -> Result<bool, Error> {
     loop {
-        match api.store.keep_uplinks(uplinks.to_vec()).await {
-            Ok(()) => {
-                api.metrics.kept_uplinks(uplinks.len());
+        match try_keep(api, uplinks.to_vec()).await {
+            Ok(kept) => {
+                api.metrics.kept_uplinks(kept);
+                api.kept.notify_waiters();
                 return Ok(true);
             }
             Err(store::Error::Corrupt(reason)) => return Err(Error::Corrupt(reason)),
@@ -137,6 +162,13 @@ async fn keep(api: &Api, uplinks: &[Uplink], stop: &CancellationToken) -> Result
             () = stop.cancelled() => return Ok(false),
         }
     }
+}
+
+/// Keeps uplinks, what came of commands first; how many were taken.
+async fn try_keep(api: &Api, uplinks: Vec<Uplink>) -> Result<usize, store::Error> {
+    let taken = command::take(api, uplinks).await?;
+    let count = taken.len();
+    api.store.keep_uplinks(taken).await.map(|()| count)
 }
 
 async fn set_aside(delivery: Delivery, reason: &str) {

@@ -243,6 +243,11 @@ impl Publish {
         }
     }
 
+    /// The packet id of its ack; `None` when it is not acked.
+    pub fn acked_under(&self) -> Option<u16> {
+        (self.qos > 0).then_some(self.packet_id)
+    }
+
     /// The first user property of this name.
     pub fn property(&self, name: &str) -> Option<&str> {
         self.user_properties.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())

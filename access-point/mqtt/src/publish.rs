@@ -6,7 +6,7 @@ use std::str::FromStr;
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use bytes::Bytes;
-use model::{Message, Seq, Stream, Timestamp};
+use model::{Class, Message, Reply, Seq, Stream, Timestamp};
 use serde::Serialize;
 use serde_json::value::RawValue;
 
@@ -22,6 +22,8 @@ const REMAINING_MAX: usize = 268_435_455;
 
 const MESSAGE_EXPIRY_INTERVAL: u8 = 0x02;
 const CONTENT_TYPE: u8 = 0x03;
+const RESPONSE_TOPIC: u8 = 0x08;
+const CORRELATION_DATA: u8 = 0x09;
 const USER_PROPERTY: u8 = 0x26;
 
 const JSON: &str = "application/json";
@@ -69,6 +71,14 @@ struct Envelope<'a> {
     ts: String,
     traceparent: String,
     #[serde(skip_serializing_if = "Option::is_none")]
+    class: Option<String>,
+    /// A command is not begun later.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    deadline: Option<String>,
+    /// The device that sent it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    from: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     payload: Option<&'a RawValue>,
     #[serde(skip_serializing_if = "Option::is_none")]
     payload_base64: Option<String>,
@@ -103,7 +113,11 @@ impl Encoded {
 
     fn assemble(message: &Message, properties: Option<&[u8]>, body: Bytes) -> Result<Self, Error> {
         let mut variable = Vec::with_capacity(256);
-        text(&mut variable, &topic::message(&message.app, &message.kind))?;
+        let topic = match &message.class {
+            Class::Answer(reply) => topic::answer(&message.app, &reply.to),
+            _ => topic::message(&message.app, &message.kind),
+        };
+        text(&mut variable, &topic)?;
         let packet_id = variable.len();
         variable.extend_from_slice(&[0, 0]);
         let mut expiry = None;
@@ -162,7 +176,21 @@ fn seconds_left(expires_at: Timestamp, now: Timestamp) -> u32 {
 }
 
 fn properties(message: &Message, stream: Stream, seq: Seq, format: Format) -> Result<Vec<u8>, Error> {
-    let mut out = vec![MESSAGE_EXPIRY_INTERVAL, 0, 0, 0, 0, CONTENT_TYPE];
+    let mut out = vec![MESSAGE_EXPIRY_INTERVAL, 0, 0, 0, 0];
+    match &message.class {
+        Class::Command { .. } => {
+            out.push(RESPONSE_TOPIC);
+            text(&mut out, &topic::outcome(&message.app, message.id))?;
+            out.push(CORRELATION_DATA);
+            text(&mut out, &message.id.to_string())?;
+        }
+        Class::Answer(Reply { correlation: Some(correlation), .. }) => {
+            out.push(CORRELATION_DATA);
+            bytes(&mut out, correlation)?;
+        }
+        Class::Answer(_) | Class::Message | Class::Peer { .. } => {}
+    }
+    out.push(CONTENT_TYPE);
     if format == Format::Envelope {
         text(&mut out, JSON)?;
         return Ok(out);
@@ -175,7 +203,8 @@ fn properties(message: &Message, stream: Stream, seq: Seq, format: Format) -> Re
         ("ts", written(message.created_at)),
         ("traceparent", message.trace.to_string()),
     ];
-    for (name, value) in pairs {
+    let more = more(message).into_iter().filter_map(|(name, value)| Some((name, value?)));
+    for (name, value) in pairs.into_iter().chain(more) {
         pair(&mut out, name, &value)?;
     }
     Ok(out)
@@ -187,15 +216,30 @@ fn pair(out: &mut Vec<u8>, name: &str, value: &str) -> Result<(), Error> {
     text(out, value)
 }
 
+/// What there is to say of some messages only, by name: that it is a command, and when it must have begun; which device
+/// it is from.
+fn more(message: &Message) -> [(&'static str, Option<String>); 3] {
+    let (class, deadline, from) = match &message.class {
+        class @ Class::Command { .. } => (Some(class.as_str().to_owned()), Some(written(message.expires_at)), None),
+        Class::Peer { from } => (None, None, Some(from.to_string())),
+        Class::Message | Class::Answer(_) => (None, None, None),
+    };
+    [("class", class), ("deadline", deadline), ("from", from)]
+}
+
 fn envelope(message: &Message, stream: Stream, seq: Seq) -> Result<Bytes, Error> {
     let json = (message.content_type == JSON).then(|| serde_json::from_slice::<&RawValue>(&message.payload).ok());
     let payload = json.flatten();
+    let [(_, class), (_, deadline), (_, from)] = more(message);
     let envelope = Envelope {
         id: message.id.to_string(),
         seq: seq.in_stream(stream).to_string(),
         kind: &message.kind,
         ts: written(message.created_at),
         traceparent: message.trace.to_string(),
+        class,
+        deadline,
+        from,
         payload,
         payload_base64: payload.is_none().then(|| STANDARD.encode(&message.payload)),
     };
@@ -211,9 +255,14 @@ pub fn written(at: Timestamp) -> String {
 
 /// Appends a text behind its length.
 fn text(out: &mut Vec<u8>, text: &str) -> Result<(), Error> {
-    let len = u16::try_from(text.len()).map_err(|_| Error::Unwritable("a text over 64 KiB".into()))?;
+    bytes(out, text.as_bytes())
+}
+
+/// Appends bytes behind their length.
+fn bytes(out: &mut Vec<u8>, bytes: &[u8]) -> Result<(), Error> {
+    let len = u16::try_from(bytes.len()).map_err(|_| Error::Unwritable("a text over 64 KiB".into()))?;
     out.extend_from_slice(&len.to_be_bytes());
-    out.extend_from_slice(text.as_bytes());
+    out.extend_from_slice(bytes);
     Ok(())
 }
 

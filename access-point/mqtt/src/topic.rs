@@ -1,6 +1,6 @@
 //! The fixed topics: `push/{app}/…`, the same for every device of an app, so that one encoded packet serves them all.
 
-use model::AppId;
+use model::{AppId, DeviceId, MessageId, ReplyTo};
 
 /// Longest business type, in bytes.
 pub const KIND_MAX_BYTES: usize = 32;
@@ -9,10 +9,14 @@ pub const KIND_MAX_BYTES: usize = 32;
 const ROOT: &str = "push";
 
 /// What a device publishes to, besides its app.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Up<'a> {
-    /// `up/{type}`: business data.
-    Uplink(&'a str),
+    /// `up/{type}`: business data; `up/{type}/{request}` when it is to be answered.
+    Uplink(&'a str, Option<ReplyTo>),
+    /// `peer/{device}/{type}`: for another device.
+    Peer(DeviceId, &'a str),
+    /// `result/{id}`: what came of a command.
+    Outcome(MessageId),
     /// `sync`: what the device has received.
     Sync,
     /// `attr`: attributes it reports.
@@ -35,10 +39,25 @@ impl<'a> Up<'a> {
             "event" => Self::Event,
             "hb" => Self::Heartbeat,
             "bind" => Self::Bind,
-            _ => Self::Uplink(rest.strip_prefix("up/").filter(|kind| is_kind(kind))?),
+            _ => match rest.split_once('/')? {
+                ("up", kind) => match kind.split_once('/') {
+                    Some((kind, request)) => Self::Uplink(known(kind)?, Some(request.parse().ok()?)),
+                    None => Self::Uplink(known(kind)?, None),
+                },
+                ("peer", rest) => {
+                    let (device, kind) = rest.split_once('/')?;
+                    Self::Peer(device.parse().ok()?, known(kind)?)
+                }
+                ("result", id) => Self::Outcome(id.parse().ok()?),
+                _ => return None,
+            },
         };
         Some((app.parse().ok()?, up))
     }
+}
+
+fn known(kind: &str) -> Option<&str> {
+    Some(kind).filter(|kind| is_kind(kind))
 }
 
 /// Whether a text is a business type: `[a-z0-9_-]{1,32}`.
@@ -68,9 +87,20 @@ pub fn notice(app: &AppId) -> String {
     format!("{ROOT}/{app}/notify")
 }
 
-/// Where a device finds the answer to what it has asked under this name.
-pub fn answer(app: &AppId, request: &str) -> String {
+/// Where the answer to a device's request goes.
+pub fn answer(app: &AppId, request: &ReplyTo) -> String {
     format!("{ROOT}/{app}/res/{request}")
+}
+
+/// The request whose answer goes to this topic of an app.
+pub fn request(topic: &str, app: &AppId) -> Option<ReplyTo> {
+    let inside = topic.strip_prefix(ROOT)?.strip_prefix('/')?.strip_prefix(app.as_str())?;
+    inside.strip_prefix("/res/")?.parse().ok()
+}
+
+/// Where a device says what came of a command.
+pub fn outcome(app: &AppId, command: MessageId) -> String {
+    format!("{ROOT}/{app}/result/{command}")
 }
 
 /// Where the platform tells a device about its link.
@@ -85,11 +115,30 @@ mod tests {
     #[test]
     fn topics_of_devices_are_told_apart_and_nothing_else_is_one() {
         let demo: AppId = "demo".parse().unwrap();
-        assert_eq!(Up::parse("push/demo/up/order-2"), Some((demo.clone(), Up::Uplink("order-2"))));
+        assert_eq!(Up::parse("push/demo/up/order-2"), Some((demo.clone(), Up::Uplink("order-2", None))));
         assert_eq!(Up::parse("push/demo/sync"), Some((demo.clone(), Up::Sync)));
-        assert_eq!(Up::parse("push/demo/hb"), Some((demo, Up::Heartbeat)));
+        assert_eq!(Up::parse("push/demo/hb"), Some((demo.clone(), Up::Heartbeat)));
+        let request: ReplyTo = "r-1".parse().unwrap();
+        let asked = Up::Uplink("order", Some(request.clone()));
+        assert_eq!(Up::parse("push/demo/up/order/r-1"), Some((demo.clone(), asked)));
+        assert_eq!(super::request(&answer(&demo, &request), &demo), Some(request));
+        assert_eq!(super::request("push/demos/res/r-1", &demo), None);
+        let peer = Up::Peer("dev-2".parse().unwrap(), "chat");
+        assert_eq!(Up::parse("push/demo/peer/dev-2/chat"), Some((demo.clone(), peer)));
+        let command = MessageId::from_bytes([7; 16]);
+        assert_eq!(Up::parse(&outcome(&demo, command)), Some((demo, Up::Outcome(command))));
         let long = format!("push/demo/up/{}", "k".repeat(KIND_MAX_BYTES + 1));
-        for bad in ["", "push", "push/demo", "push/demo/up/", "push/demo/up/A", "push/demo/up/a/b", "push/demo/msg/a"] {
+        for bad in [
+            "",
+            "push",
+            "push/demo",
+            "push/demo/up/",
+            "push/demo/up/A",
+            "push/demo/up/a/b/c",
+            "push/demo/peer/dev-2",
+            "push/demo/result/7",
+            "push/demo/msg/a",
+        ] {
             assert_eq!(Up::parse(bad), None, "{bad:?}");
         }
         for bad in [long.as_str(), "push//sync", "pushy/demo/sync", "/push/demo/sync", "push/a.b/sync", "$SYS/x"] {

@@ -11,8 +11,9 @@ use access_point::{AccessPoint, Certificates, Config, Deps, Listeners, Status};
 use broker::{Ring, SharedBroker};
 use engine::Engine;
 use model::{
-    App, AppId, Bell, Clock as _, Endpoint, Env, Lane, Limits, Message, MessageId, Node, Ordinal, Ordinals, Priority,
-    Queue, ReceiptBatch, SystemClock, Tally, Tier, Timestamp, TraceParent, record::Record as _, sign::DeviceToken,
+    App, AppId, Bell, Class, Clock as _, Endpoint, Env, Lane, Limits, Message, MessageId, Node, Ordinal, Ordinals,
+    Priority, Queue, ReceiptBatch, SystemClock, Tally, Tier, Timestamp, TraceParent, UplinkRules, record::Record as _,
+    sign::DeviceToken,
 };
 use prometheus_client::registry::Registry;
 use store::{InboxAppend, Registration, SharedStore, TimelineAppend};
@@ -87,6 +88,7 @@ impl Bench {
             created_at: SystemClock.now(),
             device_secret: SECRET.into(),
             limits: Limits::default(),
+            uplink: UplinkRules::default(),
         };
         store.create_app(app).await.unwrap();
         let mut bench = Self {
@@ -116,6 +118,12 @@ impl Bench {
         (self.address, *self.running.get_mut()) = self.another(self.config.clone(), self.shutdown.clone()).await;
     }
 
+    /// Lets devices of the app send up what these rules say, once the access point hears of it.
+    pub(crate) async fn rule(&self, uplink: UplinkRules) {
+        let app = self.store.app(&self.app).await.unwrap().unwrap();
+        assert!(self.store.replace_app(App { uplink, ..app }).await.unwrap());
+    }
+
     /// How the access point says it is.
     pub(crate) fn status(&self) -> Status {
         (self.status)()
@@ -123,7 +131,15 @@ impl Bench {
 
     /// Says that a node runs, and where devices may connect there.
     pub(crate) async fn beat(&self, node: &str, address: SocketAddr) {
-        let endpoint = Endpoint { address: address.to_string(), connections: 0, connections_max: 1_000 };
+        self.beat_at(
+            node,
+            Endpoint { address: address.to_string(), tls_address: None, connections: 0, connections_max: 1_000 },
+        )
+        .await;
+    }
+
+    /// The same of an endpoint that may be full, or offer TLS.
+    pub(crate) async fn beat_at(&self, node: &str, endpoint: Endpoint) {
         let (now, tiers) = (self.now(), vec![Tier::AccessPoint]);
         let (id, version) = (node.parse().unwrap(), "0".into());
         let node =
@@ -197,6 +213,7 @@ impl Bench {
             env: Env::Live,
             lane,
             kind: "order".into(),
+            class: Class::Message,
             payload: format!("{{\"n\":{number}}}").into(),
             content_type: "application/json".into(),
             created_at: now,

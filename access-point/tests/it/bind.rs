@@ -25,7 +25,13 @@ impl Other {
     async fn of(bench: &Bench) -> Self {
         let app: AppId = "other".parse().unwrap();
         let limits = Limits::default();
-        let new = App { id: app.clone(), created_at: bench.now(), device_secret: SECRET.into(), limits };
+        let new = App {
+            id: app.clone(),
+            created_at: bench.now(),
+            device_secret: SECRET.into(),
+            limits,
+            uplink: model::UplinkRules::default(),
+        };
         bench.store.create_app(new).await.unwrap();
         let device = Registration { id: "dev".parse().unwrap(), env: Env::Live, profile: None };
         let device = bench.store.register(&app, vec![device], bench.now()).await.unwrap()[0].0.ordinal;

@@ -3,7 +3,7 @@
 use std::{net::SocketAddr, num::NonZeroU32, time::Duration};
 
 use access_point::{Config, Drain};
-use model::{Bell, DrainState, Timestamp};
+use model::{Bell, DrainState, Endpoint, Timestamp};
 use mqtt::{Packet, Reason, Version};
 
 use crate::{
@@ -118,6 +118,36 @@ async fn a_part_of_the_devices_moves_and_the_rest_does_not_notice() {
     is_in(&bench, DrainState::Done).await;
     assert_eq!(bench.status().drain.unwrap().moved, 3);
     Client::open(&bench, "another").await;
+}
+
+#[tokio::test]
+async fn a_part_of_the_devices_goes_where_there_is_more_room_and_stays_there() {
+    let bench = Bench::start(Config { connections_max: 20, ..config() }).await;
+    let [cool, hot] = [bench.beside("ap-2").await, bench.beside("ap-3").await];
+    for (node, at, connections) in [("ap-2", cool, 100), ("ap-3", hot, 900)] {
+        let endpoint = Endpoint { address: at.to_string(), tls_address: None, connections, connections_max: 1_000 };
+        bench.beat_at(node, endpoint).await;
+    }
+    let mut clients = Vec::new();
+    for n in 0..10 {
+        clients.push(Client::open(&bench, &format!("dev-{n}")).await);
+    }
+    drain(&bench, bench.now(), 500);
+    eventually(PATIENCE, async || bench.status().connections == 5).await;
+    for (n, client) in clients.iter_mut().enumerate() {
+        client.send(&Packet::PingReq).await;
+        if let Some(Packet::Disconnect(told)) = client.next().await {
+            assert_eq!(told.server_reference, Some(cool.to_string()), "the other one is fuller than here");
+            *client = Client::open_with(cool, connect(&bench, &format!("dev-{n}"), Version::V5)).await;
+        }
+    }
+    is_in(&bench, DrainState::Done).await;
+    let told = bench.status().drain.unwrap();
+    assert_eq!((told.moved, told.lost, bench.status().connections), (5, 0, 5));
+    for client in &mut clients {
+        client.send(&Packet::PingReq).await;
+        assert_eq!(client.next().await, Some(Packet::PingResp), "it is sent on");
+    }
 }
 
 #[tokio::test]

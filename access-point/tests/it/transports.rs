@@ -58,7 +58,7 @@ async fn large_messages_and_hundreds_of_small_ones_pass_every_transport_whole() 
         for wanted in 0..300 {
             assert_eq!(number(&client.take().await), wanted, "{via:?}");
         }
-        assert_eq!(client.publish("push/demo/up/photo", payload).await, Reason::SUCCESS, "{via:?}");
+        assert_eq!(client.publish("push/demo/up/photo", vec![b'u'; 60_000]).await, Reason::SUCCESS, "{via:?}");
     }
 }
 

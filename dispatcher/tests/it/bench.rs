@@ -12,9 +12,9 @@ use broker::{Publication, SharedBroker};
 use dispatcher::{Config, Deps, Dispatcher};
 use engine::Engine;
 use model::{
-    Aim, App, AppId, Audience, Clock as _, Env, Envelope, Group, GroupId, Lane, Limits, Message, MessageId, Ordinals,
-    Priority, Profile, Queue, Shard, SystemClock, Tally, Terms, Timestamp, TraceParent, group::Source,
-    record::Record as _,
+    Aim, App, AppId, Audience, Class, Clock as _, Env, Envelope, Group, GroupId, Lane, Limits, Message, MessageId,
+    Ordinals, Priority, Profile, Queue, Shard, SystemClock, Tally, Terms, Timestamp, TraceParent, UplinkRules,
+    group::Source, record::Record as _,
 };
 use prometheus_client::registry::Registry;
 use store::{Entry, PAGE_MAX, Registration, SharedStore, shelves};
@@ -72,6 +72,7 @@ impl Bench {
             created_at: bench.now(),
             device_secret: "0".repeat(32),
             limits: Limits::default(),
+            uplink: UplinkRules::default(),
         };
         bench.store.create_app(app).await.unwrap();
         for device in 0..devices {
@@ -119,6 +120,7 @@ impl Bench {
             env: Env::Live,
             lane,
             kind: "order".into(),
+            class: Class::Message,
             payload: r#"{"n":1}"#.into(),
             content_type: "application/json".into(),
             created_at: now,
@@ -144,6 +146,7 @@ impl Bench {
             lane: message.lane,
             env: message.env,
             kind: message.kind.clone(),
+            class: message.class.clone(),
             created_at: message.created_at,
             expires_at: message.expires_at,
             metadata: BTreeMap::new(),

@@ -141,6 +141,11 @@ impl Api {
         Self::of(self.bases.clone(), self.key.clone())
     }
 
+    /// Where the servers are, and the key that is shown.
+    pub(crate) fn credentials(&self) -> (&[String], &str) {
+        (&self.bases, &self.key)
+    }
+
     /// The same client, whose answers are noted.
     pub(crate) fn noting(&self, answers: Arc<Answers>) -> Self {
         Self { answers: Some(answers), ..self.clone() }
@@ -292,6 +297,14 @@ impl Api {
     /// As every call.
     pub async fn post(&self, path: &str, body: &Value) -> Result<Value, Error> {
         parse(&self.call(Method::POST, path, Some(body), None).await?)
+    }
+
+    /// Changes something that has no method of its own here, once, and gives the answer back as it is.
+    ///
+    /// # Errors
+    /// As every call.
+    pub async fn patch(&self, path: &str, body: &Value) -> Result<Value, Error> {
+        parse(&self.call(Method::PATCH, path, Some(body), None).await?)
     }
 
     /// Posts a body that is JSON already, once, and gives the answer back as it is.

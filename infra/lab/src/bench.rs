@@ -7,13 +7,20 @@
 mod audience;
 mod crowd;
 mod floor;
+mod generator;
+mod herd;
 mod intake;
+mod muster;
 pub mod population;
 pub mod postgres;
 mod probe;
 mod report;
 mod rows;
+mod scale;
+mod silent;
 pub mod sqlite;
+mod stalled;
+mod storm;
 mod wire;
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
@@ -24,9 +31,14 @@ use tokio::time::{Instant, sleep};
 
 pub use audience::{AudienceOptions, AudienceReport, audience, device_row};
 pub use floor::{FloorOptions, floor, sink};
+pub use generator::generate;
 pub use intake::{IntakeOptions, intake};
 pub use report::{BroadcastReport, ConnectReport, FloorReport, IntakeReport, IsolationReport, UnicastReport};
 pub use rows::Asked;
+pub use scale::{ScaleOptions, ScaleReport, scale};
+pub use silent::{SilentOptions, SilentReport, silent};
+pub use stalled::{StalledOptions, StalledReport, stalled};
+pub use storm::{StormOptions, StormReport, storm};
 pub use wire::{WireReport, WireTarget, wire};
 
 use crate::{
@@ -101,10 +113,10 @@ impl Bench {
         let plans = (0..options.devices + options.probes).map(|n| plan(&run, n)).collect::<Result<_, _>>()?;
         let mut identities = enrol(&target.api, plans, None, &|done| progress("registering", done, total)).await?;
         let probes = identities.split_off(options.devices as usize);
-        let line = Line { servers: [target.mqtt].into(), source: None, keep_alive_s: KEEP_ALIVE_S };
+        let line = Line::to([target.mqtt], KEEP_ALIVE_S);
         let crowd = Arc::new(Crowd::new());
         let fleet = Fleet::new(identities, line.clone(), crowd.clone());
-        let probe = Probe::start(target.api.apart(), &run, probes, line)?;
+        let probe = Probe::start(target.api.apart(), &run, probes, line, None)?;
         Ok(Self { target, run, crowd, fleet, probe })
     }
 

@@ -96,7 +96,7 @@ pub async fn demo(options: &Demo, clock: Arc<dyn Clock>, progress: Progress<'_>)
     let members: Vec<_> = ids.iter().step_by(GROUP_EVERY).cloned().collect();
     let group = gather(&options.api, "demo", &members, &history).await?;
 
-    let line = Line { servers: [options.mqtt].into(), source: None, keep_alive_s: 60 };
+    let line = Line::to([options.mqtt], 60);
     let fleet = Fleet::new(identities, line, history.clone());
     let online = total - options.away as usize;
     come(&fleet, online, Stage::Connecting, progress).await?;

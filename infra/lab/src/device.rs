@@ -3,6 +3,7 @@
 //! It is light enough for 15,000 in one process: one task each, and no buffer while nothing is under way.
 
 pub mod arrival;
+mod direction;
 mod link;
 pub mod reporter;
 mod session;
@@ -20,10 +21,8 @@ pub use arrival::Arrival;
 
 use crate::received::Received;
 
-/// Shortest pause before a device comes back.
-const BACK_OFF_MIN: Duration = Duration::from_millis(50);
-/// Longest pause: a server that restarts is found again soon enough for a test.
-const BACK_OFF_MAX: Duration = Duration::from_secs(3);
+/// Devices that are between SYN and CONNACK at a time, when nobody says: well below the server's listen backlog.
+const CONNECTING_MAX: usize = 512;
 
 /// Who a device is and how it connects.
 #[derive(Clone, Debug)]
@@ -51,6 +50,37 @@ pub struct Line {
     pub source: Option<IpAddr>,
     /// The keep alive asked for, in seconds; zero for none.
     pub keep_alive_s: u16,
+    /// How long devices pause before they come back.
+    pub pauses: Pauses,
+    /// Devices of a fleet that are between SYN and CONNACK at a time.
+    pub connecting_max: usize,
+    /// What the system keeps for a device that does not read, in bytes, of which it makes the double; absent: as it likes.
+    pub receive_buffer_bytes: Option<u32>,
+}
+
+impl Line {
+    /// To these servers, with nothing special about it.
+    pub fn to(servers: impl Into<Arc<[SocketAddr]>>, keep_alive_s: u16) -> Self {
+        let (servers, source, receive_buffer_bytes) = (servers.into(), None, None);
+        let (pauses, connecting_max) = (Pauses::SHORT, CONNECTING_MAX);
+        Self { servers, source, keep_alive_s, pauses, connecting_max, receive_buffer_bytes }
+    }
+}
+
+/// How long a device pauses before it comes back: anywhere up to a bound, which doubles with each failure in a row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pauses {
+    /// The bound after a link that was open.
+    pub first: Duration,
+    /// The longest.
+    pub longest: Duration,
+}
+
+impl Pauses {
+    /// A server that restarts is found again soon enough for a test.
+    pub const SHORT: Self = Self { first: Duration::from_millis(50), longest: Duration::from_secs(3) };
+    /// As the terminal SDKs have it.
+    pub const OF_SDKS: Self = Self { first: Duration::from_secs(2), longest: Duration::from_secs(60) };
 }
 
 /// How a device misbehaves. The default is not at all.
@@ -78,6 +108,8 @@ pub struct Orders {
     pub online: bool,
     /// Misbehave so.
     pub faults: Faults,
+    /// Counts the times that all links are cut without a word: one that was opened under another number is over.
+    pub storm: u32,
 }
 
 impl Orders {
@@ -92,6 +124,7 @@ impl Orders {
             cut_after: None,
             lingers: false,
         },
+        storm: 0,
     };
 }
 
@@ -157,20 +190,26 @@ impl Device {
 
     /// Follows orders until their sender is gone; then hangs up and gives the device back with all it remembers.
     pub async fn run(mut self, mut orders: watch::Receiver<Orders>) -> Self {
-        let mut back_off = BACK_OFF_MIN;
+        let Pauses { first, longest } = self.line.pauses;
+        let mut bound = first;
         // `wait_for` alone takes the last value even when its sender is gone.
         while orders.wait_for(|orders| orders.online).await.is_ok() && orders.has_changed().is_ok() {
-            back_off = match self.session(&mut orders).await {
-                End::Own | End::Cut | End::Lost => BACK_OFF_MIN,
-                End::Refused => (back_off * 2).min(BACK_OFF_MAX),
+            bound = match self.session(&mut orders).await {
+                End::Own | End::Cut | End::Lost => first,
+                End::Refused => (bound * 2).min(longest),
             };
-            let pause = rand::random_range(back_off / 2..=back_off);
+            let pause = rand::random_range(Duration::ZERO..=bound);
             tokio::select! {
                 () = tokio::time::sleep(pause) => {}
                 gone = orders.wait_for(|orders| !orders.online) => drop(gone),
             }
         }
         self
+    }
+
+    /// The next connection is to this server, if it is one of those known.
+    fn go_to(&mut self, server: SocketAddr) {
+        self.turn = self.line.servers.iter().position(|known| *known == server).unwrap_or(self.turn);
     }
 
     /// Whether the next PUBACK is really sent.

@@ -23,8 +23,6 @@ use crate::{
     device::{Identity, Line},
 };
 
-/// Devices that are between SYN and CONNACK at a time: well below the server's listen backlog.
-const CONNECTING_MAX: usize = 512;
 /// Loopback addresses the devices share: each has about 28,000 ports, less those that linger in TIME_WAIT.
 const SOURCES: u8 = 8;
 /// Descriptors beside the devices' sockets.
@@ -36,7 +34,15 @@ const LOOK_EVERY: Duration = Duration::from_millis(5);
 struct Counted {
     inner: Arc<dyn Observer>,
     connected: AtomicUsize,
+    opened: AtomicUsize,
     refused: AtomicUsize,
+}
+
+impl Counted {
+    fn new(inner: Arc<dyn Observer>) -> Self {
+        let (connected, opened, refused) = Default::default();
+        Self { inner, connected, opened, refused }
+    }
 }
 
 impl Observer for Counted {
@@ -46,6 +52,7 @@ impl Observer for Counted {
 
     fn connected(&self, number: u32) {
         self.connected.fetch_add(1, Relaxed);
+        self.opened.fetch_add(1, Relaxed);
         self.inner.connected(number);
     }
 
@@ -80,9 +87,8 @@ impl Fleet {
     pub fn new(identities: Vec<Identity>, line: Line, observer: Arc<dyn Observer>) -> Self {
         let wanted = u64::try_from(identities.len()).unwrap_or(u64::MAX).saturating_add(OTHER_DESCRIPTORS);
         drop(rlimit::increase_nofile_limit(wanted)); // too few show as refused connections
-        let connecting = Arc::new(Semaphore::new(CONNECTING_MAX));
-        let counted =
-            Arc::new(Counted { inner: observer, connected: AtomicUsize::new(0), refused: AtomicUsize::new(0) });
+        let connecting = Arc::new(Semaphore::new(line.connecting_max));
+        let counted = Arc::new(Counted::new(observer));
         let mut tasks = JoinSet::new();
         let start = |identity: Identity| {
             let (sender, receiver) = watch::channel(Orders::default());
@@ -116,6 +122,11 @@ impl Fleet {
     /// How many devices are connected now.
     pub fn connected(&self) -> usize {
         self.counted.connected.load(Relaxed)
+    }
+
+    /// How many connections have been opened so far.
+    pub fn opened(&self) -> usize {
+        self.counted.opened.load(Relaxed)
     }
 
     /// How many connections the server refused or ended with a reason.
@@ -182,7 +193,7 @@ mod tests {
     async fn a_fleet_counts_who_is_connected_and_follows_orders() {
         let patience = Duration::from_secs(10);
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let line = Line { servers: [listener.local_addr().unwrap()].into(), source: None, keep_alive_s: 0 };
+        let line = Line::to([listener.local_addr().unwrap()], 0);
         let fleet = Fleet::new((0..3).map(identity).collect(), line, Arc::new(Blind));
         let server = tokio::spawn(async move {
             let mut wires = Vec::new();
@@ -208,9 +219,9 @@ mod tests {
     async fn a_device_whose_server_is_gone_takes_the_next() {
         let [gone, there] =
             [TcpListener::bind("127.0.0.1:0").await.unwrap(), TcpListener::bind("127.0.0.1:0").await.unwrap()];
-        let servers = [gone.local_addr().unwrap(), there.local_addr().unwrap()].into();
+        let servers = [gone.local_addr().unwrap(), there.local_addr().unwrap()];
         drop(gone);
-        let fleet = Fleet::new(vec![identity(0)], Line { servers, source: None, keep_alive_s: 0 }, Arc::new(Blind));
+        let fleet = Fleet::new(vec![identity(0)], Line::to(servers, 0), Arc::new(Blind));
         fleet.order(0..1, Orders::ONLINE);
         let (_wire, connect) = Wire::accept(&there).await;
         assert_eq!(connect.client_id, "dev-0");

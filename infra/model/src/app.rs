@@ -1,6 +1,6 @@
 //! Tenants and their keys.
 
-use std::{fmt, str::FromStr};
+use std::{collections::BTreeSet, fmt, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 
@@ -53,6 +53,36 @@ impl Default for Limits {
     }
 }
 
+/// What the devices of an app may send up.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UplinkRules {
+    /// The types; any, when absent.
+    pub types: Option<BTreeSet<String>>,
+    /// Messages of one device per second, on average.
+    pub device_per_s: u32,
+    /// Messages of one device at once.
+    pub device_burst: u32,
+    /// Messages of one type per second, of all devices together.
+    pub type_per_s: u32,
+    /// Whether they may send to each other.
+    #[serde(default)]
+    pub peers: bool,
+}
+
+impl UplinkRules {
+    /// Whether devices may send this type.
+    pub fn allow(&self, kind: &str) -> bool {
+        self.types.as_ref().is_none_or(|types| types.contains(kind))
+    }
+}
+
+impl Default for UplinkRules {
+    /// Roomy for a device that reports about itself, and within what one machine keeps.
+    fn default() -> Self {
+        Self { types: None, device_per_s: 100, device_burst: 200, type_per_s: 10_000, peers: false }
+    }
+}
+
 /// A tenant.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct App {
@@ -64,6 +94,9 @@ pub struct App {
     pub device_secret: String,
     /// Its limits.
     pub limits: Limits,
+    /// What its devices may send up.
+    #[serde(default)]
+    pub uplink: UplinkRules,
 }
 
 impl Record for App {

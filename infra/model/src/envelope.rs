@@ -34,7 +34,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        Env, Except, Excluded, Exclusion, GroupId, Lane, MessageId, Ordinal, Priority, Timestamp, TraceParent,
+        Class, Env, Except, Excluded, Exclusion, GroupId, Lane, MessageId, Ordinal, Priority, Timestamp, TraceParent,
         record::Unreadable,
     };
 
@@ -55,6 +55,7 @@ mod tests {
                 env: Env::Live,
                 lane,
                 kind: "order".into(),
+                class: Class::Message,
                 payload: r#"{"title":"Shipped"}"#.into(),
                 content_type: "application/json".into(),
                 created_at: at,

@@ -142,6 +142,10 @@ name! {
     DeviceId, "a device id"
 }
 name! {
+    /// A device's name for something it asks: the last level of the topic that the answer comes by.
+    ReplyTo, "a name for a request"
+}
+name! {
     /// A user of an app, named by the app; one user may have many devices.
     UserId, "a user id"
 }

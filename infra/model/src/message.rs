@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use crate::{AppId, Env, Lane, MessageId, Timestamp, TraceParent, record::Record};
+use crate::{AppId, Class, Env, Lane, MessageId, Timestamp, TraceParent, record::Record};
 
 /// Order of service within a lane and an app.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -34,6 +34,9 @@ pub struct Message {
     /// Business type: the last level of the topic, `[a-z0-9_-]{1,32}`.
     #[serde(rename = "type")]
     pub kind: String,
+    /// What it is beyond its body.
+    #[serde(default, skip_serializing_if = "Class::is_message")]
+    pub class: Class,
     /// The body, as devices get it.
     pub payload: Bytes,
     /// MIME type of the body; `application/json` for inline JSON.

@@ -58,6 +58,9 @@ pub const ANSWER_DELAY_MAX: Duration = Duration::from_secs(4);
 pub struct Endpoint {
     /// Host and port as devices reach them.
     pub address: String,
+    /// The same under TLS, where that is offered.
+    #[serde(default)]
+    pub tls_address: Option<String>,
     /// Open connections.
     pub connections: u64,
     /// Open connections at most.
@@ -69,6 +72,13 @@ impl Endpoint {
     #[expect(clippy::cast_precision_loss, reason = "connections are far fewer than 2^52")]
     pub fn load(&self) -> f64 {
         self.connections as f64 / self.connections_max.max(1) as f64
+    }
+
+    /// Every way in, the safest first: MQTT and WebSocket under TLS, where that is offered, then without.
+    pub fn urls(&self) -> Vec<String> {
+        let Self { address, tls_address, .. } = self;
+        let secure = tls_address.iter().flat_map(|at| [format!("mqtts://{at}"), format!("wss://{at}/mqtt")]);
+        secure.chain([format!("mqtt://{address}"), format!("ws://{address}/mqtt")]).collect()
     }
 
     /// How much later devices are answered there than at an access point with room: whoever compares several goes to
@@ -126,14 +136,21 @@ mod tests {
 
     #[test]
     fn an_endpoint_without_places_is_not_divided_by() {
-        let endpoint = |connections, connections_max| Endpoint { address: String::new(), connections, connections_max };
+        let endpoint = |connections, connections_max| Endpoint {
+            address: String::new(),
+            tls_address: None,
+            connections,
+            connections_max,
+        };
         assert_eq!(endpoint(5, 10).load(), 0.5);
         assert!(endpoint(5, 0).load() > 1.0);
     }
 
     #[test]
     fn answers_come_later_by_fifty_milliseconds_for_every_tenth_above_eight() {
-        let delay = |connections| Endpoint { address: String::new(), connections, connections_max: 100 }.delay();
+        let delay = |connections| {
+            Endpoint { address: String::new(), tls_address: None, connections, connections_max: 100 }.delay()
+        };
         let millis = |connections| delay(connections).as_secs_f64() * 1_000.0;
         assert_eq!(delay(80), Duration::ZERO);
         for (connections, expected) in [(85, 25.0), (90, 50.0), (100, 100.0), (200, 600.0)] {
@@ -143,17 +160,31 @@ mod tests {
     }
 
     #[test]
-    fn a_node_of_an_earlier_build_has_no_drain_and_a_closed_one_no_open_endpoint() {
+    fn an_endpoint_names_every_way_in_the_safest_first() {
+        let open = Endpoint { address: "a:1".into(), tls_address: None, connections: 0, connections_max: 1 };
+        assert_eq!(open.urls(), ["mqtt://a:1", "ws://a:1/mqtt"]);
+        let secure = Endpoint { tls_address: Some("a:2".into()), ..open };
+        assert_eq!(secure.urls(), ["mqtts://a:2", "wss://a:2/mqtt", "mqtt://a:1", "ws://a:1/mqtt"]);
+    }
+
+    #[test]
+    fn a_node_of_an_earlier_build_has_no_drain_no_tls_and_a_closed_one_no_open_endpoint() {
+        #[derive(Serialize)]
+        struct EarlierEndpoint {
+            address: String,
+            connections: u64,
+            connections_max: u64,
+        }
         #[derive(Serialize)]
         struct Earlier {
             id: NodeId,
             boot: Timestamp,
             tiers: Vec<Tier>,
-            endpoint: Option<Endpoint>,
+            endpoint: Option<EarlierEndpoint>,
             version: String,
             seen_at: Timestamp,
         }
-        let endpoint = Some(Endpoint { address: "a:1".into(), connections: 0, connections_max: 1 });
+        let endpoint = Some(EarlierEndpoint { address: "a:1".into(), connections: 0, connections_max: 1 });
         let at = Timestamp::from_millis(1);
         let (id, tiers) = ("ap-1".parse().unwrap(), vec![Tier::AccessPoint]);
         let earlier = Earlier { id, boot: at, tiers, endpoint, version: "0".into(), seen_at: at };

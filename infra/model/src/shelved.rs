@@ -26,6 +26,8 @@ pub enum Shelf {
     Counts = 9,
     /// When messages of a type, or of any, reach nobody, by the type.
     Quiet = 10,
+    /// What came of commands, by the message's id; notes.
+    Outcomes = 11,
 }
 
 /// A record that has a shelf of its kind.

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context as _, bail};
 use clap::Subcommand;
-use model::{App as Tenant, AppId, Clock as _, Env, Key, KeyId, Limits, Scope, SystemClock, sign};
+use model::{App as Tenant, AppId, Clock as _, Env, Key, KeyId, Limits, Scope, SystemClock, UplinkRules, sign};
 use store::SharedStore;
 
 use crate::{backends, config::Config};
@@ -63,8 +63,13 @@ pub(crate) async fn create(
     admin: bool,
     limits: Limits,
 ) -> anyhow::Result<String> {
-    let app =
-        Tenant { id: id.clone(), created_at: SystemClock.now(), device_secret: sign::secret(rand::random()), limits };
+    let app = Tenant {
+        id: id.clone(),
+        created_at: SystemClock.now(),
+        device_secret: sign::secret(rand::random()),
+        limits,
+        uplink: UplinkRules::default(),
+    };
     if !store.create_app(app).await? {
         bail!("there is an app {id} already; `fanfare app key {id}` makes another key for it");
     }

@@ -2,6 +2,7 @@
 
 mod audience;
 mod filter;
+mod many;
 mod wire;
 
 use std::{env, net::SocketAddr, process::ExitCode, time::Duration};
@@ -10,7 +11,7 @@ use anyhow::{Context as _, ensure};
 use clap::{Args, Subcommand};
 use lab::{
     Api,
-    bench::{Bench, FloorOptions, IntakeOptions, Options as Size, Target, floor, intake, sink},
+    bench::{Bench, FloorOptions, IntakeOptions, Options as Size, Target, floor, generate, intake, sink},
     fault::{Drain, Launch, Server, drain, steady_address},
     usage::listener_on,
 };
@@ -54,6 +55,16 @@ enum What {
     Intake(Clients),
     /// Move devices from one access point to another while messages go on; needs RabbitMQ and Redis.
     Drain(Moving),
+    /// As many devices as fit, on several access points of one machine, and a broadcast to all; judged. Several need
+    /// RabbitMQ and Redis.
+    Scale(many::Scale),
+    /// Devices that stop reading while broadcasts go on: their memory, others' latency, and what they get when they read
+    /// again; judged.
+    Stalled(many::Stalled),
+    /// Devices that fall silent with their sockets open: when that is noticed, and what they get when they are back; judged.
+    Silent(many::Silent),
+    /// Every device cut off at once: how soon all are back and synced, and others' latency meanwhile; judged.
+    Storm(many::Storm),
     /// A million devices by one upload, which tells meanwhile how far it is.
     Import(audience::Import),
     /// A filtered send to a hundredth of a million devices, few of them connected: judged, and counted on the broker.
@@ -76,6 +87,9 @@ enum What {
         /// Sockets.
         sockets: usize,
     },
+    /// Devices of a bench, at its command.
+    #[command(hide = true)]
+    Generator,
 }
 
 #[derive(Args, Clone, Copy)]
@@ -102,6 +116,9 @@ struct Moving {
     /// Devices told to go, a second.
     #[arg(long, default_value_t = 500)]
     rate: u32,
+    /// The part of the devices that moves; the others stay.
+    #[arg(long, default_value_t = 1.0)]
+    fraction: f64,
 }
 
 #[derive(Args, Clone, Copy)]
@@ -134,6 +151,7 @@ struct Subject {
 pub(crate) async fn run(options: Options, config: Config) -> anyhow::Result<ExitCode> {
     match options.what {
         What::Sink { server, sockets } => sink(server, sockets).await?,
+        What::Generator => generate().await?,
         What::Floor { sockets } => println!("{}", bare(sockets).await?),
         What::Wire => wire::run(config).await?,
         What::Filter(population) => filter::run(population).await?,
@@ -161,6 +179,10 @@ pub(crate) async fn run(options: Options, config: Config) -> anyhow::Result<Exit
             println!("{}", bench.isolation(run.rate, Duration::from_secs(run.seconds)).await?);
         }
         What::Drain(moving) => return move_devices(moving, config).await,
+        What::Scale(size) => return many::scale(size, config).await,
+        What::Stalled(size) => return many::stalled(size, config).await,
+        What::Silent(size) => return many::silent(size, config).await,
+        What::Storm(size) => return many::storm(size, config).await,
         What::Intake(Clients { clients, devices, seconds, batch }) => {
             let subject = start(config).await?;
             let size = IntakeOptions { clients, devices, lasting: Duration::from_secs(seconds), batch };
@@ -205,12 +227,12 @@ fn port_on_loopback(url: &str, usual: u16) -> Option<u16> {
     ["127.0.0.1", "localhost"].contains(&host).then_some(port)
 }
 
+/// A subject that lets devices in as fast as it can: mostly that is what is measured.
 async fn start(config: Config) -> anyhow::Result<Subject> {
-    start_with(config, Vec::new()).await
+    start_with(config, &[("ACCESS_POINT__CONNECTS_PER_S", "0")]).await
 }
 
-/// Starts it with these settings besides.
-async fn start_with(mut config: Config, more: Vec<(String, String)>) -> anyhow::Result<Subject> {
+async fn start_with(mut config: Config, settings: &[(&str, &str)]) -> anyhow::Result<Subject> {
     let data = tempfile::tempdir().context("cannot make a folder for the bench's data")?;
     config.data_dir = data.path().to_owned();
     let store = backends::open_store(&config).await?;
@@ -220,22 +242,19 @@ async fn start_with(mut config: Config, more: Vec<(String, String)>) -> anyhow::
     drop(store);
     let (http, mqtt, metrics) = (steady_address()?, steady_address()?, steady_address()?);
     let setting = |name: &str, value: String| (format!("FANFARE__{name}"), value);
+    let own = [
+        setting("DATA_DIR", data.path().display().to_string()),
+        setting("INGEST__LISTEN", http.to_string()),
+        setting("ACCESS_POINT__LISTEN", mqtt.to_string()),
+        setting("FILTER__LISTEN", "127.0.0.1:0".to_owned()),
+        setting("METRICS__LISTEN", metrics.to_string()),
+        setting("LOG__FILTER", "error".to_owned()),
+    ];
+    let environment = own.into_iter().chain(settings.iter().map(|(name, value)| setting(name, (*value).to_owned())));
     let launch = Launch {
         program: env::current_exe()?,
         arguments: Vec::new(),
-        environment: [
-            setting("DATA_DIR", data.path().display().to_string()),
-            setting("INGEST__LISTEN", http.to_string()),
-            setting("ACCESS_POINT__LISTEN", mqtt.to_string()),
-            setting("FILTER__LISTEN", "127.0.0.1:0".to_owned()),
-            setting("METRICS__LISTEN", metrics.to_string()),
-            // What is measured is how fast it can be, not how fast it lets be.
-            setting("ACCESS_POINT__CONNECTS_PER_S", "0".to_owned()),
-            setting("LOG__FILTER", "error".to_owned()),
-        ]
-        .into_iter()
-        .chain(more)
-        .collect(),
+        environment: environment.collect(),
         log: None,
         patience: START_PATIENCE,
     };
@@ -245,30 +264,51 @@ async fn start_with(mut config: Config, more: Vec<(String, String)>) -> anyhow::
     Ok(Subject { target, node: config.node, metrics, launch, _server: server, data })
 }
 
+/// An access point beside that of the subject, not started yet.
+struct Beside {
+    launch: Launch,
+    node: NodeId,
+    mqtt: SocketAddr,
+    metrics: SocketAddr,
+}
+
+impl Subject {
+    /// The `number`th access point, on the same servers.
+    fn beside(&self, number: u8) -> anyhow::Result<Beside> {
+        let (mqtt, metrics) = (steady_address()?, steady_address()?);
+        let node: NodeId = format!("{}-{number}", self.node).parse()?;
+        let own = [
+            ("NODE", node.to_string()),
+            ("DATA_DIR", self.data.path().join(number.to_string()).display().to_string()),
+            ("ACCESS_POINT__LISTEN", mqtt.to_string()),
+            ("METRICS__LISTEN", metrics.to_string()),
+        ];
+        let own = own.map(|(name, value)| (format!("FANFARE__{name}"), value));
+        let environment = self.launch.environment.iter().cloned().chain(own).collect();
+        let launch = Launch { arguments: vec!["access-point".to_owned()], environment, ..self.launch.clone() };
+        Ok(Beside { launch, node, mqtt, metrics })
+    }
+}
+
+/// Several access points meet at servers only.
+fn ensure_shared(config: &Config) -> anyhow::Result<()> {
+    let shared = config.broker.url.is_some() && config.store.url.is_some();
+    ensure!(shared, "several access points need a broker and a store that all can reach: set broker.url and store.url");
+    Ok(())
+}
+
 /// Two access points on the same servers, and the way from the first to the second.
-async fn move_devices(Moving { devices, rate }: Moving, config: Config) -> anyhow::Result<ExitCode> {
-    ensure!(
-        config.broker.url.is_some() && config.store.url.is_some(),
-        "two access points need a broker and a store that both can reach: set broker.url and store.url"
-    );
+async fn move_devices(Moving { devices, rate, fraction }: Moving, config: Config) -> anyhow::Result<ExitCode> {
+    ensure_shared(&config)?;
     let subject = start(config).await?;
-    let (mqtt, metrics) = (steady_address()?, steady_address()?);
-    let node: NodeId = format!("{}-2", subject.node).parse()?;
-    let own = [
-        ("NODE", node.to_string()),
-        ("DATA_DIR", subject.data.path().join("2").display().to_string()),
-        ("ACCESS_POINT__LISTEN", mqtt.to_string()),
-        ("METRICS__LISTEN", metrics.to_string()),
-    ];
-    let own = own.map(|(name, value)| (format!("FANFARE__{name}"), value));
-    let environment = subject.launch.environment.iter().cloned().chain(own).collect();
-    let launch = Launch { arguments: vec!["access-point".to_owned()], environment, ..subject.launch.clone() };
+    let Beside { launch, node, mqtt, .. } = subject.beside(2)?;
     let scenario = Drain {
         api: subject.target.api.clone(),
         from: (subject.node.clone(), subject.target.mqtt),
         to: (launch, node, mqtt),
         devices,
         rate_per_s: rate,
+        target_fraction: fraction,
         patience: MOVING_PATIENCE,
         history: None,
     };

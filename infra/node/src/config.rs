@@ -111,6 +111,8 @@ pub(crate) struct AccessPoint {
     proxies: Vec<access_point::Network>,
     /// Host and port as devices reach it; absent: `listen`.
     pub(crate) advertise: Option<String>,
+    /// The same under TLS; absent: `tls_listen`.
+    pub(crate) tls_advertise: Option<String>,
     pub(crate) connections_max: usize,
     pub(crate) connections_per_address_max: usize,
     pub(crate) connects_per_s: u32,
@@ -186,6 +188,7 @@ impl Config {
             },
             ack_timeout: Duration::from_secs(settings.ack_timeout_s),
             auto_register: settings.auto_register,
+            unicast_shards: self.broker.replicas,
             sweep: Duration::from_secs(settings.sweep_s),
             drain: access_point::Drain {
                 wait: Duration::from_secs(settings.drain_wait_s),

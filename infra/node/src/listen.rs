@@ -43,7 +43,7 @@ pub(crate) async fn run(options: Options) -> anyhow::Result<ExitCode> {
         version: Version::V5,
         states_after: false,
     };
-    let line = Line { servers: [options.mqtt].into(), source: None, keep_alive_s: 60 };
+    let line = Line::to([options.mqtt], 60);
     let fleet = Fleet::new(vec![identity], line, Arc::new(Printer));
     fleet.order(0..1, Orders::ONLINE);
     signal::ctrl_c().await?;

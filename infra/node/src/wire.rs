@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, process::ExitCode, sync::Arc, time::Duration};
 
-use access_point::Certificates;
+use access_point::{Certificates, Entrance};
 use anyhow::{Context as _, bail};
 use filter::Select;
 use model::{Clock, Endpoint, Node, SystemClock, Tier, sign};
@@ -37,6 +37,8 @@ pub(crate) struct Running {
     pub(crate) ingest: Option<SocketAddr>,
     /// Where devices connect to.
     pub(crate) access_point: Option<SocketAddr>,
+    /// The same under TLS.
+    access_point_tls: Option<SocketAddr>,
     /// Where other nodes have filters answered.
     filter: Option<SocketAddr>,
     tiers: JoinSet<anyhow::Result<()>>,
@@ -45,7 +47,8 @@ pub(crate) struct Running {
 
 impl Running {
     fn new(shutdown: CancellationToken) -> Self {
-        Self { ingest: None, access_point: None, filter: None, tiers: JoinSet::new(), shutdown }
+        let (ingest, access_point, access_point_tls, filter) = (None, None, None, None);
+        Self { ingest, access_point, access_point_tls, filter, tiers: JoinSet::new(), shutdown }
     }
 
     fn spawn<E>(&mut self, tier: impl Future<Output = Result<(), E>> + Send + 'static)
@@ -117,8 +120,9 @@ pub(crate) async fn start(tiers: &[Tier], config: &Config, backends: &Backends) 
     let mut running = Running::new(shutdown.clone());
 
     let select = running.start_filter(tiers, config, backends, &mut registry)?;
-    let mut status: Option<Status> = None;
-    for tier in tiers {
+    let (mut status, mut entrance): (Option<Status>, Option<Entrance>) = (None, None);
+    // Ingest comes after the access point, to which it leads devices.
+    for tier in tiers.iter().rev() {
         let (broker, store, clock, shutdown) = (broker.clone(), store.clone(), clock.clone(), shutdown.clone());
         match tier {
             Tier::Filter => {}
@@ -136,13 +140,15 @@ pub(crate) async fn start(tiers: &[Tier], config: &Config, backends: &Backends) 
                 let deps = access_point::Deps { broker, store, clock };
                 let access_point = access_point::AccessPoint::new(config.access_point(), deps, &mut registry);
                 status = Some(Box::new(access_point.status()));
+                entrance = Some(access_point.entrance());
                 running.spawn(access_point.run(listeners, shutdown));
             }
             Tier::Ingest => {
                 let listener = bind(config.ingest.listen, "ingest.listen")?;
                 running.ingest = Some(listener.local_addr()?);
                 let (select, others) = (Some(select.clone()), axum::Router::new());
-                let deps = ingest::Deps { broker, store, clock, select, others };
+                let devices = entrance.take().map(passage);
+                let deps = ingest::Deps { broker, store, clock, select, others, devices };
                 let ingest = ingest::Ingest::new(config.ingest(), deps, &mut registry);
                 running.spawn(ingest.run(listener, shutdown));
             }
@@ -158,6 +164,11 @@ pub(crate) async fn start(tiers: &[Tier], config: &Config, backends: &Backends) 
     Ok(running)
 }
 
+/// The way of devices from the HTTP port to the access point in the same process.
+fn passage(entrance: Entrance) -> ingest::Passage {
+    Arc::new(move |socket, from, request| entrance.enter(socket, from, request))
+}
+
 /// Where devices come in.
 fn listeners(config: &Config, running: &mut Running) -> anyhow::Result<access_point::Listeners> {
     let plain = bind(config.access_point.listen, "access_point.listen")?;
@@ -166,7 +177,9 @@ fn listeners(config: &Config, running: &mut Running) -> anyhow::Result<access_po
     if let Some((address, files)) = config.tls() {
         let certificates = Certificates::load(files).context("access_point.tls_certificate, access_point.tls_key")?;
         running.spawn(reload_when_told(certificates.clone(), running.shutdown.clone()));
-        listeners.tls = Some((bind(address, "access_point.tls_listen")?, certificates));
+        let secured = bind(address, "access_point.tls_listen")?;
+        running.access_point_tls = Some(secured.local_addr()?);
+        listeners.tls = Some((secured, certificates));
     }
     Ok(listeners)
 }
@@ -183,12 +196,14 @@ async fn reload_when_told(certificates: Arc<Certificates>, shutdown: Cancellatio
 /// What this process says of itself at its start.
 fn node(config: &Config, tiers: &[Tier], running: &Running) -> Node {
     let now = SystemClock.now();
+    let told = |advertised: &Option<String>, bound: SocketAddr| advertised.clone().unwrap_or_else(|| bound.to_string());
     let endpoint = running.access_point.map(|bound| Endpoint {
-        address: config.access_point.advertise.clone().unwrap_or_else(|| bound.to_string()),
+        address: told(&config.access_point.advertise, bound),
+        tls_address: running.access_point_tls.map(|bound| told(&config.access_point.tls_advertise, bound)),
         connections: 0,
         connections_max: config.access_point.connections_max as u64,
     });
-    let filter = running.filter.map(|bound| config.filter.advertise.clone().unwrap_or_else(|| bound.to_string()));
+    let filter = running.filter.map(|bound| told(&config.filter.advertise, bound));
     let version = env!("CARGO_PKG_VERSION").to_owned();
     let (id, boot, tiers) = (config.node.clone(), now, tiers.to_vec());
     Node { id, boot, tiers, endpoint, filter, version, seen_at: now, drain: None }

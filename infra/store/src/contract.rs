@@ -24,7 +24,8 @@ use std::{fmt::Debug, str::FromStr, sync::Arc, time::Duration};
 use async_trait::async_trait;
 use bytes::Bytes;
 use model::{
-    AppId, Device, Env, Funnel, Lane, Message, MessageId, Ordinal, Ordinals, Priority, Profile, Timestamp, TraceParent,
+    AppId, Class, Device, Env, Funnel, Lane, Message, MessageId, Ordinal, Ordinals, Priority, Profile, Timestamp,
+    TraceParent,
 };
 
 use crate::{Entry, InboxAppend, Registration, SharedStore, Store, TimelineAppend};
@@ -41,7 +42,7 @@ pub trait Place: Send {
 macro_rules! contract_suite {
     ($place:expr) => {
         $crate::contract_suite! { @each $place;
-            apps: an_app_is_created_once, a_key_needs_its_app, keys_are_listed_by_app_until_removed,
+            apps: an_app_is_created_once, an_app_is_replaced_where_it_is, a_key_needs_its_app, keys_are_listed_by_app_until_removed,
                 apps_and_keys_outlive_a_restart;
             changes: whoever_follows_sees_every_change, what_changes_nothing_is_no_change,
                 pages_follow_each_other, an_unknown_change_is_told, changes_outlive_a_restart;
@@ -62,7 +63,7 @@ macro_rules! contract_suite {
                 the_oldest_fall_off_and_are_counted, a_newer_message_replaces_those_with_its_collapse_key,
                 who_acked_is_not_counted_as_collapsed, pages_follow_each_other, inboxes_are_kept_apart,
                 readers_see_concurrent_appends_without_gaps, what_was_appended_outlives_a_restart;
-            messages: an_accepted_message_has_an_entry, the_same_key_gives_the_first_answer,
+            messages: an_accepted_message_has_an_entry, a_command_is_known_as_one, the_same_key_gives_the_first_answer,
                 the_same_key_with_another_meaning_is_refused, a_key_is_forgotten_after_a_day, apps_do_not_share_keys,
                 accepting_after_the_append_keeps_what_happened, a_message_for_nobody_stays_dispatched,
                 entries_come_newest_first_in_pages,
@@ -80,7 +81,7 @@ macro_rules! contract_suite {
                 a_release_leaves_a_later_session_alone, unknown_devices_have_no_route, epochs_outgrow_kept_cursors,
                 routes_are_told_again;
             shelves: a_record_is_what_was_put_last, records_come_in_the_order_of_their_names,
-                a_change_that_came_second_writes_nothing, a_note_is_kept_for_its_time,
+                a_change_that_came_second_writes_nothing, a_note_is_kept_for_its_time, the_first_note_stays,
                 a_name_that_is_too_long_is_rejected;
             timeline: numbers_grow_by_the_rule, the_same_message_again_changes_nothing,
                 an_append_dispatches_the_message, what_is_over_or_called_back_is_not_appended,
@@ -138,6 +139,7 @@ fn message(n: u32) -> Message {
         env: Env::Live,
         lane: Lane::Multicast,
         kind: "news".into(),
+        class: Class::Message,
         payload: Bytes::from(format!("body {n}")),
         content_type: "text/plain".into(),
         created_at: NOW,

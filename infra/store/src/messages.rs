@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use async_trait::async_trait;
-use model::{AppId, Env, Lane, Message, MessageId, Tally, Timestamp, TraceParent};
+use model::{AppId, Class, Env, Lane, Message, MessageId, Tally, Timestamp, TraceParent};
 use serde::{Deserialize, Serialize};
 
 use crate::Error;
@@ -23,6 +23,9 @@ pub struct Entry {
     /// Business type.
     #[serde(rename = "type")]
     pub kind: String,
+    /// What it is beyond its body.
+    #[serde(default, skip_serializing_if = "Class::is_message")]
+    pub class: Class,
     /// When it was accepted.
     pub created_at: Timestamp,
     /// Not delivered after this.
@@ -47,6 +50,7 @@ impl From<&Message> for Entry {
             lane: message.lane,
             env: message.env,
             kind: message.kind.clone(),
+            class: message.class.clone(),
             created_at: message.created_at,
             expires_at: message.expires_at,
             metadata: message.metadata.clone(),

@@ -39,6 +39,15 @@ pub trait Shelves: Send + Sync {
     /// Puts a record that nobody lists, in place of what is there, and keeps it until then; it goes some time after.
     async fn note(&self, place: Place<'_>, name: &str, record: Vec<u8>, until: Timestamp) -> Result<(), Error>;
 
+    /// The same, only where nothing is: gives back what is there then.
+    async fn note_once(
+        &self,
+        place: Place<'_>,
+        name: &str,
+        record: Vec<u8>,
+        until: Timestamp,
+    ) -> Result<Vec<u8>, Error>;
+
     /// What lies under these names, in the order given.
     async fn records(&self, place: Place<'_>, names: &[String]) -> Result<Vec<Option<Vec<u8>>>, Error>;
 
@@ -88,6 +97,17 @@ pub async fn note<T: Shelved>(
     until: Timestamp,
 ) -> Result<(), Error> {
     store.note(place::<T>(app, env), name, record.encode(), until).await
+}
+
+/// Keeps a record that nobody lists until then, unless there is one: gives back the one that is there then.
+pub async fn note_once<T: Shelved>(
+    store: &dyn Store,
+    (app, env): (&AppId, Env),
+    name: &str,
+    record: &T,
+    until: Timestamp,
+) -> Result<T, Error> {
+    read(name, &store.note_once(place::<T>(app, env), name, record.encode(), until).await?)
 }
 
 /// A page of records with their names.

@@ -4,9 +4,9 @@ use std::{collections::BTreeMap, time::Duration};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use bytes::Bytes;
-use model::{AudienceId, DeviceId, GroupId, Priority, UserId};
+use model::{AudienceId, Class, DeviceId, GroupId, Priority, UserId};
 
-use super::terms::Narrowing;
+use super::{class, terms::Narrowing};
 use crate::{
     fields::Fields,
     filter::Written,
@@ -22,6 +22,8 @@ const TTL_DEFAULT_S: u64 = 86_400;
 const TTL_MAX_S: u64 = 864_000;
 /// `ttl_s: 0` means "only if online now"; devices that are get it within this time, even through a reconnect.
 const ONLINE_NOW: Duration = Duration::from_secs(10);
+/// Longest time that a command may have: what is to be done is of no use hours later.
+const DEADLINE_MAX_S: u64 = 3_600;
 /// How long a message waits for its device to be awake when nobody says.
 const DELAY_DEFAULT_S: u64 = 600;
 const KIND_MAX: usize = 32;
@@ -54,6 +56,7 @@ pub(super) struct Request {
     pub(super) to: To,
     pub(super) narrowing: Narrowing,
     pub(super) kind: String,
+    pub(super) class: Class,
     pub(super) payload: Bytes,
     pub(super) content_type: String,
     pub(super) ttl: Duration,
@@ -76,16 +79,22 @@ impl Request {
         let to = to(fields);
         let body = payload(fields, payload_max)?;
         let kind = fields.text("type", "must be [a-z0-9_-]{1,32}", is_kind);
-        let ttl = fields.number("ttl_s", 0, TTL_MAX_S).unwrap_or(TTL_DEFAULT_S);
-        let ttl = if ttl == 0 { ONLINE_NOW } else { Duration::from_secs(ttl) };
+        let class = class::take(fields, to.as_ref());
+        let is_command = matches!(class, Class::Command { .. });
+        let ttl = ttl(fields, is_command);
         let max_delay = max_delay(fields, ttl);
-        let priority = fields.get("priority", "`high`, `normal` or `low`").unwrap_or_default();
+        if max_delay.is_some() && is_command {
+            fields.fault("delivery", "contradiction", "a command does not wait");
+        }
+        // A command cannot wait for the end of somebody's night.
+        let usual = if is_command { Priority::High } else { Priority::Normal };
+        let priority = fields.get("priority", "`high`, `normal` or `low`").unwrap_or(usual);
         let collapse_rule = format!("must be 1..{COLLAPSE_KEY_MAX_BYTES} bytes");
         let short = |text: &str| (1..=COLLAPSE_KEY_MAX_BYTES).contains(&text.len());
         let collapse_key = fields.text("collapse_key", &collapse_rule, short);
         let metadata = metadata(fields);
         let once = fields.text("idempotency_key", once::KEY_RULE, once::is_legal);
-        let require_targets = fields.get("require_targets", "true or false").unwrap_or(false);
+        let require_targets = fields.get("require_targets", "true or false").unwrap_or(!class.is_message());
         fields.not_yet(&NOT_YET);
         let (Some((to, narrowing)), Some((payload, content_type))) = (to, body) else {
             // Both leave their mistake behind, so this is never empty.
@@ -97,6 +106,7 @@ impl Request {
             to,
             narrowing,
             kind: kind.unwrap_or_else(|| "default".to_owned()),
+            class,
             payload,
             content_type,
             ttl,
@@ -108,6 +118,18 @@ impl Request {
             require_targets,
         })
     }
+}
+
+/// Takes `ttl_s`, which a command must have: its deadline.
+fn ttl(fields: &mut Fields<'_>, is_command: bool) -> Duration {
+    if !is_command {
+        let secs = fields.number("ttl_s", 0, TTL_MAX_S).unwrap_or(TTL_DEFAULT_S);
+        return if secs == 0 { ONLINE_NOW } else { Duration::from_secs(secs) };
+    }
+    if !fields.has("ttl_s") {
+        fields.fault("ttl_s", "missing", format!("a command has a deadline: 1..{DEADLINE_MAX_S}"));
+    }
+    Duration::from_secs(fields.number("ttl_s", 1, DEADLINE_MAX_S).unwrap_or(DEADLINE_MAX_S))
 }
 
 /// Takes `delivery` and `max_delay_s`: a message that waits must be worth something afterwards.

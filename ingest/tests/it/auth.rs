@@ -9,7 +9,7 @@ use crate::sandbox::Sandbox;
 const SEND: &str = r#"{"to":{"devices":["dev-1"]},"payload":1}"#;
 
 /// Every route behind the gate: method, path, body, the scope it needs, the status that a caller with it gets.
-const ROUTES: [(&str, &str, &str, Scope, u16); 28] = [
+const ROUTES: [(&str, &str, &str, Scope, u16); 31] = [
     ("POST", "/v1/messages", SEND, Scope::Send, 202),
     ("POST", "/v1/messages", r#"{"to":"all","payload":1}"#, Scope::SendBroadcast, 202),
     ("POST", "/v1/messages?dry_run=true", SEND, Scope::Send, 200),
@@ -22,6 +22,7 @@ const ROUTES: [(&str, &str, &str, Scope, u16); 28] = [
     ("POST", "/v1/messages/{message}/cancel", "{}", Scope::Send, 200),
     ("PUT", "/v1/devices/dev-1", "{}", Scope::Devices, 200),
     ("GET", "/v1/devices/dev-1", "", Scope::Devices, 200),
+    ("GET", "/v1/messages/{message}/result", "", Scope::Read, 404),
     ("GET", "/v1/devices", "", Scope::Devices, 200),
     ("POST", "/v1/devices/dev-1/tokens", "{}", Scope::Devices, 201),
     ("DELETE", "/v1/devices/dev-1/tokens", "", Scope::Devices, 200),
@@ -35,6 +36,8 @@ const ROUTES: [(&str, &str, &str, Scope, u16); 28] = [
     ("DELETE", "/v1/groups/{group}", "", Scope::Audiences, 204),
     ("GET", "/v1/uplink", "", Scope::Uplink, 200),
     ("POST", "/v1/apps", r#"{"id":"new"}"#, Scope::Admin, 201),
+    ("GET", "/v1/apps/demo", "", Scope::Admin, 200),
+    ("PATCH", "/v1/apps/demo", "{}", Scope::Admin, 200),
     ("POST", "/v1/apps/demo/keys", "{}", Scope::Admin, 201),
     ("DELETE", "/v1/apps/demo/keys/ak_test_01JD7Q2Z4M8V6T3K5N9R0WXYEC", "", Scope::Admin, 404),
     ("DELETE", "/v1/devices/dev-1", "", Scope::Devices, 204),

@@ -1,9 +1,11 @@
 //! Ingest over real HTTP, on the embedded back ends in a temporary directory.
 #![expect(clippy::unwrap_used, reason = "a test may end at the first surprise")]
 
+mod answers;
 mod audiences;
 mod auth;
 mod callbacks;
+mod commands;
 mod connections;
 mod logs;
 mod messages;

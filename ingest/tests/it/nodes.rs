@@ -12,7 +12,12 @@ use crate::sandbox::{DEVICE_SECRET, Sandbox, Setup, until};
 
 fn node(id: &str, tier: Tier, connections: Option<u64>) -> Node {
     let now = SystemClock.now();
-    let at = |connections| Endpoint { address: format!("{id}.example:1883"), connections, connections_max: 100 };
+    let at = |connections| Endpoint {
+        address: format!("{id}.example:1883"),
+        tls_address: Some(format!("{id}.example:8883")),
+        connections,
+        connections_max: 100,
+    };
     Node {
         id: id.parse().unwrap(),
         boot: now,
@@ -23,6 +28,12 @@ fn node(id: &str, tier: Tier, connections: Option<u64>) -> Node {
         seen_at: now,
         drain: None,
     }
+}
+
+/// Every way to such a node.
+fn urls(id: &str) -> [String; 4] {
+    let way = |scheme, port, path| format!("{scheme}://{id}.example:{port}{path}");
+    [way("mqtts", 8_883, ""), way("wss", 8_883, "/mqtt"), way("mqtt", 1_883, ""), way("ws", 1_883, "/mqtt")]
 }
 
 fn token(sandbox: &Sandbox, secret: &str, expires_in_s: u64) -> String {
@@ -43,7 +54,9 @@ async fn nodes_are_shown_to_whoever_runs_the_platform() {
         (&shown["id"], &shown["tiers"], &shown["version"]),
         (&json!("ap-1"), &json!(["access-point"]), &json!("1.2.3"))
     );
-    let endpoint = json!({"address": "ap-1.example:1883", "connections": 25, "connections_max": 100, "load": 0.25});
+    let endpoint = json!({
+        "address": "ap-1.example:1883", "urls": urls("ap-1"), "connections": 25, "connections_max": 100, "load": 0.25
+    });
     assert_eq!(shown["endpoint"], endpoint);
 }
 
@@ -59,8 +72,8 @@ async fn devices_are_shown_where_to_connect_the_least_loaded_first() {
     until(|| async { sandbox.ask("GET", "/v1/endpoints", &good, &[], "").await.status == 200 }).await;
     let answer = sandbox.ask("GET", "/v1/endpoints", &good, &[], "").await;
     let expected = json!([
-        {"node": "calm", "address": "calm.example:1883", "load": 0.1},
-        {"node": "busy", "address": "busy.example:1883", "load": 0.9},
+        {"node": "calm", "address": "calm.example:1883", "urls": urls("calm"), "load": 0.1},
+        {"node": "busy", "address": "busy.example:1883", "urls": urls("busy"), "load": 0.9},
     ]);
     assert_eq!((&answer.body["endpoints"], &answer.body["ttl_s"]), (&expected, &json!(60)));
     let forged = token(&sandbox, "a-secret-that-is-not-that-of-the-app-0123", 60);
@@ -170,7 +183,8 @@ async fn a_ping_is_answered_the_later_the_fuller_the_access_point_is() {
     let ping = async |query: &str| sandbox.ask("GET", &format!("/v1/ping{query}"), &good, &[], "").await;
     until(|| async { ping("").await.status == 200 }).await;
     let least = ping("").await;
-    assert_eq!(least.body, json!({"node": "calm", "address": "calm.example:1883", "load": 0.1}));
+    let calm = json!({"node": "calm", "address": "calm.example:1883", "urls": urls("calm"), "load": 0.1});
+    assert_eq!(least.body, calm);
     let begun = Instant::now();
     assert_eq!(ping("?node=full").await.body["load"], 1.5);
     assert!(begun.elapsed() >= Duration::from_millis(350), "{:?}", begun.elapsed());

@@ -7,15 +7,15 @@ use broker::{SharedBroker, embedded::Limits as QueueLimits};
 use bytes::Bytes;
 use engine::Engine;
 use http_body_util::{BodyExt as _, Full};
-use hyper::{HeaderMap, Method, Request, StatusCode};
+use hyper::{HeaderMap, Method, Request, StatusCode, body::Incoming};
 use hyper_util::{
     client::legacy::{Client, connect::HttpConnector},
     rt::TokioExecutor,
 };
 use ingest::{Config, Deps, Ingest};
 use model::{
-    App, AppId, Clock, Env, Envelope, Key, KeyId, Limits, Queue, Scope, SystemClock, record::Record as _, sign,
-    sign::ApiKey,
+    App, AppId, Clock, Env, Envelope, Key, KeyId, Limits, Queue, Scope, SystemClock, UplinkRules, record::Record as _,
+    sign, sign::ApiKey,
 };
 use parking_lot::Mutex;
 use prometheus_client::registry::Registry;
@@ -125,6 +125,7 @@ impl Sandbox {
             clock,
             select: setup.select,
             others: setup.others,
+            devices: None,
         };
         let ingest = Ingest::new(setup.config, deps, &mut registry);
         let shutdown = CancellationToken::new();
@@ -151,7 +152,13 @@ impl Sandbox {
     pub(crate) async fn add_app(&self, name: &str) -> String {
         let id: AppId = name.parse().unwrap();
         let created_at = SystemClock.now();
-        let app = App { id: id.clone(), created_at, device_secret: DEVICE_SECRET.into(), limits: self.limits };
+        let app = App {
+            id: id.clone(),
+            created_at,
+            device_secret: DEVICE_SECRET.into(),
+            limits: self.limits,
+            uplink: UplinkRules::default(),
+        };
         assert!(self.store.create_app(app).await.unwrap());
         self.add_key(name, Env::Test, &Scope::PRODUCT).await
     }
@@ -225,6 +232,19 @@ impl Sandbox {
         let body = body.collect().await.unwrap().to_bytes();
         let body = serde_json::from_slice(&body).unwrap_or_default();
         Answer { status: head.status, headers: head.headers, body }
+    }
+
+    /// The body of an answer that does not end.
+    pub(crate) async fn stream(&self, path: &str, last_event_id: Option<&str>) -> Incoming {
+        let mut request = Request::get(format!("http://{}{path}", self.address));
+        request = request.header("authorization", format!("Bearer {}", self.key));
+        if let Some(last) = last_event_id {
+            request = request.header("last-event-id", last);
+        }
+        let answer = self.client.request(request.body(Full::default()).unwrap()).await.unwrap();
+        assert_eq!(answer.status(), 200);
+        assert_eq!(answer.headers()["content-type"], "text/event-stream");
+        answer.into_body()
     }
 
     /// Everything that was ever published to the lane queues, in order for each; takes it from there.

@@ -15,6 +15,8 @@ fn uplink(sandbox: &Sandbox, kind: &str, payload: &'static [u8]) -> Uplink {
         device: "dev-1".parse().unwrap(),
         user: Some("u-77".parse().unwrap()),
         kind: kind.into(),
+        answers: None,
+        reply: None,
         content_type: None,
         payload: payload.into(),
         received_at,

@@ -49,6 +49,7 @@ impl Bench {
             env: model::Env::Live,
             lane: Lane::Multicast,
             kind: "order".into(),
+            class: model::Class::Message,
             payload: "{}".into(),
             content_type: "application/json".into(),
             created_at: now,

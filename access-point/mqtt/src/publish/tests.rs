@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use model::{Env, Lane, MessageId, Priority, TraceParent};
+use model::{Class, Env, Lane, MessageId, Priority, TraceParent};
 use proptest::{collection::vec, prelude::*};
 
 use super::*;
@@ -18,6 +18,7 @@ fn message(payload: impl Into<Bytes>, content_type: &str) -> Message {
         env: Env::Live,
         lane: Lane::Unicast,
         kind: "order".into(),
+        class: Class::Message,
         payload: payload.into(),
         content_type: content_type.into(),
         created_at: CREATED,
@@ -115,6 +116,44 @@ fn an_envelope_holds_json_as_it_is_and_anything_else_as_base64() {
         let broken = envelope_of(&message("{", JSON), version);
         assert_eq!(broken["payload_base64"], "ew==");
     }
+}
+
+#[test]
+fn a_command_says_where_its_outcome_goes_and_when_it_is_too_late() {
+    let command = Class::Command { device: "dev-1".parse().unwrap() };
+    let message = Message { class: command, ..message("{}", JSON) };
+    let id = message.id.to_string();
+    for format in [Format::Raw, Format::Envelope] {
+        let encoded = Encoded::new(&message, Stream::Inbox, SEQ, Version::V5, format).unwrap();
+        let publish = read(&encoded, Version::V5, 9, false, message.created_at);
+        assert_eq!(publish.response_topic, Some(format!("push/demo/result/{id}")));
+        assert_eq!(publish.correlation_data.as_deref(), Some(id.as_bytes()));
+        let is_raw = format == Format::Raw;
+        assert_eq!(publish.property("class"), is_raw.then_some("command"));
+        assert_eq!(publish.property("deadline"), is_raw.then_some("2026-11-21T09:30:00.123Z"));
+    }
+    let envelope = envelope_of(&message, Version::V311);
+    assert_eq!((&envelope["class"], &envelope["deadline"]), (&"command".into(), &"2026-11-21T09:30:00.123Z".into()));
+}
+
+#[test]
+fn an_answer_goes_where_its_device_asked_and_repeats_what_it_said() {
+    let reply = Reply { to: "r-1".parse().unwrap(), correlation: Some(Bytes::from_static(b"\x00\xff")) };
+    let message = Message { class: Class::Answer(reply), ..message("{}", JSON) };
+    for (version, correlation) in [(Version::V5, Some(&b"\x00\xff"[..])), (Version::V311, None)] {
+        let encoded = Encoded::new(&message, Stream::Inbox, SEQ, version, Format::Raw).unwrap();
+        let publish = read(&encoded, version, 9, false, message.created_at);
+        assert_eq!((publish.topic.as_str(), publish.correlation_data.as_deref()), ("push/demo/res/r-1", correlation));
+    }
+}
+
+#[test]
+fn news_from_a_device_says_which() {
+    let message = Message { class: Class::Peer { from: "dev-9".parse().unwrap() }, ..message("{}", JSON) };
+    let raw = Encoded::new(&message, Stream::Inbox, SEQ, Version::V5, Format::Raw).unwrap();
+    let publish = read(&raw, Version::V5, 9, false, message.created_at);
+    assert_eq!((publish.property("from"), publish.property("class")), (Some("dev-9"), None));
+    assert_eq!(envelope_of(&message, Version::V311)["from"], "dev-9");
 }
 
 #[test]

@@ -255,7 +255,7 @@ async fn gather(
     let ids = plans.iter().map(|plan| plan.id.clone()).collect();
     let total = plans.len();
     let identities = mint(api, plans, &|done| progress("tokens", done, total)).await?;
-    let line = Line { servers: options.mqtt.clone().into(), source: None, keep_alive_s: KEEP_ALIVE_S };
+    let line = Line::to(options.mqtt.clone(), KEEP_ALIVE_S);
     let fleet = Fleet::new(identities, line, history.clone());
     Ok(Cast { run, history, fleet, online, reached: (first, later), ids })
 }

@@ -53,7 +53,7 @@ pub async fn intake(target: &Target, options: IntakeOptions, progress: Progress<
     let identities = enrol(&target.api, plans, None, &|done| progress("registering", done, total)).await?;
     let requests = Requests::new(&run, identities.iter().map(|identity| &identity.id), options.batch);
     let tally = Arc::new(Tally::new(&run));
-    let line = Line { servers: [target.mqtt].into(), source: None, keep_alive_s: KEEP_ALIVE_S };
+    let line = Line::to([target.mqtt], KEEP_ALIVE_S);
     let fleet = Fleet::new(identities, line, tally.clone());
     fleet.order(0..fleet.len(), Orders::ONLINE);
     fleet.wait_connected(fleet.len(), CONNECT_PATIENCE * (options.devices / 1_000 + 1)).await?;

@@ -11,7 +11,7 @@ use tokio::{
 };
 
 use crate::{
-    Api, Arrival, Audience, Error, Fleet, Latency, Load, Observer, Orders,
+    Api, Arrival, Audience, Error, Fleet, History, Latency, Load, Observer, Orders,
     device::{Identity, Line},
     load::open_loop,
 };
@@ -37,16 +37,24 @@ struct Run {
     reply: oneshot::Sender<Result<Measured, Error>>,
 }
 
-/// The thread; it ends when this is dropped.
+/// The thread; it ends when the last of these is dropped.
+#[derive(Clone)]
 pub(super) struct Probe {
     runs: mpsc::Sender<Run>,
 }
 
 impl Probe {
-    pub(super) fn start(api: Api, run: &str, identities: Vec<Identity>, line: Line) -> Result<Self, Error> {
+    /// Starts it; the history hears of everything that the probes receive but for the measured unicasts.
+    pub(super) fn start(
+        api: Api,
+        run: &str,
+        identities: Vec<Identity>,
+        line: Line,
+        history: Option<Arc<History>>,
+    ) -> Result<Self, Error> {
         let (runs, mut asked) = mpsc::channel::<Run>(1);
         let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
-        let sheet = Arc::new(Sheet { run: run.to_owned(), marks: Mutex::default() });
+        let sheet = Arc::new(Sheet { run: run.to_owned(), marks: Mutex::default(), history });
         thread::Builder::new().name("probe".to_owned()).spawn(move || {
             runtime.block_on(async {
                 let devices: Vec<DeviceId> = identities.iter().map(|identity| identity.id.clone()).collect();
@@ -77,6 +85,7 @@ impl Probe {
 struct Sheet {
     run: String,
     marks: Mutex<Marks>,
+    history: Option<Arc<History>>,
 }
 
 #[derive(Default)]
@@ -106,7 +115,12 @@ impl Sheet {
 impl Observer for Sheet {
     fn arrived(&self, arrival: &Arrival<'_>) {
         let now = Instant::now();
-        let Some(number) = super::number_in(arrival.payload, &self.run, 'u').filter(|_| arrival.app) else { return };
+        let Some(number) = super::number_in(arrival.payload, &self.run, 'u') else {
+            return self.history.iter().for_each(|history| history.arrived(arrival));
+        };
+        if !arrival.app {
+            return;
+        }
         let mut marks = self.marks.lock();
         let sent = number.checked_sub(marks.before).and_then(|index| marks.sent.get(index)).copied();
         if let Some(sent) = sent {

@@ -13,7 +13,7 @@ use tokio::{
     time::{Instant, sleep_until, timeout},
 };
 
-use super::{Device, End, Faults, Orders, arrival::Arrival, arrival::Message, link::Link};
+use super::{Device, End, Faults, Orders, arrival::Arrival, arrival::Message, direction, link::Link};
 
 /// How long a server may take to accept the socket, and then to answer CONNECT: it may delay a CONNACK for 4 s.
 const OPEN_TIMEOUT: Duration = Duration::from_secs(10);
@@ -44,6 +44,7 @@ struct Session {
     link: Link,
     timers: Timers,
     faults: Faults,
+    storm: u32,
     /// Between two PINGREQs; `None` until CONNACK and when there is no keep alive.
     ping_every: Option<Duration>,
     open: bool,
@@ -59,8 +60,8 @@ impl Device {
     pub(super) async fn session(&mut self, orders: &mut watch::Receiver<Orders>) -> End {
         let mut permit = self.connecting.clone().acquire_owned().await.ok(); // until CONNACK
         let Ok(Ok(stream)) = timeout(OPEN_TIMEOUT, self.open_socket()).await else { return End::Refused };
-        let Orders { online: true, faults } = *orders.borrow_and_update() else { return End::Own };
-        let mut session = Session::new(stream, self.identity.version, faults);
+        let ordered @ Orders { online: true, .. } = *orders.borrow_and_update() else { return End::Own };
+        let mut session = Session::new(stream, self.identity.version, ordered);
         session.stated = self.received.position();
         self.links += 1;
         let started = session.link.push(&Packet::Connect(Box::new(self.connect()))).and_then(|()| session.link.flush());
@@ -104,6 +105,9 @@ impl Device {
     async fn open_socket(&mut self) -> io::Result<TcpStream> {
         let server = self.next_server().ok_or(io::ErrorKind::AddrNotAvailable)?;
         let socket = if server.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+        if let Some(bytes) = self.line.receive_buffer_bytes {
+            socket.set_recv_buffer_size(bytes)?;
+        }
         if let Some(source) = self.line.source {
             socket.bind((source, 0).into())?;
         }
@@ -145,7 +149,9 @@ impl Device {
                 Packet::Publish(publish) => self.published(session, &publish)?,
                 Packet::PingResp => session.pong_missing = false,
                 // Sent elsewhere, or away for a moment: nothing is wrong with the device.
-                Packet::Disconnect(told) if told.reason == Reason::USE_ANOTHER_SERVER => {}
+                Packet::Disconnect(told) if told.reason == Reason::USE_ANOTHER_SERVER => {
+                    direction::of_disconnect(&told).into_iter().for_each(|server| self.go_to(server));
+                }
                 Packet::Disconnect(told) => session.refused = Some(told.reason),
                 other => self.observer.strange(self.identity.number, &format!("a server sends {other:?}")),
             }
@@ -172,7 +178,8 @@ impl Device {
     /// The client rule: the application sees what is new, and everything is acked.
     fn published(&mut self, session: &mut Session, publish: &Publish) -> io::Result<()> {
         if publish.qos == 0 {
-            return Ok(()); // `ctl` and `notify`: for information
+            direction::of_control(publish).into_iter().for_each(|server| self.go_to(server));
+            return Ok(());
         }
         let Some(message) = Message::of(publish, self.identity.version) else {
             self.observer.strange(self.identity.number, &format!("not a message: {publish:?}"));
@@ -196,17 +203,18 @@ impl Device {
 }
 
 impl Session {
-    fn new(stream: TcpStream, version: Version, faults: Faults) -> Self {
+    fn new(stream: TcpStream, version: Version, Orders { faults, storm, .. }: Orders) -> Self {
         let now = Instant::now();
         let cut = cut_at(now, &faults);
         let timers = Timers { next: now + OPEN_TIMEOUT, cut, late: VecDeque::new() };
         let link = Link::new(stream, version);
         let stated = Position::default();
-        Self { link, timers, faults, ping_every: None, open: false, stated, pong_missing: false, refused: None }
+        Self { link, timers, faults, storm, ping_every: None, open: false, stated, pong_missing: false, refused: None }
     }
 
     fn ordered(&mut self, orders: Option<Orders>) -> Option<End> {
         match orders {
+            Some(orders) if orders.online && orders.storm != self.storm => Some(End::Cut),
             Some(orders) if orders.online => {
                 if orders.faults != self.faults {
                     self.faults = orders.faults;

@@ -108,7 +108,7 @@ struct Scene {
 
 async fn scene(version: Version, faults: Faults) -> Scene {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let line = Line { servers: [listener.local_addr().unwrap()].into(), source: None, keep_alive_s: 60 };
+    let line = Line::to([listener.local_addr().unwrap()], 60);
     let identity = Identity {
         number: 0,
         id: "dev-1".parse().unwrap(),
@@ -119,7 +119,7 @@ async fn scene(version: Version, faults: Faults) -> Scene {
     };
     let seen = Arc::new(Seen::default());
     let device = Device::new(identity, line, seen.clone(), Arc::new(Semaphore::new(1)));
-    let (orders, receiver) = watch::channel(Orders { online: true, faults });
+    let (orders, receiver) = watch::channel(Orders { faults, ..Orders::ONLINE });
     tokio::spawn(device.run(receiver));
     Scene { listener, seen, orders }
 }
@@ -206,7 +206,7 @@ async fn what_a_device_leaves_lingering_stays_open_until_it_leaves_the_next() {
     orders.send(Orders::ONLINE).unwrap();
     let silence = timeout(Duration::from_millis(50), first.packet()).await;
     assert!(silence.is_err(), "nothing was said, and the connection stands");
-    orders.send(Orders { online: true, faults: restless }).unwrap();
+    orders.send(Orders { faults: restless, ..Orders::ONLINE }).unwrap();
     let (_third, _) = Wire::accept(&listener).await;
     assert_eq!(first.packet().await, None);
 }

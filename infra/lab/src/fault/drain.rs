@@ -37,6 +37,8 @@ const BROADCAST_EVERY: u64 = 100;
 const KNOWN_PATIENCE: Duration = Duration::from_secs(20);
 /// How long devices may take to connect, for each 1,000 of them.
 const CONNECT_PATIENCE: Duration = Duration::from_secs(10);
+/// How soon access points tell of a change: a little longer than between two of their signs of life.
+const TOLD_WITHIN: Duration = Duration::from_millis(2_500);
 /// How often it is looked how far things are.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 /// The keep alive of devices, in seconds.
@@ -55,6 +57,8 @@ pub struct Drain {
     pub devices: u32,
     /// Devices told to go, a second.
     pub rate_per_s: u32,
+    /// The part of the devices that goes; the others stay where they are.
+    pub target_fraction: f64,
     /// How long everything may take to come to rest in the end.
     pub patience: Duration,
     /// Where the history is kept for people, whatever the verdict.
@@ -81,10 +85,14 @@ pub struct Told {
 /// What came of it.
 #[derive(Clone, Debug)]
 pub struct DrainReport {
-    /// Devices that moved.
+    /// Devices.
     pub devices: usize,
-    /// From the order until every device was connected elsewhere.
+    /// Of them, how many were to move.
+    pub moving: usize,
+    /// From the order until every one of those was connected elsewhere.
     pub took: Duration,
+    /// Connections in the end, at the access point that they left and at the one that they went to.
+    pub connections: [u64; 2],
     /// What the access point told.
     pub told: Told,
     /// The judgement.
@@ -94,14 +102,16 @@ pub struct DrainReport {
 impl DrainReport {
     /// Whether every promise was kept, and the access point told the same.
     pub fn holds(&self) -> bool {
-        self.verdict.holds() && self.told.lost == 0 && self.told.moved == self.devices as u64
+        let expected = [(self.devices - self.moving) as u64, self.moving as u64];
+        self.verdict.holds() && self.told.lost == 0 && self.told.moved == expected[1] && self.connections == expected
     }
 }
 
 impl fmt::Display for DrainReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { devices, took, told, verdict } = self;
-        writeln!(f, "drain       {devices} devices elsewhere after {:.1} s", took.as_secs_f64())?;
+        let Self { devices, moving, took, connections: [here, there], told, verdict } = self;
+        writeln!(f, "drain       {moving} of {devices} devices elsewhere after {:.1} s", took.as_secs_f64())?;
+        writeln!(f, "in the end  {here} connections here, {there} there")?;
         let Told { evicted, moved, unacked, lost, longest_gap_ms, .. } = told;
         write!(f, "told        {evicted} told to go, {moved} moved, {unacked} messages unacked, {lost} lost; ")?;
         writeln!(f, "longest gap {longest_gap_ms} ms")?;
@@ -120,7 +130,7 @@ pub async fn drain(scenario: &Drain) -> Result<DrainReport, Error> {
     let plans = (0..*devices).map(plan).collect::<Result<Vec<_>, _>>()?;
     let identities = enrol(api, plans, Some(&history), &|_| ()).await?;
     let ids: Vec<_> = identities.iter().map(|identity| identity.id.clone()).collect();
-    let line = Line { servers: [*listener, *elsewhere].into(), source: None, keep_alive_s: KEEP_ALIVE_S };
+    let line = Line::to([*listener, *elsewhere], KEEP_ALIVE_S);
     let fleet = Fleet::new(identities, line, history.clone());
     fleet.order(0..fleet.len(), Orders::ONLINE);
     fleet.wait_connected(fleet.len(), CONNECT_PATIENCE * (devices / 1_000 + 1)).await?;
@@ -130,18 +140,21 @@ pub async fn drain(scenario: &Drain) -> Result<DrainReport, Error> {
     let stop = CancellationToken::new();
     let sending = send(api.clone(), history.clone(), ids.clone(), stop.clone());
     let begun = Instant::now();
-    api.post(&format!("/v1/nodes/{node}/drain"), &json!({ "rate_per_s": scenario.rate_per_s })).await?;
-    let (told, took) = follow(api, node, &fleet, begun, scenario.patience).await?;
+    let order = json!({ "rate_per_s": scenario.rate_per_s, "target_fraction": scenario.target_fraction });
+    api.post(&format!("/v1/nodes/{node}/drain"), &order).await?;
+    let moving = (scenario.target_fraction * ids.len() as f64).ceil() as usize;
+    let (told, took) = follow(api, node, (&fleet, moving), begun, scenario.patience).await?;
     stop.cancel();
     let sent = sending.await.map_err(|panic| Error::Corrupt(panic.to_string()))??;
     rest(api, &history, &sent, &ids, scenario.patience, &|_| ()).await?;
+    let connections = [connections(api, node).await?, connections(api, other).await?];
     let records = history.take()?;
     if let Some(path) = &scenario.history {
         history::save(&records, path)?;
     }
     fleet.close().await;
     second.kill().await?;
-    Ok(DrainReport { devices: ids.len(), took, told, verdict: check(&records) })
+    Ok(DrainReport { devices: ids.len(), moving, took, connections, told, verdict: check(&records) })
 }
 
 fn plan(n: u32) -> Result<Plan, Error> {
@@ -162,11 +175,27 @@ async fn wait_known(api: &Api, node: &NodeId) -> Result<(), Error> {
     Ok(())
 }
 
+/// How many connections an access point tells of, once it has had time to tell of the last change.
+async fn connections(api: &Api, node: &NodeId) -> Result<u64, Error> {
+    #[derive(Deserialize)]
+    struct View {
+        endpoint: Endpoint,
+    }
+    #[derive(Deserialize)]
+    struct Endpoint {
+        connections: u64,
+    }
+    sleep(TOLD_WITHIN).await;
+    let view = api.get(&format!("/v1/nodes/{node}")).await?;
+    let View { endpoint } = serde_json::from_value(view).map_err(|error| Error::Corrupt(error.to_string()))?;
+    Ok(endpoint.connections)
+}
+
 /// Waits until the drain is over and every device is connected; says what is told of it, and when the last device was.
 async fn follow(
     api: &Api,
     node: &NodeId,
-    fleet: &Fleet,
+    (fleet, moving): (&Fleet, usize),
     begun: Instant,
     patience: Duration,
 ) -> Result<(Told, Duration), Error> {
@@ -178,7 +207,7 @@ async fn follow(
     while begun.elapsed() < patience {
         let view = api.get(&format!("/v1/nodes/{node}")).await?;
         let View { drain: told } = serde_json::from_value(view).map_err(|error| Error::Corrupt(error.to_string()))?;
-        if told.evicted == fleet.len() as u64 && fleet.connected() == fleet.len() {
+        if told.evicted == moving as u64 && fleet.connected() == fleet.len() {
             took.get_or_insert_with(|| begun.elapsed());
         }
         if let Some(took) = took.filter(|_| told.state == DrainState::Done) {

@@ -99,7 +99,7 @@ impl Traffic {
         let identities = enrol(&scene.api, plans, Some(&history), &|_| ()).await?;
         let ids: Vec<_> = identities.iter().map(|identity| identity.id.clone()).collect();
         let group = gather(&scene.api, "third", &ids[..ids.len() / 3], &history).await?;
-        let line = Line { servers: scene.mqtt.clone().into(), source: None, keep_alive_s: KEEP_ALIVE_S };
+        let line = Line::to(scene.mqtt.clone(), KEEP_ALIVE_S);
         let fleet = Fleet::new(identities, line, history.clone());
         disturb(&fleet, scene.habit);
         let answers = Arc::new(Answers::default());
@@ -159,7 +159,7 @@ fn disturb(fleet: &Fleet, habit: Habit) {
             (Habit::Mixed, 5) => Faults { ack_late: Some(Duration::from_millis(300)), ..Faults::default() },
             (Habit::Mixed, _) => Faults::default(),
         };
-        fleet.order(n..n + 1, Orders { online: true, faults });
+        fleet.order(n..n + 1, Orders { faults, ..Orders::ONLINE });
     }
 }
 

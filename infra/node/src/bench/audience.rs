@@ -1,21 +1,18 @@
 //! `fanfare bench audience` and `fanfare bench import`: an app of a million devices. Several access points, each a process
 //! of its own, need RabbitMQ and Redis.
 
-use std::{
-    net::SocketAddr,
-    sync::atomic::{AtomicUsize, Ordering::Relaxed},
-};
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use anyhow::ensure;
 use clap::Args;
 use lab::{
     Usage,
     bench::{AudienceOptions, audience, device_row},
-    fault::{Launch, Server, steady_address},
+    fault::Server,
     import,
 };
 
-use super::{Subject, start, told};
+use super::{ensure_shared, start, told};
 use crate::config::Config;
 
 /// Between two lines that say how far it is, in devices.
@@ -62,32 +59,20 @@ pub(super) async fn register(wanted: Import, config: Config) -> anyhow::Result<(
 
 /// Sends to a hundredth of the devices.
 pub(super) async fn send(crowd: Crowd, config: Config) -> anyhow::Result<()> {
-    let shared = config.broker.url.is_some() && config.store.url.is_some();
-    ensure!(crowd.access_points == 1 || shared, "several access points need RabbitMQ and Redis: broker.url, store.url");
+    if crowd.access_points > 1 {
+        ensure_shared(&config)?;
+    }
     let subject = start(config).await?;
     let (mut mqtt, mut metrics, mut others) = (vec![subject.target.mqtt], vec![subject.metrics], Vec::new());
     for number in 2..=crowd.access_points {
-        let (server, listens, tells) = access_point(&subject, number).await?;
-        others.push(server);
-        mqtt.push(listens);
-        metrics.push(tells);
+        let beside = subject.beside(number)?;
+        others.push(Server::start(&beside.launch, &subject.target.api).await?);
+        mqtt.push(beside.mqtt);
+        metrics.push(beside.metrics);
     }
     let options = AudienceOptions { registered: crowd.registered, online: crowd.online, mqtt, metrics };
     let report = audience(&subject.target.api, &options, &told).await?;
     println!("{report}");
     ensure!(report.holds(), "a promise is broken");
     Ok(())
-}
-
-/// One more access point beside those of the subject, and where it listens and tells its metrics.
-async fn access_point(subject: &Subject, number: u8) -> anyhow::Result<(Server, SocketAddr, SocketAddr)> {
-    let (mqtt, metrics) = (steady_address()?, steady_address()?);
-    let own = [
-        ("FANFARE__NODE", format!("bench-{number}")),
-        ("FANFARE__ACCESS_POINT__LISTEN", mqtt.to_string()),
-        ("FANFARE__METRICS__LISTEN", metrics.to_string()),
-    ];
-    let mut launch = Launch { arguments: vec!["access-point".to_owned()], ..subject.launch.clone() };
-    launch.environment.extend(own.map(|(name, value)| (name.to_owned(), value)));
-    Ok((Server::start(&launch, &subject.target.api).await?, mqtt, metrics))
 }

@@ -10,6 +10,15 @@ const DEVICES: u32 = 500;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_drain_moves_every_device_and_loses_nothing() {
+    devices_move(1.0).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_part_of_the_devices_moves_to_a_cooler_access_point_and_stays_there() {
+    devices_move(0.5).await;
+}
+
+async fn devices_move(target_fraction: f64) {
     let Some(sandbox) = Sandbox::on(On::Servers) else { return };
     let _server = sandbox.start().await;
     let (launch, elsewhere) = sandbox.beside("fanfare-2");
@@ -19,6 +28,7 @@ async fn a_drain_moves_every_device_and_loses_nothing() {
         to: (launch, "fanfare-2".parse().unwrap(), elsewhere),
         devices: DEVICES,
         rate_per_s: 100,
+        target_fraction,
         patience: Duration::from_secs(60),
         history: Some(sandbox.dir.path().join("history.jsonl")),
     };

@@ -38,7 +38,7 @@ async fn trace(back_ends: On) {
         version: Version::V5,
         states_after: false,
     };
-    let line = Line { servers: [sandbox.mqtt].into(), source: None, keep_alive_s: 30 };
+    let line = Line::to([sandbox.mqtt], 30);
     let fleet = Fleet::new(vec![identity], line, std::sync::Arc::new(History::new(std::sync::Arc::new(SystemClock))));
     fleet.order(0..1, Orders::ONLINE);
     fleet.wait_connected(1, Duration::from_secs(20)).await.unwrap();

@@ -1,12 +1,18 @@
 //! What [`Apps`](crate::Apps) promises.
 
-use model::{App, Env, Key, KeyId, Limits, Scope};
+use model::{App, Env, Key, KeyId, Limits, Scope, UplinkRules};
 
 use super::{NOW, Place, demo, demo_2, later, name};
 use crate::Error;
 
 fn app(id: &str) -> App {
-    App { id: name(id), created_at: NOW, device_secret: format!("secret of {id}"), limits: Limits::default() }
+    App {
+        id: name(id),
+        created_at: NOW,
+        device_secret: format!("secret of {id}"),
+        limits: Limits::default(),
+        uplink: UplinkRules::default(),
+    }
 }
 
 fn key(n: u32, app: &str) -> Key {
@@ -25,6 +31,20 @@ pub async fn an_app_is_created_once(place: &mut dyn Place) {
     let mut all = store.apps().await.unwrap();
     all.sort_by(|a, b| a.id.cmp(&b.id));
     assert_eq!(all, [app("demo"), app("demo-2")]);
+}
+
+/// Of an app that is not there nothing is made.
+pub async fn an_app_is_replaced_where_it_is(place: &mut dyn Place) {
+    let store = place.open().await;
+    let rules = UplinkRules { types: Some(["gps".to_owned()].into()), ..UplinkRules::default() };
+    let other = App { uplink: rules, ..app("demo") };
+    assert!(!store.replace_app(other.clone()).await.unwrap());
+    assert_eq!(store.app(&demo()).await.unwrap(), None);
+    store.create_app(app("demo")).await.unwrap();
+    assert!(store.replace_app(other.clone()).await.unwrap());
+    drop(store);
+    let store = place.open().await;
+    assert_eq!(store.apps().await.unwrap(), [other]);
 }
 
 /// A key of an app that is not there is rejected.

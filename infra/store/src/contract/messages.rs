@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use model::{Message, Ordinal, Receipt, ReceiptBatch, Seq};
+use model::{Class, Message, Ordinal, Receipt, ReceiptBatch, Seq};
 
-use super::{NOW, Place, TTL, accept, demo, demo_2, funnel, later, message, set, to_inboxes, to_timeline};
+use super::{NOW, Place, TTL, accept, demo, demo_2, funnel, later, message, name, set, to_inboxes, to_timeline};
 use crate::{Accepted, Appended, Entry, Once, Store, messages::ONCE_KEPT};
 
 fn once(key: &str, meaning: u8, answer: &str) -> Option<Once> {
@@ -30,6 +30,22 @@ pub async fn an_accepted_message_has_an_entry(place: &mut dyn Place) {
     assert_eq!(accept_once(&*store, &message(1), None).await, Accepted::New);
     assert_eq!(entry(&*store, 1).await, Some(Entry::from(&message(1))));
     assert_eq!(store.entry(&demo_2(), message(1).id).await.unwrap(), None);
+}
+
+/// Whether it was accepted first or appended first, and with the device that is to carry it out.
+pub async fn a_command_is_known_as_one(place: &mut dyn Place) {
+    let store = place.open().await;
+    let command = |n| Message { class: Class::Command { device: name("dev-1") }, ..message(n) };
+    accept(&*store, &command(1)).await;
+    store.append_inbox(vec![to_inboxes(&command(2), set([0]))], NOW).await.unwrap();
+    accept(&*store, &command(2)).await;
+    drop(store);
+    let store = place.open().await;
+    for n in [1, 2] {
+        assert_eq!(entry(&*store, n).await.unwrap().class, command(n).class);
+    }
+    let delivered = inbox(&*store, 0).await;
+    assert_eq!(delivered[0].message.class, command(2).class);
 }
 
 /// With the first message's id; the second message has no entry.

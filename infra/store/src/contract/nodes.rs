@@ -14,7 +14,12 @@ fn node(id: &str, boot: Timestamp, seen_at: Timestamp) -> Node {
         id: name(id),
         boot,
         tiers: vec![Tier::Ingest, Tier::AccessPoint],
-        endpoint: Some(Endpoint { address: "push.example:1883".into(), connections: 7, connections_max: 9 }),
+        endpoint: Some(Endpoint {
+            address: "push.example:1883".into(),
+            tls_address: Some("push.example:8883".into()),
+            connections: 7,
+            connections_max: 9,
+        }),
         filter: Some("filter.example:8090".into()),
         version: "1.2.3".into(),
         seen_at,

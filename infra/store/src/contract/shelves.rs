@@ -75,6 +75,22 @@ pub async fn a_note_is_kept_for_its_time(at: &mut dyn Place) {
     assert_eq!(store.edition(place(&app)).await.unwrap(), 0);
 }
 
+/// Of notes that are made once, the first stays, for its own time.
+pub async fn the_first_note_stays(at: &mut dyn Place) {
+    let store = at.open().await;
+    let app = demo();
+    let hour = |hours: u64| Timestamp::from_millis(NOW.as_millis() + hours * 3_600_000);
+    for (name, later) in [("n", b"second"), ("m", b"fourth")] {
+        let first = store.note_once(place(&app), name, b"first".to_vec(), hour(1)).await.unwrap();
+        assert_eq!(first, b"first");
+        assert_eq!(store.note_once(place(&app), name, later.to_vec(), hour(3)).await.unwrap(), b"first");
+    }
+    drop(store);
+    let store = at.open().await;
+    let found = store.records(place(&app), &names(&["n", "m"])).await.unwrap();
+    assert_eq!(found, [Some(b"first".to_vec()), Some(b"first".to_vec())]);
+}
+
 /// What no key could hold is refused.
 pub async fn a_name_that_is_too_long_is_rejected(at: &mut dyn Place) {
     let store = at.open().await;

@@ -14,6 +14,8 @@ pub(super) fn uplink(n: u32) -> Uplink {
         device: name("a"),
         user: None,
         kind: "ping".into(),
+        answers: None,
+        reply: None,
         content_type: None,
         payload: Bytes::from(format!("body {n}")),
         received_at: NOW,

@@ -23,6 +23,18 @@ impl Apps for Embedded {
         .await
     }
 
+    async fn replace_app(&self, app: App) -> Result<bool, Error> {
+        self.write(move |draft| {
+            let key = key::App { app: app.id.clone() };
+            let known = draft.has(&key)?;
+            if known {
+                draft.put(&key, &app);
+            }
+            Ok(known)
+        })
+        .await
+    }
+
     async fn app(&self, id: &AppId) -> Result<Option<App>, Error> {
         self.view().get(&key::App { app: id.clone() })
     }

@@ -36,6 +36,17 @@ fn shelved(place: Place<'_>, name: &str) -> Result<key::Shelved, Error> {
     Ok(key::Shelved { app: place.app.clone(), env: place.env, shelf: place.shelf as u8, name })
 }
 
+fn noted(place: Place<'_>, name: &str) -> Result<key::Note, Error> {
+    let key::Shelved { app, env, shelf, name } = shelved(place, name)?;
+    Ok(key::Note { app, env, shelf, name })
+}
+
+fn keep(draft: &mut Draft<'_, '_>, key: key::Note, record: Vec<u8>, until: Timestamp) {
+    draft.put(&key, &Kept { record, until: Some(until) });
+    let key::Note { app, env, shelf, name } = key;
+    draft.schedule(&key::NoteDue { at: until, app, env, shelf, name });
+}
+
 fn edition_of(place: Place<'_>) -> key::ShelfEdition {
     key::ShelfEdition { app: place.app.clone(), env: place.env, shelf: place.shelf as u8 }
 }
@@ -63,12 +74,28 @@ impl Shelves for Embedded {
     }
 
     async fn note(&self, place: Place<'_>, name: &str, record: Vec<u8>, until: Timestamp) -> Result<(), Error> {
-        let key::Shelved { app, env, shelf, name } = shelved(place, name)?;
+        let key = noted(place, name)?;
         self.write(move |draft| {
-            let key = key::Note { app: app.clone(), env, shelf, name: name.clone() };
-            draft.put(&key, &Kept { record, until: Some(until) });
-            draft.schedule(&key::NoteDue { at: until, app, env, shelf, name });
+            keep(draft, key, record, until);
             Ok(())
+        })
+        .await
+    }
+
+    async fn note_once(
+        &self,
+        place: Place<'_>,
+        name: &str,
+        record: Vec<u8>,
+        until: Timestamp,
+    ) -> Result<Vec<u8>, Error> {
+        let key = noted(place, name)?;
+        self.write(move |draft| {
+            if let Some(kept) = draft.get(&key)? {
+                return Ok(kept.record);
+            }
+            keep(draft, key, record.clone(), until);
+            Ok(record)
         })
         .await
     }

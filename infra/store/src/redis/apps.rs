@@ -20,6 +20,12 @@ impl Apps for Redis {
         take::value(self.write_one(create.cmd(), Repeat::Never).await?)
     }
 
+    async fn replace_app(&self, app: App) -> Result<bool, Error> {
+        let mut replace = Call::new(Step::ReplaceApp);
+        replace.key(self.keys.apps()).arg(app.id.as_str()).arg(app.encode());
+        take::value(self.write_one(replace.cmd(), Repeat::Once).await?)
+    }
+
     async fn app(&self, id: &AppId) -> Result<Option<App>, Error> {
         let mut get = cmd("HGET");
         get.arg(self.keys.apps()).arg(id.as_str());

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use async_trait::async_trait;
 use deadpool_redis::redis::{Cmd, Value, cmd};
-use model::{AppId, Env, Lane, Message, MessageId, Ordinals, Tally, Timestamp, TraceParent, record::Record};
+use model::{AppId, Class, Env, Lane, Message, MessageId, Ordinals, Tally, Timestamp, TraceParent, record::Record};
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -32,7 +32,16 @@ const ONCE_MAX_BYTES: usize = 255;
 
 /// An entry as its sender gave it, without the names of its fields: there are many, and they stay long.
 #[derive(Debug, Serialize, Deserialize)]
-struct Given(Lane, Env, String, Timestamp, Timestamp, BTreeMap<String, String>, (u128, u64, u8));
+struct Given(
+    Lane,
+    Env,
+    String,
+    Timestamp,
+    Timestamp,
+    BTreeMap<String, String>,
+    (u128, u64, u8),
+    #[serde(default, skip_serializing_if = "Class::is_message")] Class,
+);
 
 impl Record for Given {
     const VERSION: u8 = 1;
@@ -42,7 +51,8 @@ fn pack(entry: &Entry) -> Vec<u8> {
     let TraceParent { trace_id, parent_id, flags } = entry.trace;
     let trace = (trace_id, parent_id, flags);
     let (kind, metadata) = (entry.kind.clone(), entry.metadata.clone());
-    Given(entry.lane, entry.env, kind, entry.created_at, entry.expires_at, metadata, trace).encode()
+    let class = entry.class.clone();
+    Given(entry.lane, entry.env, kind, entry.created_at, entry.expires_at, metadata, trace, class).encode()
 }
 
 /// What is kept of a message.
@@ -54,7 +64,7 @@ pub(super) struct Kept {
 
 fn unpack(id: MessageId, kept: &[u8], failed: Option<String>) -> Result<Kept, Error> {
     let (head, given) = kept.split_at_checked(HEAD_BYTES).ok_or_else(|| take::corrupt("a message", &"too short"))?;
-    let Given(lane, env, kind, created_at, expires_at, metadata, trace) = take::record(given, "a message")?;
+    let Given(lane, env, kind, created_at, expires_at, metadata, trace, class) = take::record(given, "a message")?;
     let when = |at| Some(number(head, at)).filter(|millis| *millis > 0).map(Timestamp::from_millis);
     let (trace_id, parent_id, flags) = trace;
     let dispatched_at = when(0);
@@ -63,6 +73,7 @@ fn unpack(id: MessageId, kept: &[u8], failed: Option<String>) -> Result<Kept, Er
         lane,
         env,
         kind,
+        class,
         created_at,
         expires_at,
         metadata,

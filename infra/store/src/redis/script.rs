@@ -60,6 +60,7 @@ scripts! {
     RemoveGroup "remove_group";
     RemoveKey "remove_key";
     RemoveRecord "remove_record";
+    ReplaceApp "replace_app";
     Restore "restore";
     Revoke "revoke" "device";
     SaveCursors "save_cursors";

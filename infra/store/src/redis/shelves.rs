@@ -36,6 +36,20 @@ impl Shelves for Redis {
         self.write_one(set, Repeat::Once).await.map(drop)
     }
 
+    async fn note_once(
+        &self,
+        place: Place<'_>,
+        name: &str,
+        record: Vec<u8>,
+        until: Timestamp,
+    ) -> Result<Vec<u8>, Error> {
+        named(name)?;
+        let mut set = cmd("SET");
+        set.arg(self.record(place, name)).arg(&record).arg("NX").arg("GET").arg("PXAT").arg(until.as_millis());
+        let before: Option<Vec<u8>> = take::value(self.write_one(set, Repeat::Once).await?)?;
+        Ok(before.unwrap_or(record))
+    }
+
     async fn records(&self, place: Place<'_>, names: &[String]) -> Result<Vec<Option<Vec<u8>>>, Error> {
         if names.is_empty() {
             return Ok(Vec::new());

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use model::{AppId, Env, Lane, Message, MessageId, Ordinal, Ordinals, Priority, Timestamp, TraceParent};
+use model::{AppId, Class, Env, Lane, Message, MessageId, Ordinal, Ordinals, Priority, Timestamp, TraceParent};
 use store::{InboxAppend, TimelineAppend};
 
 pub(crate) const NOW: Timestamp = Timestamp::from_millis(1_800_000_000_000);
@@ -27,6 +27,7 @@ pub(crate) fn message(n: u32) -> Message {
         env: Env::Live,
         lane: Lane::Unicast,
         kind: "news".into(),
+        class: Class::Message,
         payload: vec![b'x'; 200].into(),
         content_type: "text/plain".into(),
         created_at: NOW,
