@@ -89,14 +89,14 @@ pub(crate) struct Connection {
     /// When a ping last made it look at its streams.
     pub(crate) looked_at: Instant,
     pub(crate) doze: Doze,
-    /// When it fetches its messages itself. Few do, and others should hold nothing for it.
-    pub(crate) fetch: Option<Box<Fetch>>,
-    /// The apps that share its link.
-    pub(crate) bound: Option<Box<Bound>>,
     /// What it has sent up.
     pub(crate) quota: Bucket,
     /// It has sent up more than it may, and is not heard before.
     pub(crate) held_until: Option<Instant>,
+    /// When it fetches its messages itself. Few do, and others should hold nothing for it.
+    pub(crate) fetch: Option<Box<Fetch>>,
+    /// The apps that share its link.
+    pub(crate) bound: Option<Box<Bound>>,
     token_ends: Instant,
     /// Its cursor has moved, and its worker knows.
     moved: bool,
@@ -127,10 +127,10 @@ impl Connection {
             retry_at: None,
             looked_at: Instant::now(),
             doze: Doze::new(Instant::now()),
-            fetch,
-            bound: None,
             quota: Bucket::new(Instant::now()),
             held_until: None,
+            fetch,
+            bound: None,
             token_ends,
             moved: false,
             held: Held::default(),

@@ -1,7 +1,7 @@
 //! Plain browsers: `GET /v1/stream` is a stream of server-sent events, `POST /v1/stream/ack` says how far the browser is,
-//! `POST /v1/stream/up/{type}` sends something up. Behind a stream is a session like any other, which believes that it
-//! speaks MQTT: [`Events`] writes its packets as events. What a browser posts comes over a connection of its own, and goes
-//! the same way as if a device had published it.
+//! `POST /v1/stream/up/{type}` sends something up, as `…/result/{id}` and `…/peer/{device}/{type}` do. Behind a stream is
+//! a session like any other, which believes that it speaks MQTT: [`Events`] writes its packets as events. What a browser
+//! posts comes over a connection of its own, and goes the same way as if a device had published it.
 //!
 //! One request a connection: streams never end, and posts are few.
 
@@ -117,7 +117,7 @@ async fn check(site: &Site, request: &Request) -> Result<Login, Answer> {
 /// Brings what was posted to the session of the browser's stream.
 async fn post(site: &Site, login: &Login, request: Request, body: Vec<u8>) -> Answer {
     let Some(inlet) = site.inlets.get(&login.app, &login.device) else { return Answer::NO_STREAM };
-    let Asked::Up(kind) = request.asked else {
+    let Asked::Up(rest) = request.asked else {
         let ack = serde_json::from_slice::<Ack>(&body).ok();
         let Some(up_to) = ack.and_then(|ack| ack.up_to.parse().ok()) else { return Answer::BAD_BODY };
         inlet.acknowledge(up_to);
@@ -126,7 +126,7 @@ async fn post(site: &Site, login: &Login, request: Request, body: Vec<u8>) -> An
     let publish = Publish {
         qos: 1,
         content_type: request.content_type,
-        ..Publish::new(topic::uplink(&login.app, &kind), Bytes::from(body))
+        ..Publish::new(topic::within(&login.app, &rest), Bytes::from(body))
     };
     let Some(answered) = inlet.publish(publish) else { return Answer::TOO_MANY };
     match timeout(POST_MAX, answered).await {

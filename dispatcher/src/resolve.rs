@@ -1,7 +1,7 @@
 //! From an audience to the devices whose streams a message goes to.
 
 use audience::{Frozen, SelectError, freeze};
-use model::{Aim, Audience, Envelope, Exclusion, Message, Ordinal, Ordinals, Priority};
+use model::{Aim, Audience, Envelope, Exclusion, Message, Ordinal, Ordinals, Priority, Timestamp};
 use store::{exclusions, messages::KEPT, shelves};
 
 use crate::{Deps, blocked::Blocked};
@@ -56,6 +56,22 @@ pub(crate) async fn resolve(deps: &Deps, blocked: &Blocked, envelope: &Envelope)
     let mut frozen = freeze(&*deps.select, of, whom, terms, now).await?;
     let suppressed = blocked.suppressed(deps, message, now).await?;
     frozen.take_out(Exclusion::Suppressions, &suppressed);
+    // What a device has asked for, is ordered to do, or is told by another is no bother.
+    if message.class.is_message() {
+        leave_in_peace(deps, blocked, message, &mut frozen, now).await?;
+    }
+    note(deps, envelope, &frozen).await?;
+    Ok(if to_inboxes { Place::Inbox(frozen.targets) } else { Place::Timeline(frozen.targets.compact()) })
+}
+
+/// Takes out who wants no messages of the type, not now, or not so many.
+async fn leave_in_peace(
+    deps: &Deps,
+    blocked: &Blocked,
+    message: &Message,
+    frozen: &mut Frozen,
+    now: Timestamp,
+) -> Result<(), Unresolved> {
     let rules = blocked.rules(deps, message).await?;
     frozen.take_out(Exclusion::OptOuts, &rules.opted_out);
     // What cannot wait is sent as urgent.
@@ -67,8 +83,7 @@ pub(crate) async fn resolve(deps: &Deps, blocked: &Blocked, envelope: &Envelope)
         let capped = exclusions::count(&*deps.store, message, cap, &frozen.targets, now).await?;
         frozen.take_out(Exclusion::FrequencyCap, &capped);
     }
-    note(deps, envelope, &frozen).await?;
-    Ok(if to_inboxes { Place::Inbox(frozen.targets) } else { Place::Timeline(frozen.targets.compact()) })
+    Ok(())
 }
 
 /// Notes what decided, unless nothing was asked and nobody taken out. A message that comes again after it was appended

@@ -117,7 +117,7 @@ fn progress(known: &Known, now: Timestamp) -> (Progress, Option<String>) {
         Some(Stage::Cancelled) => (Progress::Cancelled, None),
         Some(Stage::Rejected) => (Progress::Rejected, because("the device refused it, or could not have taken it")),
         Some(Stage::Truncated) => (Progress::Failed, because("newer messages pushed it off the stream")),
-        Some(Stage::NotTargeted) => (Progress::Failed, because("the device is suppressed, or wants no such messages")),
+        Some(Stage::NotTargeted) => (Progress::Failed, because("the device is suppressed")),
         _ if now >= *expires_at => (Progress::TimedOut, None),
         Some(Stage::Acked) => (Progress::Acked, None),
         Some(Stage::Sent) => (Progress::Sent, None),

@@ -174,7 +174,8 @@ async fn find(api: &Api, call: &Call, request: &Request) -> Result<(Target, Term
 /// Answers whom a message would go to; nothing is counted, kept or sent.
 async fn estimate(api: &Api, call: &Call, request: &Request) -> Answer {
     let (target, terms) = find(api, call, request).await?;
-    let frozen = target.now(api, &call.caller, &terms, Some((request.kind.as_str(), request.priority))).await?;
+    let kind = request.class.is_message().then_some((request.kind.as_str(), request.priority));
+    let frozen = target.now(api, &call.caller, &terms, kind).await?;
     #[derive(Serialize)]
     struct Estimate {
         targeted: u64,

@@ -78,6 +78,9 @@ struct Envelope<'a> {
     /// The device that sent it.
     #[serde(skip_serializing_if = "Option::is_none")]
     from: Option<String>,
+    /// The device's request that it answers.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    request: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     payload: Option<&'a RawValue>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -210,12 +213,6 @@ fn properties(message: &Message, stream: Stream, seq: Seq, format: Format) -> Re
     Ok(out)
 }
 
-fn pair(out: &mut Vec<u8>, name: &str, value: &str) -> Result<(), Error> {
-    out.push(USER_PROPERTY);
-    text(out, name)?;
-    text(out, value)
-}
-
 /// What there is to say of some messages only, by name: that it is a command, and when it must have begun; which device
 /// it is from.
 fn more(message: &Message) -> [(&'static str, Option<String>); 3] {
@@ -225,6 +222,12 @@ fn more(message: &Message) -> [(&'static str, Option<String>); 3] {
         Class::Message | Class::Answer(_) => (None, None, None),
     };
     [("class", class), ("deadline", deadline), ("from", from)]
+}
+
+fn pair(out: &mut Vec<u8>, name: &str, value: &str) -> Result<(), Error> {
+    out.push(USER_PROPERTY);
+    text(out, name)?;
+    text(out, value)
 }
 
 fn envelope(message: &Message, stream: Stream, seq: Seq) -> Result<Bytes, Error> {
@@ -240,6 +243,10 @@ fn envelope(message: &Message, stream: Stream, seq: Seq) -> Result<Bytes, Error>
         class,
         deadline,
         from,
+        request: match &message.class {
+            Class::Answer(reply) => Some(reply.to.as_str()),
+            _ => None,
+        },
         payload,
         payload_base64: payload.is_none().then(|| STANDARD.encode(&message.payload)),
     };

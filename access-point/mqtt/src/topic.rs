@@ -1,5 +1,7 @@
 //! The fixed topics: `push/{app}/…`, the same for every device of an app, so that one encoded packet serves them all.
 
+use std::fmt::Display;
+
 use model::{AppId, DeviceId, MessageId, ReplyTo};
 
 /// Longest business type, in bytes.
@@ -33,7 +35,12 @@ impl<'a> Up<'a> {
     /// Takes the topic of a device's message apart; `None` when no device may publish to it, whatever its app.
     pub fn parse(topic: &'a str) -> Option<(AppId, Self)> {
         let (app, rest) = topic.strip_prefix(ROOT)?.strip_prefix('/')?.split_once('/')?;
-        let up = match rest {
+        Some((app.parse().ok()?, Self::within_app(rest)?))
+    }
+
+    /// The same for what stands behind the app.
+    pub fn within_app(rest: &'a str) -> Option<Self> {
+        Some(match rest {
             "sync" => Self::Sync,
             "attr" => Self::Attributes,
             "event" => Self::Event,
@@ -51,8 +58,7 @@ impl<'a> Up<'a> {
                 ("result", id) => Self::Outcome(id.parse().ok()?),
                 _ => return None,
             },
-        };
-        Some((app.parse().ok()?, up))
+        })
     }
 }
 
@@ -77,18 +83,13 @@ pub fn message(app: &AppId, kind: &str) -> String {
     format!("{ROOT}/{app}/msg/{kind}")
 }
 
-/// Where a device sends business data of a type.
-pub fn uplink(app: &AppId, kind: &str) -> String {
-    format!("{ROOT}/{app}/up/{kind}")
+/// The topic that ends like this behind its app.
+pub fn within(app: &AppId, rest: &str) -> String {
+    format!("{ROOT}/{app}/{rest}")
 }
 
-/// Where the platform tells a device that there is something to fetch.
-pub fn notice(app: &AppId) -> String {
-    format!("{ROOT}/{app}/notify")
-}
-
-/// Where the answer to a device's request goes.
-pub fn answer(app: &AppId, request: &ReplyTo) -> String {
+/// Where the answer to a device's request goes, by the name that the device gave it.
+pub fn answer(app: &AppId, request: impl Display) -> String {
     format!("{ROOT}/{app}/res/{request}")
 }
 
@@ -101,6 +102,11 @@ pub fn request(topic: &str, app: &AppId) -> Option<ReplyTo> {
 /// Where a device says what came of a command.
 pub fn outcome(app: &AppId, command: MessageId) -> String {
     format!("{ROOT}/{app}/result/{command}")
+}
+
+/// Where the platform tells a device that there is something to fetch.
+pub fn notice(app: &AppId) -> String {
+    format!("{ROOT}/{app}/notify")
 }
 
 /// Where the platform tells a device about its link.

@@ -51,7 +51,7 @@ impl Asked {
     pub(crate) fn of(app: &AppId, sync: &Sync, publish: &Publish) -> Result<Self, Reason> {
         let topic = match (&publish.response_topic, sync.req.as_deref().unwrap_or(UNNAMED)) {
             (Some(topic), _) if is_plain(topic) && topic::is_inside(topic, app) => topic.clone(),
-            (None, request) => topic::answer(app, &request.parse().map_err(|_| Reason::TOPIC_INVALID)?),
+            (None, request) if topic::is_kind(request) => topic::answer(app, request),
             _ => return Err(Reason::TOPIC_INVALID),
         };
         let correlation = publish.correlation_data.clone();

@@ -1,6 +1,6 @@
 //! What a browser asks for. The token is shown in the query, where `EventSource` can put it, or as a bearer.
 
-use mqtt::topic;
+use mqtt::Up;
 
 use super::Answer;
 
@@ -16,7 +16,7 @@ pub(super) enum Asked {
     Preflight,
     Stream,
     Ack,
-    /// To send something of this business type up.
+    /// To send something up: by the topic that ends like this behind the app.
     Up(String),
 }
 
@@ -69,7 +69,11 @@ fn asked(method: &str, path: &str) -> Option<Asked> {
         ("OPTIONS", _) => Some(Asked::Preflight),
         ("GET", "") => Some(Asked::Stream),
         ("POST", "/ack") => Some(Asked::Ack),
-        ("POST", _) => rest.strip_prefix("/up/").filter(|kind| topic::is_kind(kind)).map(|kind| Asked::Up(kind.into())),
+        ("POST", _) => {
+            let rest = rest.strip_prefix('/')?;
+            let is_post = matches!(Up::within_app(rest)?, Up::Uplink(..) | Up::Outcome(_) | Up::Peer(..));
+            is_post.then(|| Asked::Up(rest.into()))
+        }
         _ => None,
     }
 }
@@ -105,7 +109,7 @@ mod tests {
     #[test]
     fn posts_have_bodies_and_pages_ask_first() {
         let request = parse("POST /v1/stream/up/gps?token=x HTTP/1.1\r\nContent-Length: 2\r\n\r\n{}").unwrap();
-        assert_eq!((request.asked, request.body_bytes), (Asked::Up("gps".into()), 2));
+        assert_eq!((request.asked, request.body_bytes), (Asked::Up("up/gps".into()), 2));
         assert_eq!(parse("POST /v1/stream/ack HTTP/1.1\r\n\r\n").unwrap().asked, Asked::Ack);
         assert_eq!(parse("OPTIONS /v1/stream/ack HTTP/1.1\r\n\r\n").unwrap().asked, Asked::Preflight);
     }
@@ -117,6 +121,7 @@ mod tests {
             ("POST /v1/stream", Answer::NOT_FOUND),
             ("GET /v1/stream/ack", Answer::NOT_FOUND),
             ("POST /v1/stream/up/A%20B", Answer::NOT_FOUND),
+            ("POST /v1/stream/sync", Answer::NOT_FOUND),
         ] {
             assert_eq!(parse(&format!("{line} HTTP/1.1\r\n\r\n")).unwrap_err(), answer, "{line}");
         }

@@ -131,7 +131,7 @@ impl Script {
 
     fn publish(&mut self, publish: &Publish, out: &mut Vec<u8>) -> Means {
         match publish.topic.split('/').nth(2) {
-            Some("msg") => return self.message(publish, out),
+            Some("msg" | "res") => return self.message(publish, out),
             Some("ctl") => {
                 let order = serde_json::from_slice::<Order<'_>>(&publish.payload);
                 let is_resync = order.is_ok_and(|order| order.op == "resync");

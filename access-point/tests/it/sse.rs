@@ -322,6 +322,14 @@ async fn what_a_browser_posts_is_on_its_queue_when_it_is_answered() {
         ("dev", "order", &br#"{"n":1}"#[..])
     );
     delivery.ack();
+    let command = model::MessageId::from_bytes([7; 16]);
+    let path = format!("/v1/stream/result/{command}");
+    assert_eq!(post(&bench, &path, r#"{"status":"failed"}"#).await, 204);
+    assert_eq!(post(&bench, &path, "failed").await, 422);
+    let delivery = bench.broker.consume(Queue::Uplink, 10).await.unwrap().next(10).await.remove(0);
+    assert_eq!(Uplink::decode(delivery.body()).unwrap().answers, Some(command));
+    delivery.ack();
+    assert_eq!(post(&bench, "/v1/stream/peer/dev-2/chat", "{}").await, 403, "the app does not let them");
     let large = "x".repeat(40_000);
     assert_eq!(post(&bench, "/v1/stream/up/order", &large).await, 413);
 }

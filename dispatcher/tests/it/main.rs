@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use broker::Publication;
 use model::{
-    Audience, Bell, Cap, Carried, Clock as _, Env, Envelope, Except, Excluded, Exclusion, Lane, Message, OptOut,
+    Audience, Bell, Cap, Carried, Class, Clock as _, Env, Envelope, Except, Excluded, Exclusion, Lane, Message, OptOut,
     Ordinal, Ordinals, Placed, Priority, Queue, Quiet, QuietHours, Seq, Shard, Suppressed, Suppression, SystemClock,
     Terms,
     quiet::{EVERY_TYPE, TimeOfDay},
@@ -162,6 +162,13 @@ async fn nobody_is_woken_in_quiet_hours_but_by_what_is_urgent() {
     bench.publish(&urgent).await;
     bench.drained(Lane::Broadcast).await;
     assert_eq!(bench.tally(urgent.message.id).await.targeted, set(&[0, 1, 2]));
+    for class in [Class::Command { device: "here".parse().unwrap() }, Class::Peer { from: "there".parse().unwrap() }] {
+        let mut wanted = bench.envelope(Lane::Unicast, Audience::One(Ordinal(0)));
+        wanted.message.class = class;
+        bench.publish(&wanted).await;
+        bench.drained(Lane::Unicast).await;
+        assert_eq!(bench.tally(wanted.message.id).await.targeted, set(&[0]), "it is no news");
+    }
 }
 
 #[tokio::test]

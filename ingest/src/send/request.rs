@@ -86,7 +86,6 @@ impl Request {
         if max_delay.is_some() && is_command {
             fields.fault("delivery", "contradiction", "a command does not wait");
         }
-        // A command cannot wait for the end of somebody's night.
         let usual = if is_command { Priority::High } else { Priority::Normal };
         let priority = fields.get("priority", "`high`, `normal` or `low`").unwrap_or(usual);
         let collapse_rule = format!("must be 1..{COLLAPSE_KEY_MAX_BYTES} bytes");

@@ -144,6 +144,7 @@ fn an_answer_goes_where_its_device_asked_and_repeats_what_it_said() {
         let encoded = Encoded::new(&message, Stream::Inbox, SEQ, version, Format::Raw).unwrap();
         let publish = read(&encoded, version, 9, false, message.created_at);
         assert_eq!((publish.topic.as_str(), publish.correlation_data.as_deref()), ("push/demo/res/r-1", correlation));
+        assert_eq!(envelope_of(&message, version)["request"], "r-1");
     }
 }
 

@@ -3,7 +3,8 @@
 // usage: device.mjs PLATFORM APP DEVICE TOKEN [FOLDER]
 //   PLATFORM   http://host:8080, which names the access points, or mqtt://…, mqtts://…, ws://…, wss://… of one
 //   FOLDER     what it has received is remembered there from one run to the next
-// Input: `TYPE JSON`, for example `gps {"lat":22.5}`. Ends with its input.
+// Input: `TYPE JSON`, for example `gps {"lat":22.5}`, or `TYPE/REQUEST JSON` to be answered. Ends with its input. It
+// carries out whatever it is commanded.
 import { createInterface } from "node:readline";
 
 import { Terminal } from "../src/index.js";
@@ -22,7 +23,11 @@ const terminal = new Terminal({
   token,
   endpoints: platform.startsWith("http") ? platform : [platform],
   ...(folder && { storage: new FileStorage(folder) }),
-  onMessage: ({ id, seq, type, payload }) => say({ event: "message", id, seq, type, payload }),
+  onMessage: (message) => {
+    const { id, seq, type, payload, request } = message;
+    say({ event: "message", id, seq, type, payload, request });
+    if (message.class === "command") terminal.conclude(id, { status: "succeeded", result: payload });
+  },
   onOrder: (order) => say({ event: "order", order }),
   onState: (state, detail) => {
     say({ event: state, detail });
@@ -34,7 +39,8 @@ terminal.start();
 for await (const line of createInterface({ input: process.stdin })) {
   const [, type, value] = /^(\S+) (.+)$/.exec(line) ?? [];
   if (!type) continue;
-  terminal.send(type, JSON.parse(value)).then(
+  const [kind, request] = type.split("/");
+  terminal.send(kind, JSON.parse(value), { request }).then(
     () => say({ event: "taken", type }),
     (error) => say({ event: "not_taken", type, why: error.message }),
   );

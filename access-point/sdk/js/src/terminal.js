@@ -31,6 +31,17 @@ const TAKEN_OVER_FAILURES = 4;
  * @property {string} ts when it was accepted, RFC 3339
  * @property {string} traceparent
  * @property {any} payload a value if it was sent as JSON, else a Uint8Array
+ * @property {string} [class] `command` for an order, which `conclude` answers
+ * @property {string} [deadline] a command is not to be begun later, RFC 3339
+ * @property {string} [from] the device that sent it, if it was one
+ * @property {string} [request] the request that it answers
+ */
+
+/**
+ * @typedef {object} Outcome
+ * @property {"succeeded" | "failed" | "rejected"} status
+ * @property {string} [reason] for people
+ * @property {any} [result] what JSON can write
  */
 
 /**
@@ -87,15 +98,32 @@ export class Terminal {
    * Sends something up to the products that read this type.
    * @param {string} type
    * @param {any} payload text, or a value that JSON can write
+   * @param {{ request?: string }} [options] a name for what it asks: the answer is a message with the same `request`
    * @returns {Promise<void>} resolves when the platform has it on disk; rejects with `NotTaken` when it never will
    */
-  send(type, payload) {
-    const isText = typeof payload === "string";
-    return this.#outbox.put({
-      topic: `push/${this.#options.app}/up/${type}`,
-      contentType: isText ? "text/plain" : "application/json",
-      payload: isText ? payload : JSON.stringify(payload),
-    });
+  send(type, payload, { request } = {}) {
+    return this.#up(request ? `up/${type}/${request}` : `up/${type}`, payload);
+  }
+
+  /**
+   * Sends something to another device, where the app lets devices do so.
+   * @param {string} device
+   * @param {string} type
+   * @param {any} payload as of `send`
+   * @returns {Promise<void>} as of `send`
+   */
+  sendTo(device, type, payload) {
+    return this.#up(`peer/${device}/${type}`, payload);
+  }
+
+  /**
+   * Says what came of a command. The first word on it counts.
+   * @param {string} id of the command
+   * @param {Outcome} outcome
+   * @returns {Promise<void>} as of `send`
+   */
+  conclude(id, outcome) {
+    return this.#up(`result/${id}`, outcome);
   }
 
   /**
@@ -104,8 +132,16 @@ export class Terminal {
    * @returns {Promise<void>} as of `send`
    */
   report(patch) {
-    const topic = `push/${this.#options.app}/attr`;
-    return this.#outbox.put({ topic, contentType: "application/json", payload: JSON.stringify(patch) });
+    return this.#up("attr", patch);
+  }
+
+  #up(topic, payload) {
+    const isText = typeof payload === "string";
+    return this.#outbox.put({
+      topic: `push/${this.#options.app}/${topic}`,
+      contentType: isText ? "text/plain" : "application/json",
+      payload: isText ? payload : JSON.stringify(payload),
+    });
   }
 
   async #stay() {
@@ -156,12 +192,13 @@ export class Terminal {
   }
 
   async #take(topic, payload, { contentType, userProperties = {} }) {
-    if (!topic.startsWith(`push/${this.#options.app}/msg/`)) return this.#order(topic, payload);
-    const { id, seq, type, ts, traceparent } = userProperties;
+    const [, , kind, last] = topic.split("/");
+    if (kind !== "msg" && kind !== "res") return this.#order(topic, payload);
+    const { id, seq } = userProperties;
     if (!this.#seen.isNew({ id, seq })) return this.#seen.note({ id, seq });
     try {
       const body = contentType === "application/json" ? json(payload) : payload;
-      await this.#options.onMessage({ id, seq, type, ts, traceparent, payload: body });
+      await this.#options.onMessage({ ...userProperties, ...(kind === "res" && { request: last }), payload: body });
     } catch (error) {
       this.#options.onError(error);
     }

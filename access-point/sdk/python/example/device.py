@@ -3,7 +3,8 @@
 usage: device.py PLATFORM APP DEVICE TOKEN [FOLDER]
   PLATFORM   http://host:8080, which names the access points, or mqtt://…, mqtts://…, ws://…, wss://… of one
   FOLDER     what it has received is remembered there from one run to the next
-Input: `TYPE JSON`, for example `gps {"lat":22.5}`. Ends with its input.
+Input: `TYPE JSON`, for example `gps {"lat":22.5}`, or `TYPE/REQUEST JSON` to be answered. Ends with its input. It carries
+out whatever it is commanded.
 """
 
 import json
@@ -30,6 +31,13 @@ def sent(kind, future):
     say(event="not_taken", type=kind, why=str(error)) if error else say(event="taken", type=kind)
 
 
+def on_message(terminal, message):
+    told = {"id": message.id, "seq": message.seq, "type": message.type, "request": message.request}
+    say(event="message", **told, payload=message.payload)
+    if message.is_command:
+        terminal.conclude(message.id, "succeeded", result=message.payload)
+
+
 def main():
     if len(sys.argv) < 5:
         sys.exit(__doc__)
@@ -40,7 +48,7 @@ def main():
         token=token,
         endpoints=platform if platform.startswith("http") else [platform],
         storage=Folder(sys.argv[5]) if len(sys.argv) > 5 else None,
-        on_message=lambda m: say(event="message", id=m.id, seq=m.seq, type=m.type, payload=m.payload),
+        on_message=lambda message: on_message(terminal, message),
         on_order=lambda order: say(event="order", order=order),
         on_state=on_state,
     )
@@ -48,7 +56,9 @@ def main():
     for line in sys.stdin:
         kind, _, value = line.strip().partition(" ")
         if value:
-            terminal.send(kind, json.loads(value)).add_done_callback(lambda future, kind=kind: sent(kind, future))
+            name, _, request = kind.partition("/")
+            future = terminal.send(name, json.loads(value), request or None)
+            future.add_done_callback(lambda future, kind=kind: sent(kind, future))
     terminal.stop()
 
 

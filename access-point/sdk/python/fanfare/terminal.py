@@ -53,6 +53,14 @@ class Message:
     traceparent: str
     payload: Any
     """A value if it was sent as JSON, else bytes."""
+    is_command: bool = False
+    """Whether ``conclude`` is to answer it."""
+    deadline: Optional[str] = None
+    """A command is not to be begun later, RFC 3339."""
+    sender: Optional[str] = None
+    """The device that sent it, if it was one."""
+    request: Optional[str] = None
+    """The request that it answers."""
 
 
 class Terminal:
@@ -107,18 +115,31 @@ class Terminal:
             link.close()
         self._thread.join()
 
-    def send(self, type: str, payload: Any) -> Future[None]:
+    def send(self, type: str, payload: Any, request: Optional[str] = None) -> Future[None]:
         """Sends text, or a value that JSON can write, up to the products that read this type.
 
-        The future ends when the platform has it on disk, or with ``NotTaken`` when it never will.
+        The future ends when the platform has it on disk, or with ``NotTaken`` when it never will. With a name for what it
+        asks, the answer is a message with the same ``request``.
         """
-        if isinstance(payload, str):
-            return self._outbox.put(Upward(f"push/{self._app}/up/{type}", "text/plain", payload))
-        return self._outbox.put(Upward(f"push/{self._app}/up/{type}", "application/json", json.dumps(payload)))
+        return self._up(f"up/{type}/{request}" if request else f"up/{type}", payload)
+
+    def send_to(self, device: str, type: str, payload: Any) -> Future[None]:
+        """Sends something to another device, where the app lets devices do so."""
+        return self._up(f"peer/{device}/{type}", payload)
+
+    def conclude(self, id: str, status: str, reason: Optional[str] = None, result: Any = None) -> Future[None]:
+        """Says what came of a command: ``succeeded``, ``failed`` or ``rejected``. The first word on it counts."""
+        return self._up(f"result/{id}", {"status": status, "reason": reason, "result": result})
 
     def report(self, patch: dict[str, Any]) -> Future[None]:
         """Changes what the platform knows about the device: a JSON merge patch of its tags and attributes."""
-        return self._outbox.put(Upward(f"push/{self._app}/attr", "application/json", json.dumps(patch)))
+        return self._up("attr", patch)
+
+    def _up(self, topic: str, payload: Any) -> Future[None]:
+        topic = f"push/{self._app}/{topic}"
+        if isinstance(payload, str):
+            return self._outbox.put(Upward(topic, "text/plain", payload))
+        return self._outbox.put(Upward(topic, "application/json", json.dumps(payload)))
 
     def _stay(self) -> None:
         failures = refusals = 0
@@ -168,15 +189,28 @@ class Terminal:
         self._on_state("online", url)
 
     def _take(self, packet: MQTTMessage) -> None:
-        if not packet.topic.startswith(f"push/{self._app}/msg/"):
-            self._called(self._on_order, {"op": packet.topic.split("/")[2], **json.loads(packet.payload)})
+        kind, _, last = packet.topic[len(f"push/{self._app}/") :].partition("/")
+        if kind not in ("msg", "res"):
+            self._called(self._on_order, {"op": kind, **json.loads(packet.payload)})
             return
         told = dict(packet.properties.UserProperty)
         id, seq = told["id"], told["seq"]
         if self._seen.is_new(id, seq):
             is_json = getattr(packet.properties, "ContentType", None) == "application/json"
             payload = json.loads(packet.payload) if is_json else packet.payload
-            self._called(self._on_message, Message(id, seq, told["type"], told["ts"], told["traceparent"], payload))
+            message = Message(
+                id,
+                seq,
+                told["type"],
+                told["ts"],
+                told["traceparent"],
+                payload,
+                is_command=told.get("class") == "command",
+                deadline=told.get("deadline"),
+                sender=told.get("from"),
+                request=last if kind == "res" else None,
+            )
+            self._called(self._on_message, message)
         self._seen.note(id, seq)
 
     def _called(self, callback: Callable[[Any], object], argument: Any) -> None:

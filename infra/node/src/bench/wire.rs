@@ -16,21 +16,22 @@ const CERTIFICATE: &str = include_str!("../../../certificate");
 
 pub(super) async fn run(config: Config) -> anyhow::Result<()> {
     let folder = tempfile::tempdir().context("cannot make a folder for the certificate")?;
-    let (mut tls, mut settings) = (None, Vec::new());
+    let (mut tls, mut more) = (None, Vec::new());
     match certify(folder.path()) {
         Ok(()) => {
             let address = steady_address()?;
             let path = |name: &str| folder.path().join(name);
-            settings.extend([
+            let settings = [
                 ("ACCESS_POINT__TLS_LISTEN", address.to_string()),
                 ("ACCESS_POINT__TLS_CERTIFICATE", path("certificate.pem").display().to_string()),
                 ("ACCESS_POINT__TLS_KEY", path("key.pem").display().to_string()),
-            ]);
+            ];
+            more.extend(settings);
             tls = Some((address, path("ca.pem")));
         }
         Err(error) => eprintln!("without TLS: {error:#}"),
     }
-    let settings: Vec<(&str, &str)> = settings.iter().map(|(name, value)| (*name, value.as_str())).collect();
+    let settings: Vec<_> = more.iter().map(|(name, value)| (*name, value.as_str())).collect();
     let subject = start_with(config, &settings).await?;
     let target = WireTarget { api: subject.target.api.clone(), mqtt: subject.target.mqtt, tls };
     println!("{}", wire(&target).await?);

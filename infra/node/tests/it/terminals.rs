@@ -155,15 +155,15 @@ async fn each_message_once_and_in_order(sdk: Sdk) {
     device.until(|device| device.names.len() == 1).await;
     acked(&sandbox, &sent, &id).await;
     assert_eq!(device.end().await, ["4"]);
-    uplinks(&api, &[json!({"n": 1}), json!({"n": 2})]).await;
+    uplinks(&api, "/v1/uplink", &[json!({"n": 1}), json!({"n": 2})]).await;
     server.kill().await.unwrap();
 }
 
 /// Waits until products can read exactly these, of which the platform may have been sent some twice.
-async fn uplinks(api: &Api, wanted: &[Value]) {
+async fn uplinks(api: &Api, path: &str, wanted: &[Value]) {
     let read = async {
         loop {
-            let page = api.get("/v1/uplink").await.unwrap();
+            let page = api.get(path).await.unwrap();
             let mut payloads: Vec<Value> =
                 page["data"].as_array().unwrap().iter().map(|uplink| uplink["payload"].clone()).collect();
             payloads.dedup();
@@ -174,6 +174,34 @@ async fn uplinks(api: &Api, wanted: &[Value]) {
         }
     };
     timeout(LINE_PATIENCE, read).await.expect("what the device sent up cannot be read");
+}
+
+/// It carries out what it is commanded, and is answered what it asks.
+async fn both_ways(sdk: Sdk) {
+    let Some(tools) = tools() else { return };
+    let sandbox = Sandbox::new();
+    let server = sandbox.start().await;
+    let (api, platform) = (sandbox.api(), format!("mqtt://{}", sandbox.mqtt));
+    let id: DeviceId = "dev-1".parse().unwrap();
+    api.register(&id, &Profile::default()).await.unwrap();
+    let token = api.token(&id, 600).await.unwrap().token;
+    let mut device = sdk.start(&tools, &platform, &token, &sandbox.dir.path().join("device"));
+    let order = json!({"class": "command", "to": {"devices": [id]}, "ttl_s": 60, "payload": {"msg": "open"}});
+    let command = api.post("/v1/messages", &order).await.unwrap()["id"].clone();
+    let result = format!("/v1/messages/{}/result?wait_s=5", command.as_str().unwrap());
+    device.until(|device| device.names.len() == 1).await;
+    let outcome = api.get(&result).await.unwrap();
+    assert_eq!((&outcome["state"], &outcome["result"]), (&json!("succeeded"), &json!({"msg": "open"})));
+
+    device.send(r#"price/r-1 {"item":7}"#).await;
+    device.until(|device| device.told("taken") == 1).await;
+    uplinks(&api, "/v1/uplink?type=price", &[json!({"item": 7})]).await;
+    let asked = api.get("/v1/uplink?type=price").await.unwrap()["data"][0].clone();
+    let answer = json!({"to": {"devices": [id]}, "reply": asked["reply"], "payload": {"msg": "42"}});
+    api.post("/v1/messages", &answer).await.unwrap();
+    device.until(|device| device.names.len() == 2).await;
+    assert_eq!(device.end().await, ["open", "42"]);
+    server.kill().await.unwrap();
 }
 
 /// The address decides the transport.
@@ -222,6 +250,16 @@ async fn the_js_sdk_gives_each_message_once_and_in_order() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_python_sdk_gives_each_message_once_and_in_order() {
     each_message_once_and_in_order(Sdk::Python).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_js_sdk_carries_out_commands_and_is_answered() {
+    both_ways(Sdk::Js).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_python_sdk_carries_out_commands_and_is_answered() {
+    both_ways(Sdk::Python).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
