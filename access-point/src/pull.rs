@@ -146,8 +146,7 @@ impl Connection {
             }
             Ok(page) => {
                 let taken = page.entries.iter().all(|entry| self.put_inbox(entry.seq, &entry.message, turn));
-                let complete_to = page.complete_to.filter(|_| taken);
-                complete_to.inspect(|head| self.session.pass(Stream::Inbox, *head)).is_some()
+                self.complete(Stream::Inbox, page.complete_to.filter(|_| taken))
             }
             Err(error) => {
                 self.put_off(&error, turn);
@@ -158,6 +157,11 @@ impl Connection {
         if self.wants(Stream::Inbox) && self.wants(Stream::Timeline) {
             self.pull_timeline(1, turn);
         }
+    }
+
+    /// Passes the end of a stream, if everything up to it was taken; says whether it was.
+    fn complete(&mut self, stream: Stream, end: Option<Seq>) -> bool {
+        end.inspect(|end| self.session.pass(stream, *end)).is_some()
     }
 
     /// How the bodies of messages are packed. Envelopes are not: each has another number in it.
@@ -187,11 +191,8 @@ impl Connection {
             }
             let some = &entries[..entries.len().min(most)];
             let taken = some.iter().all(|entry| self.put_timeline(entry, turn));
-            let complete = taken && some.len() == entries.len();
-            if complete {
-                self.session.pass(Stream::Timeline, newest.head);
-            }
-            complete
+            let is_all = taken && some.len() == entries.len();
+            self.complete(Stream::Timeline, is_all.then_some(newest.head))
         } else {
             self.reading[timeline] = true;
             let limit = self.session.room(Stream::Timeline).max(TIMELINE_PAGE).min(most);
@@ -206,15 +207,18 @@ impl Connection {
         if entries.iter().all(|entry| entry.message.due_at.is_none()) {
             return false;
         }
+        let ours = self.ours(entries);
+        self.holds(Stream::Timeline, ours.map(|entry| &*entry.message), turn)
+    }
+
+    /// Those entries of the timeline that are for this device and new to it.
+    fn ours<'a>(&self, entries: &'a [Arc<Shared>]) -> impl Iterator<Item = &'a Arc<Shared>> + use<'a> {
         let (mark, device, env) = (self.session.mark(Stream::Timeline), self.peer.ordinal, self.peer.env);
-        let is_ours = |entry: &&Arc<Shared>| entry.seq > mark && entry.is_for(device) && entry.message.env == env;
-        self.holds(Stream::Timeline, entries.iter().filter(is_ours).map(|entry| &*entry.message), turn)
+        entries.iter().filter(move |entry| entry.seq > mark && entry.is_for(device) && entry.message.env == env)
     }
 
     fn look_at_timeline(&mut self, entries: &[Arc<Shared>], complete_to: Option<Seq>, turn: &Turn) {
-        let (mark, device, env) = (self.session.mark(Stream::Timeline), self.peer.ordinal, self.peer.env);
-        let is_ours = |entry: &&Arc<Shared>| entry.seq > mark && entry.is_for(device) && entry.message.env == env;
-        let ours = entries.iter().filter(is_ours).map(|entry| (entry.seq, &*entry.message)).collect();
+        let ours = self.ours(entries).map(|entry| (entry.seq, &*entry.message)).collect();
         let to = complete_to.or(entries.last().map(|entry| entry.seq)).unwrap_or_default();
         self.look(&Sight { stream: Stream::Timeline, ours, to, is_all: complete_to.is_some() }, turn);
     }
@@ -231,8 +235,7 @@ impl Connection {
             Ok(page) if self.only_looks() => return self.look_at_timeline(&page.entries, page.complete_to, turn),
             Ok(page) => {
                 let taken = page.entries.iter().all(|entry| self.put_timeline(entry, turn));
-                let complete_to = page.complete_to.filter(|_| taken);
-                complete_to.inspect(|head| self.session.pass(Stream::Timeline, *head)).is_some()
+                self.complete(Stream::Timeline, page.complete_to.filter(|_| taken))
             }
             Err(error) => {
                 self.put_off(&error, turn);
