@@ -7,7 +7,7 @@ use broker::Ring;
 use model::{
     Bell, Cursor, Device, Epoch, Lane, NodeId, Position, Route, Seq, Timestamp, record::Record as _, sign::DeviceToken,
 };
-use mqtt::{Format, Limits, Login, Reason, Session, Version, login::Mode, packet::Connect};
+use mqtt::{Format, Limits, Login, Reason, Session, Version, login::Mode, packet::Connect, session::WINDOW_FETCHED};
 use prometheus_client::metrics::gauge::Gauge;
 use store::{Claim, Registration};
 use tokio::time::{Instant, sleep, timeout};
@@ -42,6 +42,8 @@ pub(crate) struct Guest {
     pub(crate) token: DeviceToken,
     pub(crate) token_ends: Instant,
     pub(crate) limits: Limits,
+    /// The packet ids that are its own on its link.
+    pub(crate) packet_ids: (u16, u16),
     /// When it came. Its session is numbered by it, so that one that had to wait does not win over one that came later.
     pub(crate) since: Timestamp,
     pub(crate) arrival: Arrival,
@@ -223,6 +225,10 @@ fn peer(guest: &Guest, device: Device) -> Peer {
         mode: guest.login.mode,
         // Only MQTT 5 can say that a body is packed.
         coding: guest.login.coding.filter(|_| guest.connect.version == Version::V5),
+        window_bound: match guest.login.mode {
+            Mode::Push => Limits::window_bound(guest.connect.version, guest.connect.receive_maximum),
+            Mode::Notify => WINDOW_FETCHED,
+        },
         heartbeat: guest.heartbeat.clone(),
         origin: guest.origin,
         packet_max_bytes: guest.connect.maximum_packet_size.map_or(usize::MAX, |bytes| bytes as usize),
@@ -242,6 +248,7 @@ async fn timeline(site: &Site, peer: &Peer) -> Result<Arc<Timeline>, store::Erro
 
 fn session(guest: &Guest, cursor: Cursor, latest: Position) -> Session<Sent> {
     Session::new(cursor, cut(guest.login.after, latest), guest.limits, Instant::now().into_std())
+        .numbered(guest.packet_ids)
 }
 
 /// The last entries of a device's streams.

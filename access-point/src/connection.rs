@@ -14,6 +14,7 @@ use tracing::debug;
 
 use crate::{
     admit::{Admitted, Presence},
+    bind::Bound,
     close::Close,
     control,
     doze::Doze,
@@ -49,6 +50,8 @@ pub(crate) struct Peer {
     pub(crate) mode: Mode,
     /// How bodies may be packed for it.
     pub(crate) coding: Option<Coding>,
+    /// Unacked messages at a time of each app that comes to share its link.
+    pub(crate) window_bound: u16,
     /// When it leaves its keep alive to us.
     pub(crate) heartbeat: Option<Arc<Heartbeat>>,
     /// Where it comes from.
@@ -92,12 +95,14 @@ pub(crate) struct Connection {
     pub(crate) held_until: Option<Instant>,
     /// When it fetches its messages itself. Few do, and others should hold nothing for it.
     pub(crate) fetch: Option<Box<Fetch>>,
+    /// The apps that share its link.
+    pub(crate) bound: Option<Box<Bound>>,
     token_ends: Instant,
     /// Its cursor has moved, and its worker knows.
     moved: bool,
     held: Held,
     seat: Seat,
-    waker: Waker,
+    pub(crate) waker: Waker,
     place: Place,
 }
 
@@ -125,6 +130,7 @@ impl Connection {
             quota: Bucket::new(Instant::now()),
             held_until: None,
             fetch,
+            bound: None,
             token_ends,
             moved: false,
             held: Held::default(),
@@ -259,6 +265,7 @@ impl Connection {
                 break;
             }
         }
+        self.carry()?;
         self.send(turn)
     }
 
@@ -351,7 +358,11 @@ impl Connection {
         turn.site.metrics.stray_acks.inc_by(self.session.strays());
         turn.site.metrics.disconnect(close.as_str());
         debug!(app = %self.peer.app, device.id = %self.peer.device, reason = close.as_str(), "a device is gone");
-        let last: Vec<Packet> = control::farewell(&self.link, &self.peer.app, close).into_iter().collect();
+        let last = match self.link.tell_over(close.as_str()) {
+            true => None,
+            false => control::farewell(&self.link, &self.peer.app, close),
+        };
+        let last: Vec<Packet> = last.into_iter().collect();
         let handle = self.presence.handle.clone();
         let evicted = matches!(close, Close::Moving(_)).then(|| Evicted::of(&handle, &self.session, turn.now));
         drop(self.presence);

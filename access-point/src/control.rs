@@ -28,6 +28,14 @@ enum Control<'a> {
     Keepalive {
         keepalive_s: u16,
     },
+    Bind {
+        app: &'a AppId,
+        latest: String,
+    },
+    Unbind {
+        app: &'a AppId,
+        reason: &'a str,
+    },
 }
 
 /// The last word to a device; `None` when there is nothing to say. MQTT 3.1.1 has no packet for it, so it is an order.
@@ -53,6 +61,16 @@ pub(crate) fn resync(app: &AppId, latest: Position) -> Packet {
 /// Tells a device how often it need be heard.
 pub(crate) fn keep_alive(app: &AppId, keepalive_s: u16) -> Packet {
     packet(app, &Control::Keepalive { keepalive_s })
+}
+
+/// Tells a device that another app is on its link, and how far its streams go.
+pub(crate) fn bound(app: &AppId, other: &AppId, latest: Position) -> Packet {
+    packet(app, &Control::Bind { app: other, latest: latest.to_string() })
+}
+
+/// Tells a device that another app is not on its link, or not any more.
+pub(crate) fn unbound(app: &AppId, other: &AppId, reason: &str) -> Packet {
+    packet(app, &Control::Unbind { app: other, reason })
 }
 
 fn packet(app: &AppId, control: &Control<'_>) -> Packet {

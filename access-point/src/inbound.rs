@@ -56,8 +56,8 @@ pub(crate) struct Batch {
 }
 
 /// Nothing depends on subscriptions: messages come without. They are granted for the clients that want them.
-pub(crate) fn granted(app: &AppId, subscribe: &Subscribe) -> Packet {
-    let grant = |(filter, qos): &(String, u8)| match topic::is_inside(filter, app) {
+pub(crate) fn granted<'a>(apps: impl Iterator<Item = &'a AppId> + Clone, subscribe: &Subscribe) -> Packet {
+    let grant = |(filter, qos): &(String, u8)| match apps.clone().any(|app| topic::is_inside(filter, app)) {
         true => Reason((*qos).min(1)),
         false => Reason::NOT_AUTHORIZED,
     };
@@ -84,7 +84,11 @@ impl Connection {
         let mut batch = Batch::default();
         let mut taken = Ok(());
         for packet in packets {
-            taken = self.take_one(packet, &mut batch, turn);
+            taken = match self.hand_on(packet) {
+                Ok(Some(packet)) => self.take_one(packet, &mut batch, turn),
+                Ok(None) => Ok(()),
+                Err(close) => Err(close),
+            };
             if taken.is_err() {
                 break;
             }
@@ -116,7 +120,10 @@ impl Connection {
                 Ok(())
             }
             Packet::Publish(publish) => self.publish(*publish, batch, turn),
-            Packet::Subscribe(subscribe) => self.link.push(&granted(&self.peer.app, &subscribe)),
+            Packet::Subscribe(subscribe) => {
+                let answer = granted(self.apps(), &subscribe);
+                self.link.push(&answer)
+            }
             Packet::Unsubscribe(unsubscribe) => self.link.push(&forgotten(&unsubscribe)),
             Packet::PingReq => {
                 if turn.instant.duration_since(self.looked_at) >= LOOK_EVERY {
@@ -202,7 +209,8 @@ impl Connection {
                 }
                 None => self.refuse(packet_id, Reason::BAD_PAYLOAD),
             },
-            Up::Event | Up::Bind => self.refuse(packet_id, Reason::NOT_AUTHORIZED),
+            Up::Bind => self.bind(packet_id, &publish, turn),
+            Up::Event => self.refuse(packet_id, Reason::NOT_AUTHORIZED),
         }
     }
 
@@ -259,7 +267,7 @@ impl Connection {
         Ok(())
     }
 
-    fn acknowledge(&mut self, packet_id: Option<u16>, reason: Reason) -> Result<(), Close> {
+    pub(crate) fn acknowledge(&mut self, packet_id: Option<u16>, reason: Reason) -> Result<(), Close> {
         let ack = packet_id.map(|packet_id| Packet::PubAck(PubAck { packet_id, reason }));
         ack.map_or(Ok(()), |ack| self.link.push(&ack))
     }

@@ -9,6 +9,7 @@ mod admit;
 mod arrival;
 mod auth;
 mod bell;
+mod bind;
 mod calm;
 mod certificates;
 mod close;

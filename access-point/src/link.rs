@@ -1,6 +1,8 @@
 //! A transport and what is under way on it. It owns no buffer while nothing is: bytes are read onto the stack, and only
 //! the beginning of an unfinished packet is kept.
 
+mod way;
+
 use std::{
     collections::VecDeque,
     io::{self, IoSlice},
@@ -16,7 +18,8 @@ use tokio::{
     time::Instant,
 };
 
-use crate::{close::Close, transport::Transport};
+use self::way::Way;
+use crate::{bind::Far, close::Close, transport::Transport};
 
 /// Read at a time, on the stack: most packets of devices are a few bytes.
 const READ_BYTES: usize = 4 * 1024;
@@ -33,7 +36,7 @@ const UNSENT_MAX_BYTES: usize = 32 * 1024;
 /// A transport and what is under way on it.
 #[derive(Debug)]
 pub(crate) struct Link {
-    transport: Transport,
+    way: Way,
     /// Known from CONNECT on.
     version: Option<Version>,
     /// The largest packet the device may send, in bytes.
@@ -50,9 +53,18 @@ pub(crate) struct Link {
 
 impl Link {
     pub(crate) fn new(transport: Transport, packet_max_bytes: usize) -> Self {
+        Self::on(Way::Own(transport), None, packet_max_bytes)
+    }
+
+    /// Through the link of another app, on which this version is spoken.
+    pub(crate) fn shared(far: Far, version: Version, packet_max_bytes: usize) -> Self {
+        Self::on(Way::Shared(far), Some(version), packet_max_bytes)
+    }
+
+    fn on(way: Way, version: Option<Version>, packet_max_bytes: usize) -> Self {
         Self {
-            transport,
-            version: None,
+            way,
+            version,
             packet_max_bytes,
             partial: Vec::new(),
             unsent: VecDeque::new(),
@@ -64,7 +76,7 @@ impl Link {
 
     /// The name of what carries it.
     pub(crate) fn transport(&self) -> &'static str {
-        self.transport.name()
+        self.way.own().map_or("bound", Transport::name)
     }
 
     /// What the device speaks; the older version as long as it has not said.
@@ -79,7 +91,7 @@ impl Link {
             bytes if bytes < UNSENT_MAX_BYTES => Interest::READABLE | Interest::WRITABLE,
             _ => Interest::WRITABLE,
         };
-        self.transport.ready(interest).await.map(drop)
+        self.way.ready(interest).await.map(drop)
     }
 
     /// Takes what the socket has, at most one read of it, and adds the whole packets in it to `packets`.
@@ -88,7 +100,7 @@ impl Link {
             return Ok(());
         }
         let mut fresh = [0; READ_BYTES];
-        let read = match self.transport.try_read(&mut fresh) {
+        let read = match self.way.try_read(&mut fresh) {
             Ok(0) => return Err(Close::Lost),
             Ok(read) => read,
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
@@ -109,7 +121,7 @@ impl Link {
         }
         let mut fresh = [const { MaybeUninit::uninit() }; READ_BYTES];
         let mut fresh = ReadBuf::uninit(&mut fresh);
-        ready!(self.transport.poll_read(context, &mut fresh))?;
+        ready!(self.way.poll_read(context, &mut fresh))?;
         Poll::Ready(match fresh.filled() {
             [] => Err(Close::Lost),
             filled => self.take_in(filled, packets),
@@ -158,6 +170,25 @@ impl Link {
         Ok(())
     }
 
+    /// Puts a whole packet of another session behind what is unsent.
+    pub(crate) fn push_bytes(&mut self, packet: &[u8]) {
+        self.tail.extend_from_slice(packet);
+        self.unsent_bytes += packet.len();
+    }
+
+    /// Whether it goes through the link of another app.
+    pub(crate) fn is_shared(&self) -> bool {
+        self.way.own().is_none()
+    }
+
+    /// Tells the link that it goes through why it ends; false when it goes through none.
+    pub(crate) fn tell_over(&self, why: &'static str) -> bool {
+        if let Way::Shared(far) = &self.way {
+            far.over(why);
+        }
+        self.is_shared()
+    }
+
     /// Puts a message behind what is unsent; a large body is shared, not copied.
     pub(crate) fn push_message(&mut self, message: &Encoded, packet_id: u16, dup: bool, now: Timestamp) {
         message.write_head(packet_id, dup, now, &mut self.tail);
@@ -198,16 +229,16 @@ impl Link {
 
     /// Gives the transport what it takes now, as much as possible in one write.
     pub(crate) fn flush(&mut self) -> io::Result<()> {
-        if self.transport.has_unsent() && self.transport.flush()? {
+        if self.way.has_unsent() && self.way.flush()? {
             self.stalled_since = None;
         }
         while self.unsent_bytes > 0 {
             let written = if self.unsent.is_empty() {
-                self.transport.try_write(&self.tail)
+                self.way.try_write(&self.tail)
             } else {
                 let parts = self.unsent.iter().map(|part| &part[..]).chain([&self.tail[..]]);
                 let slices: Vec<IoSlice<'_>> = parts.take(SLICES_MAX).map(IoSlice::new).collect();
-                self.transport.try_write_vectored(&slices)
+                self.way.try_write_vectored(&slices)
             };
             match written {
                 Ok(written) => self.sent(written),
@@ -223,22 +254,22 @@ impl Link {
 
     /// Whether the socket has yet to take something, be it in the transport's hands.
     pub(crate) fn has_unsent(&self) -> bool {
-        self.unsent_bytes > 0 || self.transport.has_unsent()
+        self.unsent_bytes > 0 || self.way.has_unsent()
     }
 
     /// Whether there is something to read that no socket tells of.
     pub(crate) fn has_read(&self) -> bool {
-        self.transport.has_read()
+        self.way.has_read()
     }
 
     /// When there will be something to read whatever happens.
     pub(crate) fn wake_at(&self) -> Option<Instant> {
-        self.transport.wake_at()
+        self.way.wake_at()
     }
 
     /// Waits, without a task, until the socket takes more; only of use while something is unsent.
     pub(crate) fn poll_flushable(&self, context: &mut Context<'_>) -> Poll<()> {
-        self.transport.poll_write_ready(context)
+        self.way.poll_write_ready(context)
     }
 
     /// Says the last words and closes; the device gets a moment to read them.
@@ -246,8 +277,12 @@ impl Link {
         for packet in last {
             let _ = self.push(packet);
         }
-        if self.flush().is_ok() && self.stalled_since.is_none() && (!last.is_empty() || self.transport.is_layered()) {
-            self.transport.close().await;
+        let said = self.flush().is_ok() && self.stalled_since.is_none();
+        if let Way::Own(transport) = self.way
+            && said
+            && (!last.is_empty() || transport.is_layered())
+        {
+            transport.close().await;
         }
     }
 

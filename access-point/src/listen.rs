@@ -29,7 +29,7 @@ const PROBE_EVERY: Duration = Duration::from_secs(15);
 
 /// A connection's place among as many as are allowed. The access point does not stop before it is given up.
 pub(crate) struct Place {
-    _permit: OwnedSemaphorePermit,
+    _permit: Option<OwnedSemaphorePermit>,
     _open: TaskTrackerToken,
     /// Its part of what its address may have, if that is bounded.
     pub(crate) share: Option<Box<Share>>,
@@ -38,7 +38,12 @@ pub(crate) struct Place {
 impl Place {
     fn take(site: &Site) -> Option<Self> {
         let permit = site.places.clone().try_acquire_owned().ok()?;
-        Some(Self { _permit: permit, _open: site.connections.token(), share: None })
+        Some(Self { _permit: Some(permit), _open: site.connections.token(), share: None })
+    }
+
+    /// That of a session which shares a connection.
+    pub(crate) fn beside(site: &Site) -> Self {
+        Self { _permit: None, _open: site.connections.token(), share: None }
     }
 }
 

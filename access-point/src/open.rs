@@ -4,13 +4,13 @@
 
 use std::{pin::Pin, sync::Arc, time::Duration};
 
-use model::Position;
+use model::{Position, Timestamp, sign::DeviceToken};
 use mqtt::{
     Limits, Login, Packet, Reason, Version,
     login::{InvalidLogin, Mode},
     packet::{ConnAck, Connect},
     publish::written,
-    session::{WINDOW_FETCHED, WINDOW_MAX},
+    session::{OWN_IDS, WINDOW_FETCHED, WINDOW_MAX},
 };
 use tokio::time::{Instant, timeout, timeout_at};
 use tracing::debug;
@@ -143,8 +143,7 @@ async fn introduced(
     let checked = timeout(ANSWER_MAX, site.apps.check(&login, site.deps.clock.as_ref())).await;
     let token = checked.map_err(|_| Refused::ForNow("busy"))??;
     let since = site.deps.clock.now();
-    let lasts = Duration::from_secs(token.exp).saturating_sub(Duration::from_millis(since.as_millis()));
-    let token_ends = Instant::now() + lasts.min(TOKEN_CHECKED_MAX);
+    let token_ends = token_ends(&token, since);
     let heartbeat = login.network.map(|network| {
         let (app, device) = (login.app.clone(), login.device.clone());
         Arc::new(site.heartbeats.connected(app, device, network, Instant::now()))
@@ -159,7 +158,14 @@ async fn introduced(
         keep_alive: Duration::from_secs(keep_alive_s.into()),
     };
     let arrival = Arrival::new(site, login.app.clone(), login.device.clone());
-    Ok(Guest { connect, login, token, token_ends, limits, since, arrival, origin, heartbeat })
+    let packet_ids = OWN_IDS;
+    Ok(Guest { connect, login, token, token_ends, limits, packet_ids, since, arrival, origin, heartbeat })
+}
+
+/// Until when a token counts that is shown at `since`.
+pub(crate) fn token_ends(token: &DeviceToken, since: Timestamp) -> Instant {
+    let lasts = Duration::from_secs(token.exp).saturating_sub(Duration::from_millis(since.as_millis()));
+    Instant::now() + lasts.min(TOKEN_CHECKED_MAX)
 }
 
 /// The CONNECT that a link must begin with; what came behind it stays in `packets`.

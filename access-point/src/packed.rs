@@ -97,6 +97,7 @@ mod tests {
             app: "demo".parse().unwrap(),
             env: Env::Live,
             lane,
+            class: Class::Message,
             kind: "default".into(),
             payload: "the same again ".repeat(100).into(),
             content_type: "text/plain".into(),
@@ -105,7 +106,6 @@ mod tests {
             due_at: None,
             priority: Priority::Normal,
             collapse_key: None,
-            class: Class::Message,
             metadata: BTreeMap::new(),
             trace: TraceParent::start(1, 1),
         }

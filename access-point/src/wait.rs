@@ -112,7 +112,9 @@ impl Waiting {
             self.heard_at = Instant::now();
             match packet {
                 Packet::Publish(publish) => self.hold(publish)?,
-                Packet::Subscribe(subscribe) => self.link.push(&granted(&self.guest.login.app, &subscribe))?,
+                Packet::Subscribe(subscribe) => {
+                    self.link.push(&granted(std::iter::once(&self.guest.login.app), &subscribe))?
+                }
                 Packet::Unsubscribe(unsubscribe) => self.link.push(&forgotten(&unsubscribe))?,
                 Packet::PingReq => self.link.push(&Packet::PingResp)?,
                 // Of an earlier link: nothing was sent on this one.

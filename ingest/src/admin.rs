@@ -10,14 +10,16 @@ use axum::{
 };
 use model::{App, AppId, Bell, Env, Key, KeyId, Lane, Limits, Scope, UplinkRules, sign, sign::ApiKey};
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use crate::{
     api::Api,
     fields::Fields,
     gate::{Answer, Call},
+    openapi::shape::{self, Shape, body},
     problem::{Code, Problem},
     send,
-    view::{self, KeyView},
+    view::{self, KeyView, Time},
 };
 
 /// Keys an app may have: two to rotate, for each of its environments and a few backends.
@@ -27,10 +29,11 @@ const TYPES_MAX: usize = 256;
 /// Longest life of a key that ends: ten years.
 const KEY_LIFE_MAX_S: u64 = 10 * 365 * 86_400;
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = App)]
 struct AppView {
     id: AppId,
-    created_at: String,
+    created_at: Time,
     limits: Limits,
     uplink: UplinkRules,
     /// Shown once, to whoever has made the app.
@@ -45,12 +48,54 @@ impl From<App> for AppView {
     }
 }
 
-/// `POST /v1/apps`.
+body! {
+    /// An app, and what it may do at most.
+    AppBody {
+        required { "id": shape::of::<AppId>() }
+        optional { "limits": limits_shape(), "uplink": uplink_shape() }
+        example { "id": "shop", "limits": { "recipients_per_s": 1_000 } }
+    }
+}
+
+fn limits_shape() -> Shape {
+    let names = ["recipients_per_s", "recipients_burst"];
+    shape::object(Vec::new(), names.map(|name| (name, limit_shape())).into()).into()
+}
+
+fn uplink_shape() -> Shape {
+    let limits = ["device_per_s", "device_burst", "type_per_s"].map(|name| (name, limit_shape()));
+    let rules = [("types", shape::list(send::kind(), 0..=TYPES_MAX)), ("peers", shape::flag())];
+    shape::object(Vec::new(), limits.into_iter().chain(rules).collect()).into()
+}
+
+fn limit_shape() -> Shape {
+    shape::number(1..=u32::MAX.into())
+}
+
+body! {
+    /// What a key is good for: everything but `admin` when nobody says, for ever.
+    KeyBody {
+        required {}
+        optional {
+            "env": shape::usually(shape::of::<Env>(), "live"),
+            "scopes": shape::list(shape::of::<Scope>(), 0..=Scope::PRODUCT.len() + 1),
+            "expires_in_s": shape::number(1..=KEY_LIFE_MAX_S),
+        }
+        example { "env": "test", "scopes": ["messages:send", "messages:read"], "expires_in_s": 86_400 }
+    }
+}
+
+/// Creates an app.
+#[utoipa::path(
+    post, path = "/v1/apps", operation_id = "create_app",
+    request_body = AppBody, responses((status = 201, body = AppView), (status = 409)),
+    security(("key" = [Scope::Admin.as_str()])),
+)]
 pub(crate) async fn create_app(State(api): State<Arc<Api>>, call: Call) -> Answer {
     call.caller.require(Scope::Admin)?;
     call.query()?.finish()?;
     let mut fields = Fields::read(&call.body)?;
-    if !fields.has("id") {
+    if fields.lacks("id") {
         fields.fault("id", "missing", "give the app a name");
     }
     let id: Option<AppId> = fields.parsed("id");
@@ -69,14 +114,32 @@ pub(crate) async fn create_app(State(api): State<Arc<Api>>, call: Call) -> Answe
     Ok((StatusCode::CREATED, Json(view)).into_response())
 }
 
-/// `GET /v1/apps/{app}`.
+body! {
+    /// What an app may do from now on; what is not named stays as it is.
+    AppPatch {
+        required {}
+        optional { "limits": limits_shape(), "uplink": uplink_shape() }
+        example { "uplink": { "types": ["gps", "alert"], "peers": true } }
+    }
+}
+
+/// An app, and what it may do.
+#[utoipa::path(
+    get, path = "/v1/apps/{app}", operation_id = "get_app",
+    responses((status = 200, body = AppView), (status = 404)), security(("key" = [Scope::Admin.as_str()])),
+)]
 pub(crate) async fn get_app(State(api): State<Arc<Api>>, Path(app): Path<String>, call: Call) -> Answer {
     call.caller.require(Scope::Admin)?;
     call.query()?.finish()?;
     Ok(Json(AppView::from(find(&api, &app).await?)).into_response())
 }
 
-/// `PATCH /v1/apps/{app}`: what is not named stays as it is.
+/// Changes what an app may do.
+#[utoipa::path(
+    patch, path = "/v1/apps/{app}", operation_id = "change_app",
+    request_body = Option<AppPatch>, responses((status = 200, body = AppView), (status = 404)),
+    security(("key" = [Scope::Admin.as_str()])),
+)]
 pub(crate) async fn change_app(State(api): State<Arc<Api>>, Path(app): Path<String>, call: Call) -> Answer {
     call.caller.require(Scope::Admin)?;
     call.query()?.finish()?;
@@ -97,8 +160,7 @@ fn limit(inner: &mut Fields<'_>, name: &str, usual: u32) -> u32 {
 }
 
 fn limits(fields: &mut Fields<'_>, usual: Limits) -> Limits {
-    let Some(raw) = fields.take("limits") else { return usual };
-    let mut inner = Fields::of(raw, "#/limits");
+    let Some(mut inner) = fields.object("limits") else { return usual };
     let limits = Limits {
         recipients_per_s: limit(&mut inner, "recipients_per_s", usual.recipients_per_s),
         recipients_burst: limit(&mut inner, "recipients_burst", usual.recipients_burst),
@@ -108,8 +170,7 @@ fn limits(fields: &mut Fields<'_>, usual: Limits) -> Limits {
 }
 
 fn uplink_rules(fields: &mut Fields<'_>, usual: UplinkRules) -> UplinkRules {
-    let Some(raw) = fields.take("uplink") else { return usual };
-    let mut inner = Fields::of(raw, "#/uplink");
+    let Some(mut inner) = fields.object("uplink") else { return usual };
     let rules = UplinkRules {
         types: types(&mut inner, usual.types),
         device_per_s: limit(&mut inner, "device_per_s", usual.device_per_s),
@@ -133,7 +194,12 @@ fn types(inner: &mut Fields<'_>, usual: Option<BTreeSet<String>>) -> Option<BTre
     Some(types.into_iter().collect())
 }
 
-/// `POST /v1/apps/{app}/keys`.
+/// Makes a key of an app; its secret is shown this once.
+#[utoipa::path(
+    post, path = "/v1/apps/{app}/keys", operation_id = "create_key",
+    request_body = Option<KeyBody>, responses((status = 201, body = KeyView), (status = 404), (status = 409)),
+    security(("key" = [Scope::Admin.as_str()])),
+)]
 pub(crate) async fn create_key(State(api): State<Arc<Api>>, Path(app): Path<String>, call: Call) -> Answer {
     call.caller.require(Scope::Admin)?;
     call.query()?.finish()?;
@@ -153,7 +219,7 @@ pub(crate) async fn create_key(State(api): State<Arc<Api>>, Path(app): Path<Stri
     let key = Key { id: shown.id, app, digest, scopes: scopes.clone(), created_at, expires_at };
     api.store.put_key(key).await?;
     let view = KeyView {
-        id: shown.id.to_string(),
+        id: shown.id,
         key: shown.token(),
         scopes,
         created_at: view::time(created_at),
@@ -162,7 +228,13 @@ pub(crate) async fn create_key(State(api): State<Arc<Api>>, Path(app): Path<Stri
     Ok((StatusCode::CREATED, Json(view)).into_response())
 }
 
-/// `DELETE /v1/apps/{app}/keys/{key}`: other nodes believe the key a few seconds longer.
+/// Removes a key of an app.
+///
+/// Other nodes believe it a few seconds longer.
+#[utoipa::path(
+    delete, path = "/v1/apps/{app}/keys/{key}", operation_id = "remove_key",
+    responses((status = 204), (status = 404)), security(("key" = [Scope::Admin.as_str()])),
+)]
 pub(crate) async fn remove_key(
     State(api): State<Arc<Api>>,
     Path((app, key)): Path<(String, String)>,

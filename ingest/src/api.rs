@@ -6,7 +6,6 @@ use audience::Select;
 use axum::{
     Router, middleware,
     response::{IntoResponse, Response},
-    routing::{delete, get, post, put},
 };
 use broker::{Ring, SharedBroker};
 use model::{Bell, Clock, Lane, record::Record as _};
@@ -14,6 +13,8 @@ use store::SharedStore;
 use tokio::sync::{Notify, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tower_http::catch_panic::CatchPanicLayer;
+use utoipa::openapi::OpenApi;
+use utoipa_axum::{router::OpenApiRouter, routes};
 
 use crate::{
     Config, admin, attributes, audiences,
@@ -25,7 +26,7 @@ use crate::{
     metrics::Metrics,
     nodes::{self, Nodes},
     once::Running,
-    preview,
+    openapi, preview,
     problem::{Code, Problem},
     quiet, receipts, send, suppressions, tags, tokens, uplink,
 };
@@ -65,64 +66,80 @@ impl Api {
     }
 }
 
+/// The routes behind the gate.
+fn gated() -> OpenApiRouter<Arc<Api>> {
+    OpenApiRouter::new()
+        .routes(routes!(send::one, messages::list))
+        .routes(routes!(send::batch))
+        .routes(routes!(messages::get))
+        .routes(routes!(cancel::cancel))
+        .routes(routes!(command::result))
+        .routes(routes!(receipts::list))
+        .routes(routes!(receipts::query))
+        .routes(routes!(receipts::one))
+        .routes(routes!(devices::list))
+        .routes(routes!(devices::put, devices::patch, devices::get, devices::remove))
+        .routes(routes!(tags::add, tags::remove))
+        .routes(routes!(suppressions::opt_outs))
+        .routes(routes!(suppressions::opt_out, suppressions::opt_in))
+        .routes(routes!(tags::list))
+        .routes(routes!(tags::change))
+        .routes(routes!(attributes::list))
+        .routes(routes!(attributes::get, attributes::declare))
+        .routes(routes!(import::job))
+        .routes(routes!(audiences::create, audiences::list))
+        .routes(routes!(preview::preview))
+        .routes(routes!(audiences::get, audiences::change, audiences::remove))
+        .routes(routes!(caps::list))
+        .routes(routes!(caps::put, caps::remove))
+        .routes(routes!(quiet::list, quiet::put_all, quiet::remove_all))
+        .routes(routes!(quiet::put_one, quiet::remove_one))
+        .routes(routes!(suppressions::add, suppressions::list, suppressions::remove))
+        .routes(routes!(tokens::mint, tokens::revoke))
+        .routes(routes!(devices::of_user))
+        .routes(routes!(groups::create, groups::list))
+        .routes(routes!(groups::get, groups::rename, groups::remove))
+        .routes(routes!(groups::change_members, groups::members))
+        .routes(routes!(uplink::list))
+        .routes(routes!(uplink::stream::follow))
+        .routes(routes!(nodes::list))
+        .routes(routes!(nodes::get))
+        .routes(routes!(drain::order, drain::revoke))
+        .routes(routes!(admin::create_app))
+        .routes(routes!(admin::get_app, admin::change_app))
+        .routes(routes!(admin::create_key))
+        .routes(routes!(admin::remove_key))
+}
+
+/// The routes whose bodies are read line by line.
+fn uploads() -> OpenApiRouter<Arc<Api>> {
+    OpenApiRouter::new().routes(routes!(import::devices)).routes(routes!(audiences::upload))
+}
+
+/// The routes that take no key.
+fn open() -> OpenApiRouter<Arc<Api>> {
+    OpenApiRouter::new()
+        .routes(routes!(nodes::endpoints, nodes::endpoints_preflight))
+        .routes(routes!(nodes::ping))
+        .routes(routes!(health::alive))
+        .routes(routes!(health::ready))
+        .routes(routes!(openapi::serve))
+}
+
+/// What all routes say of themselves.
+pub(crate) fn described() -> OpenApi {
+    gated().merge(uploads()).merge(open()).into_openapi()
+}
+
 /// Every route, with `others` beside them.
 pub(crate) fn router(api: &Arc<Api>, others: Router) -> Router {
     let gate = middleware::from_fn_with_state(Arc::clone(api), gate::gate);
     let upload_gate = middleware::from_fn_with_state(Arc::clone(api), gate::upload_gate);
     let journey = middleware::from_fn_with_state(Arc::clone(api), gate::journey);
-    let behind_the_gate = Router::new()
-        .route("/v1/messages", post(send::one).get(messages::list))
-        .route("/v1/messages/batch", post(send::batch))
-        .route("/v1/messages/{id}", get(messages::get))
-        .route("/v1/messages/{id}/cancel", post(cancel::cancel))
-        .route("/v1/messages/{id}/result", get(command::result))
-        .route("/v1/messages/{id}/receipts", get(receipts::list))
-        .route("/v1/messages/{id}/receipts/query", post(receipts::query))
-        .route("/v1/messages/{id}/receipts/{device}", get(receipts::one))
-        .route("/v1/devices", get(devices::list))
-        .route("/v1/devices/{id}", put(devices::put).patch(devices::patch).get(devices::get).delete(devices::remove))
-        .route("/v1/devices/{id}/tags/{tag}", put(tags::add).delete(tags::remove))
-        .route("/v1/devices/{id}/opt-outs", get(suppressions::opt_outs))
-        .route("/v1/devices/{id}/opt-outs/{type}", put(suppressions::opt_out).delete(suppressions::opt_in))
-        .route("/v1/tags", get(tags::list))
-        .route("/v1/tags/{tag}/devices", post(tags::change))
-        .route("/v1/attributes", get(attributes::list))
-        .route("/v1/attributes/{name}", get(attributes::get).put(attributes::declare))
-        .route("/v1/jobs/{id}", get(import::job))
-        .route("/v1/audiences", post(audiences::create).get(audiences::list))
-        .route("/v1/audiences/preview", post(preview::preview))
-        .route("/v1/audiences/{id}", get(audiences::get).patch(audiences::change).delete(audiences::remove))
-        .route("/v1/frequency-caps", get(caps::list))
-        .route("/v1/frequency-caps/{type}", put(caps::put).delete(caps::remove))
-        .route("/v1/quiet-hours", get(quiet::list).put(quiet::put_all).delete(quiet::remove_all))
-        .route("/v1/quiet-hours/{type}", put(quiet::put_one).delete(quiet::remove_one))
-        .route("/v1/suppressions", post(suppressions::add).get(suppressions::list).delete(suppressions::remove))
-        .route("/v1/devices/{id}/tokens", post(tokens::mint).delete(tokens::revoke))
-        .route("/v1/users/{id}/devices", get(devices::of_user))
-        .route("/v1/groups", post(groups::create).get(groups::list))
-        .route("/v1/groups/{id}", get(groups::get).patch(groups::rename).delete(groups::remove))
-        .route("/v1/groups/{id}/members", post(groups::change_members).get(groups::members))
-        .route("/v1/uplink", get(uplink::list))
-        .route("/v1/uplink/stream", get(uplink::stream::follow))
-        .route("/v1/nodes", get(nodes::list))
-        .route("/v1/nodes/{id}", get(nodes::get))
-        .route("/v1/nodes/{id}/drain", post(drain::order).delete(drain::revoke))
-        .route("/v1/apps", post(admin::create_app))
-        .route("/v1/apps/{app}", get(admin::get_app).patch(admin::change_app))
-        .route("/v1/apps/{app}/keys", post(admin::create_key))
-        .route("/v1/apps/{app}/keys/{key}", delete(admin::remove_key))
-        .route_layer(gate);
-    let uploads = Router::new()
-        .route("/v1/devices/import", post(import::devices))
-        .route("/v1/audiences/{id}/members", put(audiences::upload))
-        .route_layer(upload_gate);
     Router::new()
-        .merge(behind_the_gate)
-        .merge(uploads)
-        .route("/v1/endpoints", get(nodes::endpoints).options(nodes::endpoints_preflight))
-        .route("/v1/ping", get(nodes::ping))
-        .route("/healthz", get(health::alive))
-        .route("/readyz", get(health::ready))
+        .merge(Router::from(gated()).route_layer(gate))
+        .merge(Router::from(uploads()).route_layer(upload_gate))
+        .merge(Router::from(open()))
         .with_state(Arc::clone(api))
         .merge(others)
         .fallback(|| async { Problem::not_found("path") })

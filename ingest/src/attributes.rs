@@ -12,12 +12,15 @@ use axum::{
 use model::{AppId, Attribute, AttributeType, Env, Owner, Profile, Scope};
 use serde::Serialize;
 use store::{SharedStore, shelves};
+use utoipa::ToSchema;
 
 use crate::{
     api::Api,
     fields::Fields,
     gate::{Answer, Call},
+    openapi::shape::{self, body},
     problem::{Code, Fault, Problem},
+    query::Page,
 };
 
 /// What an attribute can be.
@@ -26,10 +29,11 @@ const TYPES: &str = "`string`, `number`, `bool`, `time`, `version` or `string_li
 /// Attributes that an environment of an app may have: every expression is checked against all of them.
 const ATTRIBUTES_MAX: usize = 1_000;
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = Attribute)]
 struct AttributeView<'a> {
     name: &'a str,
-    r#type: &'static str,
+    r#type: AttributeType,
     owner: Option<Owner>,
     declared: bool,
 }
@@ -37,7 +41,7 @@ struct AttributeView<'a> {
 impl<'a> AttributeView<'a> {
     fn new(name: &'a str, attribute: &Attribute) -> Self {
         let Attribute { kind, owner, declared } = *attribute;
-        Self { name, r#type: kind.as_str(), owner, declared }
+        Self { name, r#type: kind, owner, declared }
     }
 }
 
@@ -49,7 +53,20 @@ pub(crate) async fn all(store: &SharedStore, app: &AppId, env: Env) -> Result<BT
     Ok(shelves::list(&**store, (app, env), None, ATTRIBUTES_MAX).await?.into_iter().collect())
 }
 
-/// `GET /v1/attributes`.
+body! {
+    /// What values an attribute has, and who writes them: both sides, when nobody says.
+    AttributeBody {
+        required { "type": shape::of::<AttributeType>() }
+        optional { "owner": shape::of::<Owner>() }
+        example { "type": "number", "owner": "server" }
+    }
+}
+
+/// The attributes of the app, by name.
+#[utoipa::path(
+    get, path = "/v1/attributes", operation_id = "list_attributes",
+    responses((status = 200, body = Page<AttributeView>)), security(("key" = [Scope::Devices.as_str()])),
+)]
 pub(crate) async fn list(State(api): State<Arc<Api>>, call: Call) -> Answer {
     call.caller.require(Scope::Devices)?;
     call.query()?.finish()?;
@@ -58,7 +75,11 @@ pub(crate) async fn list(State(api): State<Arc<Api>>, call: Call) -> Answer {
     Ok(Json(serde_json::json!({ "data": views, "next_cursor": null })).into_response())
 }
 
-/// `GET /v1/attributes/{name}`.
+/// One attribute.
+#[utoipa::path(
+    get, path = "/v1/attributes/{name}", operation_id = "get_attribute",
+    responses((status = 200, body = AttributeView), (status = 404)), security(("key" = [Scope::Devices.as_str()])),
+)]
 pub(crate) async fn get(State(api): State<Arc<Api>>, Path(name): Path<String>, call: Call) -> Answer {
     call.caller.require(Scope::Devices)?;
     call.query()?.finish()?;
@@ -67,7 +88,14 @@ pub(crate) async fn get(State(api): State<Arc<Api>>, Path(name): Path<String>, c
     Ok(Json(AttributeView::new(&name, &attribute)).into_response())
 }
 
-/// `PUT /v1/attributes/{name}`: declares type and owner. The type of an attribute that has values never changes.
+/// Declares the type and the owner of an attribute.
+///
+/// The type of an attribute that has values never changes.
+#[utoipa::path(
+    put, path = "/v1/attributes/{name}", operation_id = "declare_attribute",
+    request_body = AttributeBody, responses((status = 200, body = AttributeView), (status = 409)),
+    security(("key" = [Scope::Devices.as_str()])),
+)]
 pub(crate) async fn declare(State(api): State<Arc<Api>>, Path(name): Path<String>, call: Call) -> Answer {
     call.caller.require(Scope::Devices)?;
     call.query()?.finish()?;

@@ -13,23 +13,26 @@ use model::{AudienceId, DeviceId, Means, Members, Ordinals, SavedAudience, Scope
 use serde::Serialize;
 use serde_json::Value;
 use store::{PAGE_MAX, devices::ordinals, shelves};
+use utoipa::ToSchema;
 
 use crate::{
     api::Api,
-    edition,
-    fields::Fields,
+    edition::{self, IfMatch},
+    fields::{self, Fields},
     filter::Written,
     gate::{self, Answer, Call},
+    openapi::shape::{self, body},
     problem::Problem,
-    query,
+    query::{self, Page, Paging},
     upload::Upload,
-    view,
+    view::{self, Time},
 };
 
 /// Saved audiences of an environment of an app.
 const AUDIENCES_MAX: usize = 1_000;
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = Audience)]
 struct AudienceView {
     id: AudienceId,
     name: String,
@@ -40,8 +43,8 @@ struct AudienceView {
     filter_json: Option<Value>,
     #[serde(skip_serializing_if = "Option::is_none")]
     members: Option<u64>,
-    created_at: String,
-    updated_at: String,
+    created_at: Time,
+    updated_at: Time,
 }
 
 impl From<SavedAudience> for AudienceView {
@@ -76,7 +79,37 @@ async fn compile(api: &Api, call: &Call, written: &Written, own: Option<Audience
     Ok(Means::Filter(expr.to_string()))
 }
 
-/// `POST /v1/audiences`.
+#[derive(Serialize, ToSchema)]
+struct Uploaded {
+    members: u64,
+    rows: u64,
+    unknown: u64,
+}
+
+body! {
+    /// A filter under a name, or an empty list.
+    AudienceBody {
+        required { "name": fields::name_shape() }
+        optional { "kind": shape::usually(shape::one_of(["filter", "list"]), "filter"), "filter": shape::of::<Written>() }
+        example { "name": "Up to date", "kind": "filter", "filter": "app_version >= \"2.10\"" }
+    }
+}
+
+body! {
+    /// What is to be another.
+    AudiencePatch {
+        required {}
+        optional { "name": fields::name_shape(), "filter": shape::of::<Written>() }
+        example { "name": "Very up to date" }
+    }
+}
+
+/// Saves a filter, or an empty list, under a name.
+#[utoipa::path(
+    post, path = "/v1/audiences", operation_id = "create_audience",
+    request_body = AudienceBody, responses((status = 201, body = AudienceView, headers(("Location")))),
+    security(("key" = [Scope::Audiences.as_str()])),
+)]
 pub(crate) async fn create(State(api): State<Arc<Api>>, call: Call) -> Answer {
     call.caller.require(Scope::Audiences)?;
     call.query()?.finish()?;
@@ -107,7 +140,12 @@ pub(crate) async fn create(State(api): State<Arc<Api>>, call: Call) -> Answer {
     gate::located(StatusCode::CREATED, format!("/v1/audiences/{id}"), AudienceView::from(audience))
 }
 
-/// `GET /v1/audiences`, oldest first.
+/// Saved audiences, oldest first.
+#[utoipa::path(
+    get, path = "/v1/audiences", operation_id = "list_audiences",
+    params(Paging), responses((status = 200, body = Page<AudienceView>, headers(("Link")))),
+    security(("key" = [Scope::Audiences.as_str()])),
+)]
 pub(crate) async fn list(State(api): State<Arc<Api>>, call: Call) -> Answer {
     call.caller.require(Scope::Audiences)?;
     let (page, last) = query::shelf::<SavedAudience>(&api, &call).await?;
@@ -115,7 +153,12 @@ pub(crate) async fn list(State(api): State<Arc<Api>>, call: Call) -> Answer {
     query::page(&call.uri, &views, last)
 }
 
-/// `GET /v1/audiences/{id}`.
+/// One saved audience.
+#[utoipa::path(
+    get, path = "/v1/audiences/{id}", operation_id = "get_audience",
+    responses((status = 200, body = AudienceView, headers(("ETag"))), (status = 404)),
+    security(("key" = [Scope::Audiences.as_str()])),
+)]
 pub(crate) async fn get(State(api): State<Arc<Api>>, Path(id): Path<String>, call: Call) -> Answer {
     call.caller.require(Scope::Audiences)?;
     call.query()?.finish()?;
@@ -123,7 +166,13 @@ pub(crate) async fn get(State(api): State<Arc<Api>>, Path(id): Path<String>, cal
     Ok(edition::answer(StatusCode::OK, &audience, AudienceView::from(audience.clone())))
 }
 
-/// `PATCH /v1/audiences/{id}`: another name, another filter; with `If-Match` only while it is what was read.
+/// Another name, another filter.
+#[utoipa::path(
+    patch, path = "/v1/audiences/{id}", operation_id = "change_audience",
+    params(IfMatch), request_body = Option<AudiencePatch>,
+    responses((status = 200, body = AudienceView, headers(("ETag"))), (status = 404), (status = 412)),
+    security(("key" = [Scope::Audiences.as_str()])),
+)]
 pub(crate) async fn change(State(api): State<Arc<Api>>, Path(id): Path<String>, call: Call) -> Answer {
     call.caller.require(Scope::Audiences)?;
     call.query()?.finish()?;
@@ -154,7 +203,14 @@ pub(crate) async fn change(State(api): State<Arc<Api>>, Path(id): Path<String>, 
     Ok(edition::answer(StatusCode::OK, &audience, AudienceView::from(audience.clone())))
 }
 
-/// `DELETE /v1/audiences/{id}`. What was sent to it and is not dispatched yet fails.
+/// Removes a saved audience.
+///
+/// What was sent to it and is not dispatched yet fails.
+#[utoipa::path(
+    delete, path = "/v1/audiences/{id}", operation_id = "remove_audience",
+    params(IfMatch), responses((status = 204), (status = 404), (status = 412)),
+    security(("key" = [Scope::Audiences.as_str()])),
+)]
 pub(crate) async fn remove(State(api): State<Arc<Api>>, Path(id): Path<String>, call: Call) -> Answer {
     call.caller.require(Scope::Audiences)?;
     call.query()?.finish()?;
@@ -192,15 +248,15 @@ impl Named {
     }
 }
 
-/// `PUT /v1/audiences/{id}/members`: replaces a list by the ids in the body, one a line. Nothing changes until all of
-/// it was read.
+/// Replaces a list by the ids in the body, one a line.
+///
+/// A line is the first column of CSV, with a head or not, or a row of NDJSON. Nothing changes until all of it was read.
+#[utoipa::path(
+    put, path = "/v1/audiences/{id}/members", operation_id = "upload_members",
+    request_body(content((String = "text/csv"), (String = "application/x-ndjson"))),
+    responses((status = 200, body = Uploaded), (status = 404)), security(("key" = [Scope::Audiences.as_str()])),
+)]
 pub(crate) async fn upload(State(api): State<Arc<Api>>, Path(id): Path<String>, upload: Upload) -> Answer {
-    #[derive(Serialize)]
-    struct Uploaded {
-        members: u64,
-        rows: u64,
-        unknown: u64,
-    }
     let Upload { call, mut lines } = upload;
     call.caller.require(Scope::Audiences)?;
     call.query()?.finish()?;

@@ -9,12 +9,14 @@ use axum::{
 };
 use model::{Bell, Lane, MessageId, Scope, Status};
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use crate::{
     api::Api,
     fields::Fields,
     gate::{Answer, Call, Concerns},
     messages::Known,
+    openapi::shape::{self, body},
     problem::{Code, Problem},
 };
 
@@ -25,14 +27,31 @@ const AGAIN: [Duration; 3] = [Duration::from_secs(1), Duration::from_secs(3), Du
 /// Cancels that are announced again at the same time; the sweep is there for those beyond.
 pub(crate) const ECHOES_MAX: usize = 1_000;
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = Cancelled)]
 struct CancelView {
     id: MessageId,
     status: Status,
     stopped: u64,
 }
 
-/// `POST /v1/messages/{id}/cancel`. Allowed to whoever could have sent it.
+body! {
+    /// Nothing but `false` is supported yet.
+    CancelBody {
+        required {}
+        optional { "recall": shape::usually(shape::flag(), false) }
+        example { "recall": false }
+    }
+}
+
+/// Keeps a message from whoever was not sent it yet.
+///
+/// A broadcast takes the scope `messages:send:broadcast` too.
+#[utoipa::path(
+    post, path = "/v1/messages/{id}/cancel", operation_id = "cancel_message",
+    request_body = Option<CancelBody>, responses((status = 200, body = CancelView), (status = 404), (status = 409)),
+    security(("key" = [Scope::Send.as_str()])),
+)]
 pub(crate) async fn cancel(State(api): State<Arc<Api>>, Path(id): Path<String>, call: Call) -> Answer {
     call.caller.require(Scope::Send)?;
     let mut fields = Fields::read(&call.body)?;

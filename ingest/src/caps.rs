@@ -9,19 +9,23 @@ use axum::{
 };
 use model::{Cap, Scope, cap::CAP_MAX};
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use crate::{
     api::Api,
     by_type,
     fields::Fields,
     gate::{Answer, Call},
+    openapi::shape::{self, body},
     query,
+    query::Page,
 };
 
 /// Longest span of a cap: thirty days.
 const PER_MAX_S: u64 = 30 * 86_400;
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = FrequencyCap)]
 struct CapView<'a> {
     r#type: &'a str,
     max: u32,
@@ -34,14 +38,27 @@ impl<'a> CapView<'a> {
     }
 }
 
-/// `PUT /v1/frequency-caps/{type}`: from within a second on.
+body! {
+    /// How many messages of a type a device may get, and in how many seconds.
+    CapBody {
+        required { "max": shape::number(1..=CAP_MAX.into()), "per_s": shape::number(1..=PER_MAX_S) }
+        optional {}
+        example { "max": 3, "per_s": 86_400 }
+    }
+}
+
+/// How often a device may get messages of a type, from within a second on.
+#[utoipa::path(
+    put, path = "/v1/frequency-caps/{type}", operation_id = "put_frequency_cap",
+    request_body = CapBody, responses((status = 200, body = CapView)), security(("key" = [Scope::Audiences.as_str()])),
+)]
 pub(crate) async fn put(State(api): State<Arc<Api>>, Path(kind): Path<String>, call: Call) -> Answer {
     call.caller.require(Scope::Audiences)?;
     call.query()?.finish()?;
     by_type::check(&kind)?;
     let mut fields = Fields::read(&call.body)?;
     for name in ["max", "per_s"] {
-        if !fields.has(name) {
+        if fields.lacks(name) {
             fields.fault(name, "missing", "a cap is so many messages in so many seconds");
         }
     }
@@ -53,7 +70,11 @@ pub(crate) async fn put(State(api): State<Arc<Api>>, Path(kind): Path<String>, c
     Ok(Json(CapView::new(&kind, &cap)).into_response())
 }
 
-/// `GET /v1/frequency-caps`.
+/// The frequency caps of all types that have one.
+#[utoipa::path(
+    get, path = "/v1/frequency-caps", operation_id = "list_frequency_caps",
+    responses((status = 200, body = Page<CapView>)), security(("key" = [Scope::Audiences.as_str()])),
+)]
 pub(crate) async fn list(State(api): State<Arc<Api>>, call: Call) -> Answer {
     call.caller.require(Scope::Audiences)?;
     call.query()?.finish()?;
@@ -62,7 +83,11 @@ pub(crate) async fn list(State(api): State<Arc<Api>>, call: Call) -> Answer {
     query::page(&call.uri, &views, None)
 }
 
-/// `DELETE /v1/frequency-caps/{type}`.
+/// A device may get any number of messages of a type again.
+#[utoipa::path(
+    delete, path = "/v1/frequency-caps/{type}", operation_id = "remove_frequency_cap",
+    responses((status = 204), (status = 404)), security(("key" = [Scope::Audiences.as_str()])),
+)]
 pub(crate) async fn remove(State(api): State<Arc<Api>>, Path(kind): Path<String>, call: Call) -> Answer {
     call.caller.require(Scope::Audiences)?;
     call.query()?.finish()?;

@@ -13,13 +13,18 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 use store::{Entry, messages::KEPT, shelves};
 use tokio::time::{Instant, sleep};
+use utoipa::{
+    IntoParams, ToSchema,
+    openapi::path::{Parameter, ParameterIn},
+};
 
 use crate::{
     api::Api,
     gate::{Answer, Call},
     messages::Known,
+    openapi::shape,
     problem::Problem,
-    view,
+    view::{self, Time},
 };
 
 /// How long an answer may wait for the outcome: requests must be answered within eight seconds.
@@ -31,7 +36,8 @@ const PAUSE_MIN: Duration = Duration::from_millis(20);
 const PAUSE_MAX: Duration = Duration::from_millis(320);
 
 /// How far a command is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
+#[schema(as = CommandState)]
 #[serde(rename_all = "snake_case")]
 enum Progress {
     /// Waits for the device.
@@ -55,14 +61,16 @@ impl Progress {
 }
 
 /// A command as its sender sees it.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = Command)]
 pub(crate) struct CommandView<'a> {
     device_id: &'a DeviceId,
     state: Progress,
-    deadline: String,
+    deadline: Time,
     reason: Option<String>,
+    #[schema(value_type = Value)]
     result: Option<Box<RawValue>>,
-    reported_at: Option<String>,
+    reported_at: Option<Time>,
     /// Whether the device said so after the deadline.
     late: bool,
 }
@@ -137,7 +145,19 @@ impl FromStr for Wait {
     }
 }
 
-/// `GET /v1/messages/{id}/result`: what came of a command, or how far it is when `wait_s` is over.
+impl IntoParams for Wait {
+    fn into_params(_: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
+        let wait = shape::usually(shape::number(0..=WAIT_MAX_S), 0);
+        vec![shape::parameter(ParameterIn::Query, "wait_s", wait, "How long the answer may wait for the outcome.")]
+    }
+}
+
+/// What came of a command, or how far it is.
+#[utoipa::path(
+    get, path = "/v1/messages/{id}/result", operation_id = "get_result",
+    params(Wait), responses((status = 200, body = CommandView), (status = 404)),
+    security(("key" = [Scope::Read.as_str()])),
+)]
 pub(crate) async fn result(State(api): State<Arc<Api>>, Path(id): Path<String>, call: Call) -> Answer {
     call.caller.require(Scope::Read)?;
     let mut query = call.query()?;

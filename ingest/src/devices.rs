@@ -12,8 +12,9 @@ use axum::{
     response::IntoResponse,
 };
 use model::{Bell, Device, DeviceId, Lane, Ordinal, Profile, Scope, UserId};
-use serde_json::value::RawValue;
+use serde_json::{Value, json, value::RawValue};
 use store::{Amendment, Registration};
+use utoipa::{PartialSchema, ToSchema, openapi::ObjectBuilder};
 
 use crate::{
     api::Api,
@@ -21,14 +22,17 @@ use crate::{
     fields::Fields,
     filter::Written,
     gate::{Answer, Call},
+    openapi::shape::{self, Shape},
     problem::{Code, Problem},
-    query, send,
+    query::{self, Page, Paging},
+    send,
     view::DeviceView,
 };
 
 /// Built-in attributes that products write; the platform writes the others.
-const BUILT_IN: [&str; 7] = ["platform", "app_version", "os_version", "sdk", "lang", "tz", "country"];
-const TEXT_MAX_BYTES: usize = 256;
+pub(crate) const BUILT_IN: [&str; 7] = ["platform", "app_version", "os_version", "sdk", "lang", "tz", "country"];
+/// Longest text about a device, in bytes.
+pub(crate) const TEXT_MAX_BYTES: usize = 256;
 /// Most tags of a device.
 pub(crate) const TAGS_MAX: usize = 1_000;
 /// Longest tag, in bytes.
@@ -50,7 +54,61 @@ pub(crate) async fn find(api: &Api, call: &Call, id: &str) -> Result<Device, Pro
     found.filter(|device| device.env == call.caller.env()).ok_or_else(missing)
 }
 
-/// `PUT /v1/devices/{id}`: registers a device, or replaces what is known about it.
+/// What products say of a device.
+pub(crate) enum DeviceBody {}
+
+/// What is another, as a JSON merge patch: `null` forgets, attributes are merged one by one, tags replaced as a whole.
+pub(crate) enum DevicePatch {}
+
+impl PartialSchema for DeviceBody {
+    fn schema() -> Shape {
+        profile_shape(attribute()).examples([example()]).into()
+    }
+}
+
+impl PartialSchema for DevicePatch {
+    fn schema() -> Shape {
+        profile_shape(shape::or_null(attribute())).examples([example()]).into()
+    }
+}
+
+impl ToSchema for DeviceBody {}
+impl ToSchema for DevicePatch {}
+
+fn example() -> Value {
+    json!({
+        "user_id": "u-77", "platform": "android", "app_version": "2.11.0", "lang": "zh-CN", "tz": "Asia/Shanghai",
+        "tags": ["vip"], "attributes": { "level": 7, "city": "深圳", "langs": ["zh", "en"] },
+    })
+}
+
+fn profile_shape(attribute: Shape) -> ObjectBuilder {
+    let own = [
+        ("user_id", shape::of::<UserId>()),
+        ("tags", shape::list(shape::text(1..=TAG_MAX_BYTES), 0..=TAGS_MAX)),
+        ("attributes", shape::map(attribute_name(), attribute, ATTRIBUTES_MAX)),
+    ];
+    let built_in = BUILT_IN.map(|name| (name, shape::text(1..=TEXT_MAX_BYTES)));
+    shape::object(Vec::new(), own.into_iter().chain(built_in).collect())
+}
+
+/// What an attribute may be called.
+pub(crate) fn attribute_name() -> Shape {
+    shape::pattern(format!("^[a-z][a-z0-9_]{{0,{}}}$", ATTRIBUTE_NAME_MAX - 1))
+}
+
+fn attribute() -> Shape {
+    let text = || shape::text(0..=TEXT_MAX_BYTES);
+    shape::either([text(), shape::any_number(), shape::flag(), shape::list(text(), 0..=LIST_MAX)])
+}
+
+/// Registers a device, or replaces what is known about it.
+#[utoipa::path(
+    put, path = "/v1/devices/{id}", operation_id = "put_device",
+    request_body = Option<DeviceBody>,
+    responses((status = 200, body = DeviceView), (status = 201, description = "It is new.", body = DeviceView), (status = 409)),
+    security(("key" = [Scope::Devices.as_str()])),
+)]
 pub(crate) async fn put(State(api): State<Arc<Api>>, Path(id): Path<String>, call: Call) -> Answer {
     call.caller.require(Scope::Devices)?;
     call.query()?.finish()?;
@@ -75,7 +133,13 @@ pub(crate) async fn put(State(api): State<Arc<Api>>, Path(id): Path<String>, cal
     Ok((status, Json(DeviceView::from(&device))).into_response())
 }
 
-/// `PATCH /v1/devices/{id}`: a JSON merge patch of what is known about a device at that moment.
+/// Changes what is known about a device, by a JSON merge patch.
+#[utoipa::path(
+    patch, path = "/v1/devices/{id}", operation_id = "patch_device",
+    request_body(content = DevicePatch, content_type = "application/merge-patch+json"),
+    responses((status = 200, body = DeviceView), (status = 404), (status = 409)),
+    security(("key" = [Scope::Devices.as_str()])),
+)]
 pub(crate) async fn patch(State(api): State<Arc<Api>>, Path(id): Path<String>, call: Call) -> Answer {
     call.caller.require(Scope::Devices)?;
     call.query()?.finish()?;
@@ -132,7 +196,11 @@ async fn register(api: &Api, call: &Call, id: DeviceId, profile: Profile) -> Res
     registered.ok_or_else(|| Problem::new(Code::Internal, "the store registered nothing"))
 }
 
-/// `GET /v1/devices/{id}`.
+/// What is known about a device.
+#[utoipa::path(
+    get, path = "/v1/devices/{id}", operation_id = "get_device",
+    responses((status = 200, body = DeviceView), (status = 404)), security(("key" = [Scope::Devices.as_str()])),
+)]
 pub(crate) async fn get(State(api): State<Arc<Api>>, Path(id): Path<String>, call: Call) -> Answer {
     call.caller.require(Scope::Devices)?;
     call.query()?.finish()?;
@@ -140,7 +208,13 @@ pub(crate) async fn get(State(api): State<Arc<Api>>, Path(id): Path<String>, cal
     Ok(Json(DeviceView::from(&device)).into_response())
 }
 
-/// `DELETE /v1/devices/{id}`: its session ends, whatever its token says.
+/// Removes a device.
+///
+/// Its session ends, whatever its token says.
+#[utoipa::path(
+    delete, path = "/v1/devices/{id}", operation_id = "remove_device",
+    responses((status = 204), (status = 404)), security(("key" = [Scope::Devices.as_str()])),
+)]
 pub(crate) async fn remove(State(api): State<Arc<Api>>, Path(id): Path<String>, call: Call) -> Answer {
     call.caller.require(Scope::Devices)?;
     call.query()?.finish()?;
@@ -153,7 +227,13 @@ pub(crate) async fn remove(State(api): State<Arc<Api>>, Path(id): Path<String>, 
     Ok(StatusCode::NO_CONTENT.into_response())
 }
 
-/// `GET /v1/devices`, in order of registration; with `?filter=` those that satisfy an expression.
+/// Devices, oldest first.
+#[utoipa::path(
+    get, path = "/v1/devices", operation_id = "list_devices",
+    params(Paging, ("filter" = Option<String>, Query, description = "Only those that satisfy this expression.")),
+    responses((status = 200, body = Page<DeviceView>, headers(("Link")))),
+    security(("key" = [Scope::Devices.as_str()])),
+)]
 pub(crate) async fn list(State(api): State<Arc<Api>>, call: Call) -> Answer {
     call.caller.require(Scope::Devices)?;
     let mut query = call.query()?;
@@ -193,7 +273,12 @@ async fn selected(
     Ok((devices, page.last().copied().filter(|_| page.len() == limit)))
 }
 
-/// `GET /v1/users/{id}/devices`.
+/// The devices of a user.
+#[utoipa::path(
+    get, path = "/v1/users/{id}/devices", operation_id = "list_devices_of_user",
+    params(Paging), responses((status = 200, body = Page<DeviceView>, headers(("Link"))), (status = 404)),
+    security(("key" = [Scope::Devices.as_str()])),
+)]
 pub(crate) async fn of_user(State(api): State<Arc<Api>>, Path(id): Path<String>, call: Call) -> Answer {
     call.caller.require(Scope::Devices)?;
     let mut query = call.query()?;
@@ -231,14 +316,10 @@ pub(crate) fn profile(fields: &mut Fields<'_>) -> Profile {
 
 /// The app's own attributes, each kept as the JSON it was given as.
 fn attributes(fields: &mut Fields<'_>) -> BTreeMap<String, String> {
-    let given: BTreeMap<String, &RawValue> = match fields.take("attributes").map(|raw| serde_json::from_str(raw.get()))
-    {
-        Some(Ok(given)) => given,
-        Some(Err(_)) => {
-            fields.fault("attributes", "invalid_type", "must be an object");
-            return BTreeMap::new();
-        }
-        None => return BTreeMap::new(),
+    let Some(raw) = fields.take("attributes").filter(|raw| raw.get() != "null") else { return BTreeMap::new() };
+    let Ok(given) = serde_json::from_str::<BTreeMap<String, &RawValue>>(raw.get()) else {
+        fields.fault("attributes", "invalid_type", "must be an object");
+        return BTreeMap::new();
     };
     if given.len() > ATTRIBUTES_MAX {
         fields.fault("attributes", "too_many", format!("at most {ATTRIBUTES_MAX}"));
@@ -264,7 +345,6 @@ fn is_attribute_name(name: &str) -> bool {
 }
 
 fn is_attribute(value: &RawValue) -> bool {
-    use serde_json::Value;
     let is_text = |value: &Value| value.as_str().is_some_and(|text| text.len() <= TEXT_MAX_BYTES);
     match serde_json::from_str::<Value>(value.get()) {
         Ok(Value::Bool(_) | Value::Number(_)) => true,

@@ -13,13 +13,15 @@ use broker::Ring;
 use model::{Bell, Drain, DrainState, Lane, Node, NodeId, Scope, Timestamp, drain::ALL_PERMILLE, record::Record as _};
 use serde::Serialize;
 use tokio::time::{Instant, sleep};
+use utoipa::ToSchema;
 
 use crate::{
     api::Api,
     fields::Fields,
     gate::{Answer, Call},
+    openapi::shape::{self, body},
     problem::{Code, Problem},
-    view,
+    view::{self, Time},
 };
 
 /// Devices told to go, a second, when nobody says: as many as another access point takes in without noticing.
@@ -32,10 +34,11 @@ const HEARD_MAX: Duration = Duration::from_secs(5);
 const LOOK_EVERY: Duration = Duration::from_millis(250);
 
 /// A drain as people see it.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = Drain)]
 pub(crate) struct DrainView {
     state: DrainState,
-    ordered_at: String,
+    ordered_at: Time,
     rate_per_s: u32,
     target_fraction: f64,
     sessions: u64,
@@ -64,7 +67,26 @@ impl From<&Drain> for DrainView {
     }
 }
 
-/// `POST /v1/nodes/{id}/drain`: answered once the access point has the order; how it goes is told by the node.
+body! {
+    /// How fast, and which part of the devices.
+    DrainBody {
+        required {}
+        optional {
+            "rate_per_s": shape::usually(shape::number(1..=RATE_MAX), RATE_DEFAULT),
+            "target_fraction": shape::usually(shape::fraction(), 1.0),
+        }
+        example { "rate_per_s": 500, "target_fraction": 0.5 }
+    }
+}
+
+/// Moves devices away from an access point.
+///
+/// Answered once it has the order; how it goes is told by the node.
+#[utoipa::path(
+    post, path = "/v1/nodes/{id}/drain", operation_id = "drain_node",
+    request_body = Option<DrainBody>, responses((status = 202, body = DrainView), (status = 404)),
+    security(("key" = [Scope::Admin.as_str()])),
+)]
 pub(crate) async fn order(State(api): State<Arc<Api>>, Path(id): Path<String>, call: Call) -> Answer {
     call.caller.require(Scope::Admin)?;
     call.query()?.finish()?;
@@ -88,7 +110,13 @@ pub(crate) async fn order(State(api): State<Arc<Api>>, Path(id): Path<String>, c
     Ok((StatusCode::ACCEPTED, Json(DrainView::from(&drain))).into_response())
 }
 
-/// `DELETE /v1/nodes/{id}/drain`: who has gone stays where he is; the others stay here, and newcomers are let in.
+/// Takes the order back.
+///
+/// Who has gone stays where he is; the others stay here, and newcomers are let in.
+#[utoipa::path(
+    delete, path = "/v1/nodes/{id}/drain", operation_id = "stop_draining_node",
+    responses((status = 204), (status = 404)), security(("key" = [Scope::Admin.as_str()])),
+)]
 pub(crate) async fn revoke(State(api): State<Arc<Api>>, Path(id): Path<String>, call: Call) -> Answer {
     call.caller.require(Scope::Admin)?;
     call.query()?.finish()?;

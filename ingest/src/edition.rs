@@ -7,9 +7,31 @@ use axum::{
 };
 use model::record::Record;
 use serde::Serialize;
+use utoipa::{
+    IntoParams,
+    openapi::path::{Parameter, ParameterIn},
+};
 use xxhash_rust::xxh3::xxh3_64;
 
-use crate::problem::{Code, Problem};
+use crate::{
+    openapi::shape,
+    problem::{Code, Problem},
+};
+
+/// The header that says which edition is to be changed.
+pub(crate) enum IfMatch {}
+
+impl IntoParams for IfMatch {
+    fn into_params(_: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
+        let tags = shape::pattern("^[ -~]+$");
+        vec![shape::parameter(
+            ParameterIn::Header,
+            "If-Match",
+            tags,
+            "Only while it is what was read: its `ETag` then.",
+        )]
+    }
+}
 
 /// The name of a record as it is: another one after every change.
 fn etag(record: &impl Record) -> String {

@@ -8,13 +8,21 @@ use serde::{
 };
 use serde_json::{error::Category, value::RawValue};
 
-use crate::problem::{Code, FAULTS_MAX, Fault, Problem};
+use crate::{
+    openapi::shape::{self, Shape},
+    problem::{Code, FAULTS_MAX, Fault, Problem},
+};
 
 /// Characters of an unknown field's name that are repeated to its sender.
 const NAME_ECHO_CHARS: usize = 64;
 
 /// Longest name that people give something, in bytes.
 const NAME_MAX_BYTES: usize = 128;
+
+/// A name that people give something.
+pub(crate) fn name_shape() -> Shape {
+    shape::text(1..=NAME_MAX_BYTES)
+}
 
 /// The fields of one JSON object, and the mistakes found so far. A field is known once it was taken.
 pub(crate) struct Fields<'a> {
@@ -75,10 +83,21 @@ impl<'a> Fields<'a> {
         self.members.iter().any(|(known, _)| known == name)
     }
 
+    /// Whether the field is absent, which `null` counts as.
+    pub(crate) fn lacks(&self, name: &str) -> bool {
+        !self.members.iter().any(|(known, raw)| known == name && raw.get() != "null")
+    }
+
     /// The field as it was written.
     pub(crate) fn take(&mut self, name: &str) -> Option<&'a RawValue> {
         let index = self.members.iter().position(|(known, _)| known == name)?;
         Some(self.members.swap_remove(index).1)
+    }
+
+    /// The field as an object of its own; `null` counts as absent.
+    pub(crate) fn object(&mut self, name: &str) -> Option<Self> {
+        let raw = self.take(name).filter(|raw| raw.get() != "null")?;
+        Some(Self::of(raw, self.pointer(name)))
     }
 
     /// The field as a value of this type; `null` counts as absent.
@@ -137,7 +156,7 @@ impl<'a> Fields<'a> {
 
     /// The `name` that people give something, which must be there.
     pub(crate) fn name(&mut self) -> String {
-        if !self.has("name") {
+        if self.lacks("name") {
             self.fault("name", "missing", "give it a name");
         }
         self.new_name().unwrap_or_default()

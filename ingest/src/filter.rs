@@ -1,11 +1,19 @@
 //! Expressions in requests: read as text or as a tree, checked against what the app has, and written down in one form.
 
+use std::borrow::Cow;
+
 use audience::{EXPRESSION_MAX_BYTES, Expr, Saved, Schema, field::Kind};
 use model::{AppId, Attribute, AttributeType, Env, SavedAudience};
 use serde_json::{Value, value::RawValue};
 use store::{SharedStore, shelves};
+use utoipa::{PartialSchema, ToSchema, openapi::ObjectBuilder};
 
-use crate::{attributes, fields::Fields, problem::Problem};
+use crate::{
+    attributes,
+    fields::Fields,
+    openapi::shape::{self, Shape},
+    problem::Problem,
+};
 
 /// An expression as it was written, and where.
 #[derive(Clone, Debug, PartialEq)]
@@ -15,6 +23,19 @@ pub(crate) struct Written {
     at: String,
 }
 
+impl PartialSchema for Written {
+    fn schema() -> Shape {
+        let tree = shape::described(ObjectBuilder::new().into(), "The same as a tree, as a preview shows it.");
+        shape::either([shape::text(1..=EXPRESSION_MAX_BYTES), tree])
+    }
+}
+
+impl ToSchema for Written {
+    fn name() -> Cow<'static, str> {
+        "Expression".into()
+    }
+}
+
 #[derive(Clone, Debug, PartialEq)]
 enum Form {
     Text(String),
@@ -22,9 +43,9 @@ enum Form {
 }
 
 impl Written {
-    /// Takes the field `name`; what is neither text nor tree is a mistake.
+    /// Takes the field `name`, where `null` counts as absent; what is neither text nor tree is a mistake.
     pub(crate) fn take(fields: &mut Fields<'_>, name: &str) -> Option<Self> {
-        let raw: &RawValue = fields.take(name)?;
+        let raw: &RawValue = fields.take(name).filter(|raw| raw.get() != "null")?;
         let form = match serde_json::from_str(raw.get()) {
             Ok(Value::String(text)) => Form::Text(text),
             Ok(tree @ Value::Object(_)) => Form::Tree(tree),

@@ -11,16 +11,18 @@ use axum::{
 use model::{DeviceId, Group, GroupId, Ordinal, Scope, group::Source};
 use serde::Serialize;
 use store::devices::ordinals;
+use utoipa::ToSchema;
 
 use crate::{
     Callbacks,
     api::Api,
     callback::{self, Asked},
-    edition,
-    fields::Fields,
+    edition::{self, IfMatch},
+    fields::{self, Fields},
     gate::{self, Answer, Call},
+    openapi::shape::{self, Shape, body},
     problem::Problem,
-    query,
+    query::{self, Page, Paging},
     view::{GroupView, Warning},
 };
 
@@ -38,14 +40,61 @@ async fn find(api: &Api, call: &Call, id: &str) -> Result<Group, Problem> {
     found.filter(|group| group.env == call.caller.env()).ok_or_else(missing)
 }
 
-/// `POST /v1/groups`.
+#[derive(Serialize, ToSchema)]
+struct MembersChanged {
+    members: u64,
+    warnings: Vec<Warning>,
+}
+
+body! {
+    /// A group: its members are kept here, or the product is asked for them.
+    GroupBody {
+        required { "name": fields::name_shape() }
+        optional { "source": source_shape() }
+        example { "name": "Club", "source": { "type": "callback", "url": "https://example.com/members", "cache_s": 60 } }
+    }
+}
+
+fn source_shape() -> Shape {
+    let kept_here = shape::object(Vec::new(), vec![("type", shape::one_of(["static"]))]);
+    let required = vec![("type", shape::one_of(["callback"])), ("url", shape::format("uri"))];
+    let cache = shape::usually(shape::number(0..=CACHE_MAX_S), CACHE_DEFAULT_S);
+    shape::either([kept_here.into(), shape::object(required, vec![("cache_s", cache)]).into()])
+}
+
+body! {
+    /// What is to be another.
+    GroupPatch {
+        required { "name": fields::name_shape() }
+        optional {}
+        example { "name": "Old club" }
+    }
+}
+
+body! {
+    /// Who is to be a member, and who is not.
+    MembersBody {
+        required {}
+        optional {
+            "add": shape::list(shape::of::<DeviceId>(), 0..=CHANGE_MAX),
+            "remove": shape::list(shape::of::<DeviceId>(), 0..=CHANGE_MAX),
+        }
+        example { "add": ["dev-1", "dev-2"], "remove": ["dev-9"] }
+    }
+}
+
+/// Creates a group: an empty one, or one that the product keeps.
+#[utoipa::path(
+    post, path = "/v1/groups", operation_id = "create_group",
+    request_body = GroupBody, responses((status = 201, body = GroupView, headers(("Location")))),
+    security(("key" = [Scope::Audiences.as_str()])),
+)]
 pub(crate) async fn create(State(api): State<Arc<Api>>, call: Call) -> Answer {
     call.caller.require(Scope::Audiences)?;
     call.query()?.finish()?;
     let mut fields = Fields::read(&call.body)?;
     let name = fields.name();
-    let source = fields.take("source").map(|raw| {
-        let mut inner = Fields::of(raw, "#/source");
+    let source = fields.object("source").map(|mut inner| {
         let source = source(&mut inner, &api.config.callbacks);
         fields.absorb(inner);
         source
@@ -64,7 +113,7 @@ fn source(fields: &mut Fields<'_>, policy: &Callbacks) -> Source {
     if kind.as_deref() != Some("callback") {
         return Source::Static;
     }
-    if !fields.has("url") {
+    if fields.lacks("url") {
         fields.fault("url", "missing", "say where to ask for the members");
     }
     let url: String = fields.get("url", "a string").unwrap_or_default();
@@ -76,7 +125,14 @@ fn source(fields: &mut Fields<'_>, policy: &Callbacks) -> Source {
     Source::Callback { url, cache_s: fields.number("cache_s", 0, CACHE_MAX_S).unwrap_or(CACHE_DEFAULT_S) }
 }
 
-/// `GET /v1/groups`, oldest first. A page may be short where the other environment's groups lie between.
+/// Groups, oldest first.
+///
+/// A page may be short where the other environment's groups lie between.
+#[utoipa::path(
+    get, path = "/v1/groups", operation_id = "list_groups",
+    params(Paging), responses((status = 200, body = Page<GroupView>, headers(("Link")))),
+    security(("key" = [Scope::Audiences.as_str()])),
+)]
 pub(crate) async fn list(State(api): State<Arc<Api>>, call: Call) -> Answer {
     call.caller.require(Scope::Audiences)?;
     let mut query = call.query()?;
@@ -89,7 +145,12 @@ pub(crate) async fn list(State(api): State<Arc<Api>>, call: Call) -> Answer {
     query::page(&call.uri, &views, last)
 }
 
-/// `GET /v1/groups/{id}`.
+/// One group.
+#[utoipa::path(
+    get, path = "/v1/groups/{id}", operation_id = "get_group",
+    responses((status = 200, body = GroupView, headers(("ETag"))), (status = 404)),
+    security(("key" = [Scope::Audiences.as_str()])),
+)]
 pub(crate) async fn get(State(api): State<Arc<Api>>, Path(id): Path<String>, call: Call) -> Answer {
     call.caller.require(Scope::Audiences)?;
     call.query()?.finish()?;
@@ -97,7 +158,13 @@ pub(crate) async fn get(State(api): State<Arc<Api>>, Path(id): Path<String>, cal
     Ok(edition::answer(StatusCode::OK, &group, GroupView::from(group.clone())))
 }
 
-/// `PATCH /v1/groups/{id}`: another name; with `If-Match` only for what was read.
+/// Another name.
+#[utoipa::path(
+    patch, path = "/v1/groups/{id}", operation_id = "rename_group",
+    params(IfMatch), request_body = GroupPatch,
+    responses((status = 200, body = GroupView, headers(("ETag"))), (status = 404), (status = 412)),
+    security(("key" = [Scope::Audiences.as_str()])),
+)]
 pub(crate) async fn rename(State(api): State<Arc<Api>>, Path(id): Path<String>, call: Call) -> Answer {
     call.caller.require(Scope::Audiences)?;
     call.query()?.finish()?;
@@ -113,7 +180,11 @@ pub(crate) async fn rename(State(api): State<Arc<Api>>, Path(id): Path<String>, 
     Ok(edition::answer(StatusCode::OK, &renamed, GroupView::from(renamed.clone())))
 }
 
-/// `DELETE /v1/groups/{id}`.
+/// Removes a group.
+#[utoipa::path(
+    delete, path = "/v1/groups/{id}", operation_id = "remove_group",
+    responses((status = 204), (status = 404)), security(("key" = [Scope::Audiences.as_str()])),
+)]
 pub(crate) async fn remove(State(api): State<Arc<Api>>, Path(id): Path<String>, call: Call) -> Answer {
     call.caller.require(Scope::Audiences)?;
     call.query()?.finish()?;
@@ -122,13 +193,15 @@ pub(crate) async fn remove(State(api): State<Arc<Api>>, Path(id): Path<String>, 
     Ok(StatusCode::NO_CONTENT.into_response())
 }
 
-/// `POST /v1/groups/{id}/members`: adds and removes in one step; ids that are unknown become a warning.
+/// Adds members and removes others, in one step.
+///
+/// Ids that are unknown become a warning.
+#[utoipa::path(
+    post, path = "/v1/groups/{id}/members", operation_id = "change_members",
+    request_body = Option<MembersBody>, responses((status = 200, body = MembersChanged), (status = 404)),
+    security(("key" = [Scope::Audiences.as_str()])),
+)]
 pub(crate) async fn change_members(State(api): State<Arc<Api>>, Path(id): Path<String>, call: Call) -> Answer {
-    #[derive(Serialize)]
-    struct Changed {
-        members: u64,
-        warnings: Vec<Warning>,
-    }
     call.caller.require(Scope::Audiences)?;
     call.query()?.finish()?;
     let group = find(&api, &call, &id).await?;
@@ -149,10 +222,15 @@ pub(crate) async fn change_members(State(api): State<Arc<Api>>, Path(id): Path<S
     unknown.extend(more);
     let changed = api.store.change_members(call.caller.app(), group.id, add, remove).await?;
     let members = changed.ok_or_else(|| Problem::not_found("group"))?;
-    Ok(Json(Changed { members, warnings: Warning::unknown(&unknown).into_iter().collect() }).into_response())
+    Ok(Json(MembersChanged { members, warnings: Warning::unknown(&unknown).into_iter().collect() }).into_response())
 }
 
-/// `GET /v1/groups/{id}/members`.
+/// The members of a group.
+#[utoipa::path(
+    get, path = "/v1/groups/{id}/members", operation_id = "list_members",
+    params(Paging), responses((status = 200, body = Page<DeviceId>, headers(("Link"))), (status = 404)),
+    security(("key" = [Scope::Audiences.as_str()])),
+)]
 pub(crate) async fn members(State(api): State<Arc<Api>>, Path(id): Path<String>, call: Call) -> Answer {
     call.caller.require(Scope::Audiences)?;
     let mut query = call.query()?;

@@ -10,13 +10,15 @@ use axum::{
 };
 use model::{Env, KeyId, Queue, Timestamp};
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use crate::api::Api;
 
 /// A back end that takes longer is as good as away.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(1);
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = Readiness)]
 struct Ready {
     ready: bool,
     broker: bool,
@@ -24,12 +26,21 @@ struct Ready {
 }
 
 /// Alive as long as it answers.
+#[utoipa::path(
+    get, path = "/healthz", operation_id = "get_health",
+    responses((status = 200, body = String)),
+)]
 pub(crate) async fn alive() -> &'static str {
     "alive"
 }
 
-/// Ready while the broker and the store answer, and the broker takes messages. (A node that is stopping does not listen
-/// any more.)
+/// Ready while the broker and the store answer, and the broker takes messages.
+///
+/// A node that is stopping does not listen any more.
+#[utoipa::path(
+    get, path = "/readyz", operation_id = "get_readiness",
+    responses((status = 200, body = Ready), (status = 503, body = Ready)),
+)]
 pub(crate) async fn ready(State(api): State<Arc<Api>>) -> Response {
     let broker = tokio::time::timeout(PROBE_TIMEOUT, api.broker.depth(Queue::Receipts));
     let nobody = KeyId::new(Env::Test, Timestamp::default(), 0);

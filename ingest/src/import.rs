@@ -15,6 +15,7 @@ use model::{DeviceId, Job, JobId, JobState, Profile, Scope, Timestamp};
 use serde::Serialize;
 use serde_json::value::RawValue;
 use store::{Amendment, PAGE_MAX, Registration, shelves};
+use utoipa::ToSchema;
 
 use crate::{
     api::Api,
@@ -24,7 +25,7 @@ use crate::{
     gate::{self, Answer, Call},
     problem::Problem,
     upload::Upload,
-    view,
+    view::{self, Time},
 };
 
 /// How long a job can be asked for after it was last heard of: a week.
@@ -34,7 +35,8 @@ const SILENT_MAX: Duration = Duration::from_secs(60);
 /// Mistakes that a job names.
 const FAULTS_MAX: usize = 100;
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = Job)]
 struct JobView {
     id: JobId,
     state: JobState,
@@ -43,11 +45,12 @@ struct JobView {
     updated: u64,
     failed: u64,
     faults: Vec<FaultView>,
-    created_at: String,
-    updated_at: String,
+    created_at: Time,
+    updated_at: Time,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = FailedRow)]
 struct FaultView {
     row: u64,
     detail: String,
@@ -71,7 +74,11 @@ impl JobView {
     }
 }
 
-/// `GET /v1/jobs/{id}`.
+/// How far an import has come.
+#[utoipa::path(
+    get, path = "/v1/jobs/{id}", operation_id = "get_job",
+    responses((status = 200, body = JobView), (status = 404)), security(("key" = [Scope::Devices.as_str()])),
+)]
 pub(crate) async fn job(State(api): State<Arc<Api>>, Path(id): Path<String>, call: Call) -> Answer {
     call.caller.require(Scope::Devices)?;
     call.query()?.finish()?;
@@ -80,8 +87,15 @@ pub(crate) async fn job(State(api): State<Arc<Api>>, Path(id): Path<String>, cal
     Ok(Json(JobView::new(&job, api.clock.now())).into_response())
 }
 
-/// `POST /v1/devices/import`: registers a device a line, `{"device_id":…}` with the fields of a `PUT`. Who gives the job
-/// an id of its own (`?job=job_…`) can watch it meanwhile.
+/// Registers a device a line: `{"device_id":…}` with the fields of a `PUT`.
+///
+/// Who gives the job an id of its own can watch it meanwhile.
+#[utoipa::path(
+    post, path = "/v1/devices/import", operation_id = "import_devices",
+    params(("job" = Option<JobId>, Query, description = "The id of the job.")),
+    request_body(content = String, content_type = "application/x-ndjson"),
+    responses((status = 202, body = JobView, headers(("Location")))), security(("key" = [Scope::Devices.as_str()])),
+)]
 pub(crate) async fn devices(State(api): State<Arc<Api>>, upload: Upload) -> Answer {
     let Upload { call, mut lines } = upload;
     call.caller.require(Scope::Devices)?;

@@ -29,6 +29,7 @@ mod messages;
 mod metrics;
 mod nodes;
 mod once;
+mod openapi;
 mod passage;
 mod preview;
 mod problem;
@@ -58,11 +59,11 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-pub use crate::passage::Passage;
 use crate::{
     api::Api, auth::Keys, callback::Fetched, limit::Budgets, listen::Reception, metrics::Metrics, nodes::Nodes,
     once::Running,
 };
+pub use crate::{openapi::document, passage::Passage};
 
 /// What can be set.
 #[derive(Clone, Debug)]

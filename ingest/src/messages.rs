@@ -10,13 +10,15 @@ use axum::{
 use model::{Aim, Env, Funnel, Lane, MessageId, Scope, Status, Tally, Timestamp};
 use serde::Serialize;
 use store::{Entry, shelves};
+use utoipa::ToSchema;
 
 use crate::{
     api::Api,
     command::CommandView,
     gate::{Answer, Call},
     problem::Problem,
-    query, view,
+    query::{self, Page, Paging},
+    view::{self, Time},
 };
 
 /// A message with what is known of its deliveries.
@@ -69,7 +71,8 @@ impl Known {
     }
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = Message)]
 struct MessageView<'a> {
     id: MessageId,
     mode: Lane,
@@ -77,10 +80,10 @@ struct MessageView<'a> {
     status: Status,
     r#type: &'a str,
     class: &'static str,
-    created_at: String,
-    started_at: Option<String>,
-    cancelled_at: Option<String>,
-    expires_at: String,
+    created_at: Time,
+    started_at: Option<Time>,
+    cancelled_at: Option<Time>,
+    expires_at: Time,
     #[serde(skip_serializing_if = "Option::is_none")]
     failed: Option<&'a str>,
     metadata: &'a BTreeMap<String, String>,
@@ -92,7 +95,8 @@ struct MessageView<'a> {
 }
 
 /// The funnel, and who was taken out before it begins.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = MessageStats)]
 struct Stats {
     #[serde(flatten)]
     funnel: Funnel,
@@ -102,7 +106,8 @@ struct Stats {
     excluded_by: Option<BTreeMap<&'static str, u64>>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = MessageProgress)]
 struct Progress {
     resolved: bool,
     fanout_done: bool,
@@ -134,7 +139,11 @@ impl<'a> MessageView<'a> {
     }
 }
 
-/// `GET /v1/messages/{id}`.
+/// How far a message has come.
+#[utoipa::path(
+    get, path = "/v1/messages/{id}", operation_id = "get_message",
+    responses((status = 200, body = MessageView), (status = 404)), security(("key" = [Scope::Read.as_str()])),
+)]
 pub(crate) async fn get(State(api): State<Arc<Api>>, Path(id): Path<String>, call: Call) -> Answer {
     call.caller.require(Scope::Read)?;
     call.query()?.finish()?;
@@ -145,7 +154,14 @@ pub(crate) async fn get(State(api): State<Arc<Api>>, Path(id): Path<String>, cal
     Ok(Json(view).into_response())
 }
 
-/// `GET /v1/messages`, newest first. A page may be short where the other environment's messages lie between.
+/// Messages, newest first.
+///
+/// A page may be short where the other environment's messages lie between.
+#[utoipa::path(
+    get, path = "/v1/messages", operation_id = "list_messages",
+    params(Paging), responses((status = 200, body = Page<MessageView>, headers(("Link")))),
+    security(("key" = [Scope::Read.as_str()])),
+)]
 pub(crate) async fn list(State(api): State<Arc<Api>>, call: Call) -> Answer {
     call.caller.require(Scope::Read)?;
     let mut query = call.query()?;

@@ -14,6 +14,7 @@ use moka::sync::Cache;
 use parking_lot::RwLock;
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
+use utoipa::ToSchema;
 
 use crate::{
     api::Api,
@@ -21,7 +22,7 @@ use crate::{
     gate::{Answer, Call},
     problem::{Code, Problem},
     query::Query,
-    view,
+    view::{self, Time},
 };
 
 /// How often the nodes are read again: devices may be sent to one that has been gone for so long.
@@ -43,19 +44,21 @@ pub(crate) struct Nodes {
     apps: Cache<AppId, Arc<App>>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = Node)]
 struct NodeView<'a> {
     id: &'a NodeId,
     tiers: &'a [Tier],
     version: &'a str,
-    started_at: String,
-    seen_at: String,
+    started_at: Time,
+    seen_at: Time,
     endpoint: Option<EndpointView<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     drain: Option<DrainView>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = NodeEndpoint)]
 struct EndpointView<'a> {
     address: &'a str,
     urls: Vec<String>,
@@ -64,18 +67,21 @@ struct EndpointView<'a> {
     load: f64,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = Nodes)]
 struct NodesView<'a> {
     data: Vec<NodeView<'a>>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = Endpoints)]
 struct EndpointsView<'a> {
     endpoints: Vec<NamedEndpoint<'a>>,
     ttl_s: u64,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = Endpoint)]
 struct NamedEndpoint<'a> {
     node: &'a NodeId,
     address: &'a str,
@@ -118,7 +124,11 @@ pub(crate) async fn keep_fresh(api: &Api, stop: &CancellationToken) {
     }
 }
 
-/// `GET /v1/nodes`.
+/// The nodes that run.
+#[utoipa::path(
+    get, path = "/v1/nodes", operation_id = "list_nodes",
+    responses((status = 200, body = NodesView)), security(("key" = [Scope::Admin.as_str()])),
+)]
 pub(crate) async fn list(State(api): State<Arc<Api>>, call: Call) -> Answer {
     call.caller.require(Scope::Admin)?;
     call.query()?.finish()?;
@@ -126,7 +136,11 @@ pub(crate) async fn list(State(api): State<Arc<Api>>, call: Call) -> Answer {
     Ok(Json(NodesView { data: nodes.iter().map(NodeView::from).collect() }).into_response())
 }
 
-/// `GET /v1/nodes/{id}`.
+/// One node.
+#[utoipa::path(
+    get, path = "/v1/nodes/{id}", operation_id = "get_node",
+    responses((status = 200, body = NodeView), (status = 404)), security(("key" = [Scope::Admin.as_str()])),
+)]
 pub(crate) async fn get(State(api): State<Arc<Api>>, Path(id): Path<String>, call: Call) -> Answer {
     call.caller.require(Scope::Admin)?;
     call.query()?.finish()?;
@@ -158,13 +172,21 @@ impl<'a> From<&'a Endpoint> for EndpointView<'a> {
     }
 }
 
-/// `GET /v1/endpoints`, for devices: where to connect, the least loaded first. Devices are pages too, of any origin: what
-/// they show is a token, not a cookie.
+/// Where a device may connect, the least loaded first.
+#[utoipa::path(
+    get, path = "/v1/endpoints", operation_id = "list_endpoints",
+    responses((status = 200, body = EndpointsView, headers(("Access-Control-Allow-Origin"))), (status = 401)),
+    security(("device" = [])),
+)]
 pub(crate) async fn endpoints(State(api): State<Arc<Api>>, headers: HeaderMap) -> Response {
     ([ANY_ORIGIN], least_loaded_first(&api, &headers).await).into_response()
 }
 
-/// A browser asks whether a page may show a token there.
+/// Whether a page of any origin may show a token there.
+#[utoipa::path(
+    options, path = "/v1/endpoints", operation_id = "preflight_endpoints",
+    responses((status = 204, headers(("Access-Control-Allow-Origin"), ("Access-Control-Allow-Headers"), ("Access-Control-Max-Age")))),
+)]
 pub(crate) async fn endpoints_preflight() -> impl IntoResponse {
     let day = (header::ACCESS_CONTROL_MAX_AGE, "86400");
     (StatusCode::NO_CONTENT, [ANY_ORIGIN, (header::ACCESS_CONTROL_ALLOW_HEADERS, "authorization"), day])
@@ -182,8 +204,12 @@ async fn least_loaded_first(api: &Api, headers: &HeaderMap) -> Answer {
     Ok(Json(EndpointsView { endpoints, ttl_s: ENDPOINTS_TTL_S }).into_response())
 }
 
-/// `GET /v1/ping`, for devices that compare access points: answered the later the fuller the one that is meant is, the
-/// least loaded one when none is named.
+/// Answered the later the fuller an access point is.
+#[utoipa::path(
+    get, path = "/v1/ping", operation_id = "ping",
+    params(("node" = Option<NodeId>, Query, description = "Which one; the least loaded when none is named.")),
+    responses((status = 200, body = NamedEndpoint), (status = 404), (status = 422)), security(("device" = [])),
+)]
 pub(crate) async fn ping(State(api): State<Arc<Api>>, uri: Uri, headers: HeaderMap) -> Answer {
     let mut query = Query::read(&uri)?;
     let asked: Option<NodeId> = query.parsed("node");

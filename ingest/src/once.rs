@@ -7,9 +7,14 @@ use axum::http::HeaderMap;
 use model::{AppId, sign};
 use parking_lot::Mutex;
 use serde_json::Value;
+use utoipa::{
+    IntoParams,
+    openapi::path::{Parameter, ParameterIn},
+};
 
 use crate::{
     auth::Caller,
+    openapi::shape::{self, Shape},
     problem::{Code, Problem},
 };
 
@@ -31,6 +36,22 @@ pub(crate) fn in_header(headers: &HeaderMap) -> Result<Option<String>, Problem> 
         None => text,
     };
     if is_legal(key) { Ok(Some(key.to_owned())) } else { Err(invalid()) }
+}
+
+/// The header.
+pub(crate) enum InHeader {}
+
+impl IntoParams for InHeader {
+    fn into_params(_: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
+        let says =
+            "The same request with the same key is carried out once, and answered alike for a day. Bare, or in quotes.";
+        vec![shape::parameter(ParameterIn::Header, "Idempotency-Key", shape::text(1..=KEY_MAX_CHARS + 2), says)]
+    }
+}
+
+/// A key.
+pub(crate) fn key() -> Shape {
+    shape::pattern(format!("^[ !#-\\[\\]-~]{{1,{KEY_MAX_CHARS}}}$"))
 }
 
 /// What a key may be: [`KEY_RULE`] for people.

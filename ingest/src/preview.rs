@@ -4,18 +4,20 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use audience::{Expr, Frozen, Leaf};
 use axum::{Json, extract::State, response::IntoResponse};
-use model::{DeviceId, Lane, Ordinal, Ordinals, Scope};
+use model::{DeviceId, Lane, Ordinal, Ordinals, Priority, Scope};
 use serde::Serialize;
 use serde_json::Value;
 use store::PAGE_MAX;
 use tokio::time::Instant;
+use utoipa::ToSchema;
 
 use crate::{
     api::Api,
     fields::Fields,
     gate::{Answer, Call},
+    openapi::shape::{self, body},
     problem::{Code, Problem},
-    send::{self, Target},
+    send::{self, Target, To},
     view::{self, Warning},
 };
 
@@ -28,7 +30,7 @@ const ROUTES_MAX: u64 = 20_000;
 /// Fields whose absence is counted.
 const FIELDS_MAX: usize = 20;
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 struct Preview {
     mode: Lane,
     count: u64,
@@ -50,14 +52,29 @@ struct Preview {
 }
 
 /// Devices that lack something the filter asks about.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = MissingField)]
 struct Missing {
     field: String,
     devices: u64,
     treated_as: &'static str,
 }
 
-/// `POST /v1/audiences/preview`.
+body! {
+    /// Whom a message would be for. Its type and its priority decide who would be left in peace.
+    PreviewBody {
+        required { "to": shape::of::<To>() }
+        optional { "type": send::kind(), "priority": Priority::schema() }
+        example { "to": { "filter": "attr.level >= 5", "exclude": { "tags": ["staff"] } } }
+    }
+}
+
+/// Whom a message would be for, before it is sent.
+#[utoipa::path(
+    post, path = "/v1/audiences/preview", operation_id = "preview_audience",
+    request_body = PreviewBody, responses((status = 200, body = Preview)),
+    security(("key" = [Scope::Audiences.as_str()])),
+)]
 pub(crate) async fn preview(State(api): State<Arc<Api>>, call: Call) -> Answer {
     call.caller.require(Scope::Audiences)?;
     call.query()?.finish()?;

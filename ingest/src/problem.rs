@@ -6,6 +6,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use serde::Serialize;
+use utoipa::ToSchema;
 
 /// Problem types are names under this address; nothing has to be served there.
 const TYPE_BASE: &str = "https://push.example/problems/";
@@ -50,6 +51,37 @@ pub(crate) enum Code {
 }
 
 impl Code {
+    /// Every kind, by status.
+    pub(crate) const ALL: [Self; 27] = [
+        Self::MalformedJson,
+        Self::IdempotencyKeyInvalid,
+        Self::Unauthenticated,
+        Self::Forbidden,
+        Self::NotFound,
+        Self::MethodNotAllowed,
+        Self::RequestTimeout,
+        Self::IdempotencyInProgress,
+        Self::AlreadyCompleted,
+        Self::AlreadyExists,
+        Self::EnvironmentConflict,
+        Self::TypeConflict,
+        Self::NotResolved,
+        Self::PreconditionFailed,
+        Self::PayloadTooLarge,
+        Self::UnsupportedMediaType,
+        Self::InvalidRequest,
+        Self::IdempotencyKeyReused,
+        Self::AudienceEmpty,
+        Self::QuotaExceeded,
+        Self::Internal,
+        Self::BrokerUnavailable,
+        Self::StoreUnavailable,
+        Self::FilterUnavailable,
+        Self::GroupUnavailable,
+        Self::DeadlineExceeded,
+        Self::Overloaded,
+    ];
+
     /// Status, stable name and title.
     const fn parts(self) -> (StatusCode, &'static str, &'static str) {
         use StatusCode as S;
@@ -97,6 +129,16 @@ impl Code {
         self.parts().1
     }
 
+    /// The status it is answered with.
+    pub(crate) const fn status(self) -> StatusCode {
+        self.parts().0
+    }
+
+    /// What it means, in a few words.
+    pub(crate) const fn title(self) -> &'static str {
+        self.parts().2
+    }
+
     fn type_uri(self) -> String {
         match self.parts() {
             (StatusCode::TOO_MANY_REQUESTS, ..) => QUOTA_TYPE.to_owned(),
@@ -107,7 +149,7 @@ impl Code {
 }
 
 /// One mistake in a request.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub(crate) struct Fault {
     /// Where: a JSON pointer into the body (`#/ttl_s`), or `?name` in the query.
     pub(crate) pointer: String,
@@ -129,7 +171,7 @@ pub(crate) struct Problem {
 impl Problem {
     /// A problem with a sentence for people.
     pub(crate) fn new(code: Code, detail: impl Into<String>) -> Self {
-        let retry_after_s = match code.parts().0 {
+        let retry_after_s = match code.status() {
             StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS => Some(RETRY_AFTER_S),
             StatusCode::CONFLICT if matches!(code, Code::IdempotencyInProgress | Code::NotResolved) => Some(1),
             _ => None,
@@ -171,7 +213,7 @@ impl Problem {
 
     /// Its status.
     pub(crate) fn status(&self) -> StatusCode {
-        self.code.parts().0
+        self.code.status()
     }
 
     /// Its kind.
@@ -210,16 +252,26 @@ impl Problem {
 }
 
 /// RFC 9457 with our extensions.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = Problem)]
 pub(crate) struct Body<'a> {
+    /// A name for the kind of problem.
+    #[schema(format = "uri")]
     r#type: String,
+    /// The kind of problem, for people.
     title: &'static str,
+    /// The status of the answer.
     status: u16,
+    /// The kind of problem, for programs.
     code: &'static str,
+    /// What is wrong this time.
     detail: &'a str,
+    /// Names the request in logs.
     request_id: &'a str,
+    /// Every mistake that was found.
     #[serde(skip_serializing_if = "<[Fault]>::is_empty")]
     errors: &'a [Fault],
+    /// Which limits were exceeded.
     #[serde(rename = "violated-policies", skip_serializing_if = "<[&str]>::is_empty")]
     violated_policies: &'static [&'static str],
 }

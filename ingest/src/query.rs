@@ -11,10 +11,15 @@ use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use model::shelved::Shelved;
 use serde::Serialize;
 use store::shelves;
+use utoipa::{
+    IntoParams, ToSchema,
+    openapi::path::{Parameter, ParameterIn},
+};
 
 use crate::{
     api::Api,
     gate::Call,
+    openapi::shape,
     problem::{Code, Fault, Problem},
 };
 
@@ -22,6 +27,27 @@ use crate::{
 const PAGE_DEFAULT: usize = 50;
 /// Most things on a page.
 const PAGE_MAX: usize = 500;
+
+/// How many things a page may hold.
+pub(crate) enum Limit {}
+
+impl IntoParams for Limit {
+    fn into_params(_: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
+        let limit = shape::usually(shape::number(1..=PAGE_MAX as u64), PAGE_DEFAULT);
+        vec![shape::parameter(ParameterIn::Query, "limit", limit, "How many things the page may hold.")]
+    }
+}
+
+/// Which page of a list.
+pub(crate) enum Paging {}
+
+impl IntoParams for Paging {
+    fn into_params(place: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
+        let cursor = shape::pattern("^[A-Za-z0-9_-]+$");
+        let cursor = shape::parameter(ParameterIn::Query, "cursor", cursor, "The `next_cursor` of the page before.");
+        [Limit::into_params(place), vec![cursor]].concat()
+    }
+}
 
 /// The parameters of a request, and the mistakes found so far. A parameter is known once it was taken.
 pub(crate) struct Query {
@@ -105,13 +131,16 @@ pub(crate) async fn shelf<T: Shelved>(api: &Api, call: &Call) -> Result<(Vec<T>,
     Ok((page.into_iter().map(|(_, record)| record).collect(), last))
 }
 
+/// A page of a list.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct Page<'a, T> {
+    data: &'a [T],
+    /// The `cursor` of the next page, if there may be one.
+    next_cursor: Option<&'a str>,
+}
+
 /// Answers one page of `uri`; `last` is the thing to go on after, if there may be more.
 pub(crate) fn page<T: Serialize>(uri: &Uri, data: &[T], last: Option<String>) -> Result<Response, Problem> {
-    #[derive(Serialize)]
-    struct Page<'a, T> {
-        data: &'a [T],
-        next_cursor: Option<&'a str>,
-    }
     let cursor = last.map(|last| URL_SAFE_NO_PAD.encode(last));
     let mut response = Json(Page { data, next_cursor: cursor.as_deref() }).into_response();
     if let Some(cursor) = &cursor {

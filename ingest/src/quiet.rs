@@ -10,20 +10,24 @@ use axum::{
 };
 use model::{Quiet, QuietHours, Scope, quiet::EVERY_TYPE};
 use serde::Serialize;
+use utoipa::{PartialSchema, ToSchema};
 
 use crate::{
     api::Api,
     by_type,
     fields::Fields,
     gate::{Answer, Call},
+    openapi::shape::{self, Shape, body},
     problem::Problem,
     query,
+    query::Page,
 };
 
 /// The time zone of devices that name none, when nobody says.
 const TZ_DEFAULT: &str = "UTC";
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = QuietHours)]
 struct QuietView<'a> {
     /// `*` for all that have no hours of their own.
     r#type: &'a str,
@@ -50,12 +54,53 @@ impl<'a> QuietView<'a> {
     }
 }
 
-/// `PUT /v1/quiet-hours`: for every type that has none of its own, from within a second on.
+fn time_of_day() -> Shape {
+    shape::pattern("^([01][0-9]|2[0-3]):[0-5][0-9]$")
+}
+
+fn time_zone() -> Shape {
+    shape::usually(
+        shape::described(shape::any_text(), "A time zone of the IANA database, for devices that name none."),
+        TZ_DEFAULT,
+    )
+}
+
+body! {
+    /// From when to when, by the clock of each device.
+    HoursBody {
+        required { "from": time_of_day(), "to": time_of_day() }
+        optional { "tz": time_zone() }
+        example { "from": "22:00", "to": "08:00", "tz": "Asia/Shanghai" }
+    }
+}
+
+/// The hours of a type, or that it has none.
+pub(crate) enum TypeHoursBody {}
+
+impl PartialSchema for TypeHoursBody {
+    fn schema() -> Shape {
+        shape::either([HoursBody::schema(), shape::object(vec![("off", shape::only(true))], Vec::new()).into()])
+    }
+}
+
+impl ToSchema for TypeHoursBody {}
+
+/// Quiet hours for every type that has none of its own, from within a second on.
+#[utoipa::path(
+    put, path = "/v1/quiet-hours", operation_id = "put_quiet_hours",
+    request_body = HoursBody, responses((status = 200, body = QuietView)),
+    security(("key" = [Scope::Audiences.as_str()])),
+)]
 pub(crate) async fn put_all(State(api): State<Arc<Api>>, call: Call) -> Answer {
     put(&api, &call, EVERY_TYPE).await
 }
 
-/// `PUT /v1/quiet-hours/{type}`.
+/// Quiet hours of one type, or that it has none.
+#[utoipa::path(
+    put, path = "/v1/quiet-hours/{type}", operation_id = "put_quiet_hours_of_type",
+    request_body = TypeHoursBody, responses((status = 200, body = QuietView)),
+    security(("key" = [Scope::Audiences.as_str()])),
+)]
 pub(crate) async fn put_one(State(api): State<Arc<Api>>, Path(kind): Path<String>, call: Call) -> Answer {
     by_type::check(&kind)?;
     put(&api, &call, &kind).await
@@ -89,7 +134,11 @@ fn quiet(fields: &mut Fields<'_>, kind: &str) -> Option<Quiet> {
     Some(Quiet::Hours(QuietHours { from, to, tz: tz.unwrap_or_else(|| TZ_DEFAULT.to_owned()) }))
 }
 
-/// `GET /v1/quiet-hours`.
+/// The quiet hours of every type, and of those that have their own.
+#[utoipa::path(
+    get, path = "/v1/quiet-hours", operation_id = "list_quiet_hours",
+    responses((status = 200, body = Page<QuietView>)), security(("key" = [Scope::Audiences.as_str()])),
+)]
 pub(crate) async fn list(State(api): State<Arc<Api>>, call: Call) -> Answer {
     call.caller.require(Scope::Audiences)?;
     call.query()?.finish()?;
@@ -98,12 +147,20 @@ pub(crate) async fn list(State(api): State<Arc<Api>>, call: Call) -> Answer {
     query::page(&call.uri, &views, None)
 }
 
-/// `DELETE /v1/quiet-hours`.
+/// No quiet hours but those of single types.
+#[utoipa::path(
+    delete, path = "/v1/quiet-hours", operation_id = "remove_quiet_hours",
+    responses((status = 204), (status = 404)), security(("key" = [Scope::Audiences.as_str()])),
+)]
 pub(crate) async fn remove_all(State(api): State<Arc<Api>>, call: Call) -> Answer {
     remove(&api, &call, EVERY_TYPE).await
 }
 
-/// `DELETE /v1/quiet-hours/{type}`: then those of every type hold for it.
+/// The quiet hours of every type hold for this one again.
+#[utoipa::path(
+    delete, path = "/v1/quiet-hours/{type}", operation_id = "remove_quiet_hours_of_type",
+    responses((status = 204), (status = 404)), security(("key" = [Scope::Audiences.as_str()])),
+)]
 pub(crate) async fn remove_one(State(api): State<Arc<Api>>, Path(kind): Path<String>, call: Call) -> Answer {
     remove(&api, &call, &kind).await
 }

@@ -12,6 +12,7 @@ use axum::{
 use model::{DeviceId, Ordinal, Scope, Stage, Tally, Timestamp};
 use serde::Serialize;
 use serde_json::Value;
+use utoipa::ToSchema;
 
 use self::why::Why;
 use crate::{
@@ -20,8 +21,9 @@ use crate::{
     fields::Fields,
     gate::{Answer, Call},
     messages::Known,
+    openapi::shape::{self, body},
     problem::{Code, Problem},
-    query,
+    query::{self, Page, Paging},
 };
 
 /// Devices that may be asked for at once.
@@ -29,7 +31,8 @@ const ASKED_MAX: usize = 1_000;
 /// Targets looked at for one page: of ten million, those in a rare state must not hold up a worker.
 const SCAN_MAX: usize = 100_000;
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = Receipt)]
 struct ReceiptView {
     device_id: Option<DeviceId>,
     state: Stage,
@@ -82,7 +85,39 @@ impl FromStr for Wanted {
     }
 }
 
-/// `GET /v1/messages/{id}/receipts`. A page may be short, even empty, while `next_cursor` says that more follow.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Receipts)]
+struct Receipted {
+    data: Vec<ReceiptView>,
+}
+
+#[derive(Serialize, ToSchema)]
+#[schema(as = ExplainedReceipt)]
+struct Explained {
+    #[serde(flatten)]
+    receipt: ReceiptView,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    why: Option<Why>,
+}
+
+body! {
+    /// Which devices.
+    QueryBody {
+        required { "device_ids": shape::list(shape::of::<DeviceId>(), 1..=ASKED_MAX) }
+        optional {}
+        example { "device_ids": ["dev-1", "dev-2"] }
+    }
+}
+
+/// How far a message has come for each of its targets.
+///
+/// A page may be short, even empty, while `next_cursor` says that more follow.
+#[utoipa::path(
+    get, path = "/v1/messages/{id}/receipts", operation_id = "list_receipts",
+    params(Paging, ("state" = Option<Stage>, Query, description = "Only those in this state.")),
+    responses((status = 200, body = Page<ReceiptView>, headers(("Link"))), (status = 404), (status = 409)),
+    security(("key" = [Scope::Read.as_str()])),
+)]
 pub(crate) async fn list(State(api): State<Arc<Api>>, Path(id): Path<String>, call: Call) -> Answer {
     let receipts = Receipts::find(&api, &call, &id).await?;
     let mut query = call.query()?;
@@ -109,29 +144,28 @@ pub(crate) async fn list(State(api): State<Arc<Api>>, Path(id): Path<String>, ca
     query::page(&call.uri, &views, more.map(|device| device.0.to_string()))
 }
 
-/// `POST /v1/messages/{id}/receipts/query`.
+/// How far a message has come for these devices.
+#[utoipa::path(
+    post, path = "/v1/messages/{id}/receipts/query", operation_id = "query_receipts",
+    request_body = QueryBody, responses((status = 200, body = Receipted), (status = 404), (status = 409)),
+    security(("key" = [Scope::Read.as_str()])),
+)]
 pub(crate) async fn query(State(api): State<Arc<Api>>, Path(id): Path<String>, call: Call) -> Answer {
-    #[derive(Serialize)]
-    struct Answers {
-        data: Vec<ReceiptView>,
-    }
     let receipts = Receipts::find(&api, &call, &id).await?;
     let mut fields = Fields::read(&call.body)?;
     let ids = fields.required_list("device_ids", ASKED_MAX);
     fields.finish()?;
     let data = receipts.of(&api, &call, ids).await?;
-    Ok(Json(Answers { data }).into_response())
+    Ok(Json(Receipted { data }).into_response())
 }
 
-/// `GET /v1/messages/{id}/receipts/{device}`: how far it came, and why no farther.
+/// How far a message has come for one device, and why no farther.
+#[utoipa::path(
+    get, path = "/v1/messages/{id}/receipts/{device}", operation_id = "explain_receipt",
+    responses((status = 200, body = Explained), (status = 404), (status = 409)),
+    security(("key" = [Scope::Read.as_str()])),
+)]
 pub(crate) async fn one(State(api): State<Arc<Api>>, Path((id, device)): Path<(String, String)>, call: Call) -> Answer {
-    #[derive(Serialize)]
-    struct Explained {
-        #[serde(flatten)]
-        receipt: ReceiptView,
-        #[serde(skip_serializing_if = "Option::is_none")]
-        why: Option<Why>,
-    }
     let receipts = Receipts::find(&api, &call, &id).await?;
     call.query()?.finish()?;
     let device = devices::find(&api, &call, &device).await?;

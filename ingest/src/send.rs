@@ -16,17 +16,21 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use futures_util::future::join_all;
-use model::{App, Envelope, Lane, Message, MessageId, Priority, Queue, Scope, Terms, Timestamp};
+use model::{App, Envelope, Lane, Message, MessageId, Priority, Queue, Scope, Status, Terms, Timestamp};
 use serde::Serialize;
 use serde_json::{Value, value::RawValue};
 use store::{Entry, Once};
+use utoipa::{
+    IntoParams, ToSchema,
+    openapi::path::{Parameter, ParameterIn},
+};
 
 use self::{
     commit::{Outcome, commit},
-    request::Request,
+    request::{Request, SendBody},
 };
 pub(crate) use self::{
-    request::{To, is_kind, to},
+    request::{To, is_kind, kind, to},
     target::Target,
 };
 use crate::{
@@ -35,7 +39,8 @@ use crate::{
     gate::{Answer, Call, Concerns},
     limit::Budget,
     once::{self, Entered},
-    problem::{Code, Problem},
+    openapi::shape::{self, body},
+    problem::{self, Code, Problem},
     view::{self, SentView},
 };
 
@@ -59,7 +64,36 @@ struct Prepared {
     _entered: Option<Entered>,
 }
 
-/// `POST /v1/messages`.
+/// Whether it is only to be estimated whom a message would be for.
+pub(crate) enum DryRun {}
+
+impl IntoParams for DryRun {
+    fn into_params(_: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
+        let flag = shape::usually(shape::flag(), false);
+        vec![shape::parameter(ParameterIn::Query, "dry_run", flag, "Answer whom it would be for, and send nothing.")]
+    }
+}
+
+body! {
+    /// Messages, each for itself: with an `idempotency_key` of its own.
+    BatchBody {
+        required { "messages": shape::list(shape::of::<SendBody>(), 1..=BATCH_MAX) }
+        optional {}
+        example { "messages": [{ "to": { "devices": ["dev-1"] }, "payload": { "title": "Shipped" }, "idempotency_key": "order-8812" }] }
+    }
+}
+
+/// Sends one message.
+///
+/// 202 means that the broker and the store keep it durably. What is sent to all, by a filter or to a saved filter
+/// takes the scope `messages:send:broadcast`, and `messages:send:high` for high priority; everything else `messages:send`.
+#[utoipa::path(
+    post, path = "/v1/messages", operation_id = "send_message",
+    params(DryRun, once::InHeader), request_body = SendBody,
+    responses((status = 202, body = SentView, headers(("Location"), ("Idempotency-Replayed"), ("RateLimit"), ("RateLimit-Policy"))),
+        (status = 200, description = "What was asked for is an estimate.", body = Estimated), (status = 409), (status = 429)),
+    security(("key" = [Scope::Send.as_str()]), ("key" = [Scope::SendBroadcast.as_str()])),
+)]
 pub(crate) async fn one(State(api): State<Arc<Api>>, call: Call) -> Answer {
     let mut query = call.query()?;
     let dry_run = query.parsed("dry_run").unwrap_or(false);
@@ -78,7 +112,17 @@ pub(crate) async fn one(State(api): State<Arc<Api>>, call: Call) -> Answer {
     Ok(response)
 }
 
-/// `POST /v1/messages/batch`: each message stands for itself.
+/// Sends many messages, each for itself.
+///
+/// 202 when any was accepted; else the status of all refusals, or 422 when they differ.
+#[utoipa::path(
+    post, path = "/v1/messages/batch", operation_id = "send_messages",
+    request_body = BatchBody,
+    responses((status = 202, body = BatchView, headers(("RateLimit"), ("RateLimit-Policy"))),
+        (status = 403, body = BatchView), (status = 409, body = BatchView), (status = 413, body = BatchView), (status = 422, body = BatchView),
+        (status = 429, body = BatchView), (status = 500, body = BatchView), (status = 503, body = BatchView)),
+    security(("key" = [Scope::Send.as_str()]), ("key" = [Scope::SendBroadcast.as_str()])),
+)]
 pub(crate) async fn batch(State(api): State<Arc<Api>>, call: Call) -> Answer {
     call.query()?.finish()?;
     if once::in_header(&call.headers)?.is_some() {
@@ -171,23 +215,26 @@ async fn find(api: &Api, call: &Call, request: &Request) -> Result<(Target, Term
     Ok((target, request.narrowing.resolve(api, &call.caller).await?))
 }
 
+#[derive(Serialize, ToSchema)]
+#[schema(as = DryRun)]
+struct Estimated<'a> {
+    mode: Lane,
+    estimate: Estimate,
+    warnings: &'a [view::Warning],
+}
+
+#[derive(Serialize, ToSchema)]
+struct Estimate {
+    targeted: u64,
+    excluded: u64,
+    excluded_by: BTreeMap<&'static str, u64>,
+}
+
 /// Answers whom a message would go to; nothing is counted, kept or sent.
 async fn estimate(api: &Api, call: &Call, request: &Request) -> Answer {
     let (target, terms) = find(api, call, request).await?;
     let kind = request.class.is_message().then_some((request.kind.as_str(), request.priority));
     let frozen = target.now(api, &call.caller, &terms, kind).await?;
-    #[derive(Serialize)]
-    struct Estimate {
-        targeted: u64,
-        excluded: u64,
-        excluded_by: BTreeMap<&'static str, u64>,
-    }
-    #[derive(Serialize)]
-    struct Estimated<'a> {
-        mode: Lane,
-        estimate: Estimate,
-        warnings: &'a [view::Warning],
-    }
     let (excluded, excluded_by) = view::excluded(&frozen.excluded);
     let estimate = Estimate { targeted: frozen.targets.len(), excluded, excluded_by };
     Ok(Json(Estimated { mode: target.lane, estimate, warnings: &target.warnings }).into_response())
@@ -213,7 +260,7 @@ async fn prepare(api: &Api, call: &Call, request: Request, body: &[u8]) -> Resul
     let sent = SentView {
         id: message.id,
         mode: message.lane,
-        status: "queued",
+        status: Status::Queued,
         created_at: view::time(now),
         warnings: &target.warnings,
     };
@@ -264,23 +311,28 @@ fn accepted(outcome: &Outcome) -> Answer {
     Ok(response)
 }
 
+#[derive(Serialize, ToSchema)]
+#[schema(as = BatchResults)]
+struct BatchView {
+    accepted: usize,
+    rejected: usize,
+    results: Vec<Item>,
+}
+
+#[derive(Serialize, ToSchema)]
+#[schema(as = BatchItem)]
+struct Item {
+    index: usize,
+    status: u16,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    id: Option<MessageId>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<problem::Body>)]
+    problem: Option<Value>,
+}
+
 /// 202 when any message was accepted; else the status of all refusals, or 422 when they differ.
 fn batch_answer(outcomes: &[Result<Outcome, Problem>], request_id: &str) -> Result<Response, Problem> {
-    #[derive(Serialize)]
-    struct Item {
-        index: usize,
-        status: u16,
-        #[serde(skip_serializing_if = "Option::is_none")]
-        id: Option<MessageId>,
-        #[serde(skip_serializing_if = "Option::is_none")]
-        problem: Option<Value>,
-    }
-    #[derive(Serialize)]
-    struct Results {
-        accepted: usize,
-        rejected: usize,
-        results: Vec<Item>,
-    }
     let item = |(index, outcome): (usize, &Result<Outcome, Problem>)| match outcome {
         Ok(outcome) => Item { index, status: StatusCode::ACCEPTED.as_u16(), id: Some(outcome.id), problem: None },
         Err(problem) => {
@@ -297,5 +349,5 @@ fn batch_answer(outcomes: &[Result<Outcome, Problem>], request_id: &str) -> Resu
         Some(first) if refusals.all(|other| other == first) => first,
         _ => StatusCode::UNPROCESSABLE_ENTITY,
     };
-    Ok((status, Json(Results { accepted, rejected, results })).into_response())
+    Ok((status, Json(BatchView { accepted, rejected, results })).into_response())
 }

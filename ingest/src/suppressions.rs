@@ -11,24 +11,28 @@ use axum::{
 use model::{DeviceId, OptOut, Scope, Suppressed, Suppression, Timestamp, UserId};
 use serde::Serialize;
 use store::{exclusions::SUPPRESSIONS_MAX, shelves};
+use utoipa::{PartialSchema, ToSchema};
 
 use crate::{
     api::Api,
     by_type, devices,
     fields::Fields,
     gate::{Answer, Call},
+    openapi::shape::{self, Shape},
     problem::Problem,
-    query, view,
+    query::{self, Page, Paging},
+    view::{self, Time},
 };
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = Suppression)]
 struct SuppressionView {
     #[serde(skip_serializing_if = "Option::is_none")]
     device_id: Option<DeviceId>,
     #[serde(skip_serializing_if = "Option::is_none")]
     user_id: Option<UserId>,
-    created_at: String,
-    expires_at: Option<String>,
+    created_at: Time,
+    expires_at: Option<Time>,
 }
 
 impl From<Suppression> for SuppressionView {
@@ -51,7 +55,30 @@ fn who(device: Option<DeviceId>, user: Option<UserId>) -> Option<Suppressed> {
     }
 }
 
-/// `POST /v1/suppressions`: from within a second on, nothing is dispatched to this device or user.
+#[derive(Serialize, ToSchema)]
+#[schema(as = OptOuts)]
+struct OptOutsView {
+    types: Vec<String>,
+}
+
+/// Either a device or a user.
+pub(crate) enum SuppressionBody {}
+
+impl PartialSchema for SuppressionBody {
+    fn schema() -> Shape {
+        let of = |who, shape| shape::object(vec![(who, shape)], vec![("expires_at", shape::format("date-time"))]);
+        shape::either([of("device_id", shape::of::<DeviceId>()).into(), of("user_id", shape::of::<UserId>()).into()])
+    }
+}
+
+impl ToSchema for SuppressionBody {}
+
+/// From within a second on, nothing is dispatched to this device or user.
+#[utoipa::path(
+    post, path = "/v1/suppressions", operation_id = "add_suppression",
+    request_body = SuppressionBody, responses((status = 201, body = SuppressionView)),
+    security(("key" = [Scope::Audiences.as_str()])),
+)]
 pub(crate) async fn add(State(api): State<Arc<Api>>, call: Call) -> Answer {
     call.caller.require(Scope::Audiences)?;
     call.query()?.finish()?;
@@ -85,7 +112,14 @@ pub(crate) async fn add(State(api): State<Arc<Api>>, call: Call) -> Answer {
     Ok((StatusCode::CREATED, Json(SuppressionView::from(suppression))).into_response())
 }
 
-/// `GET /v1/suppressions`: those that hold. A page may be short where some are over.
+/// Suppressions that hold.
+///
+/// A page may be short where some are over.
+#[utoipa::path(
+    get, path = "/v1/suppressions", operation_id = "list_suppressions",
+    params(Paging), responses((status = 200, body = Page<SuppressionView>, headers(("Link")))),
+    security(("key" = [Scope::Audiences.as_str()])),
+)]
 pub(crate) async fn list(State(api): State<Arc<Api>>, call: Call) -> Answer {
     call.caller.require(Scope::Audiences)?;
     let (page, last) = query::shelf::<Suppression>(&api, &call).await?;
@@ -95,7 +129,12 @@ pub(crate) async fn list(State(api): State<Arc<Api>>, call: Call) -> Answer {
     query::page(&call.uri, &views, last)
 }
 
-/// `DELETE /v1/suppressions?device_id=` or `?user_id=`.
+/// The device or user gets messages again.
+#[utoipa::path(
+    delete, path = "/v1/suppressions", operation_id = "remove_suppression",
+    params(("device_id" = Option<DeviceId>, Query, description = "Either this"), ("user_id" = Option<UserId>, Query, description = "or this.")),
+    responses((status = 204), (status = 404)), security(("key" = [Scope::Audiences.as_str()])),
+)]
 pub(crate) async fn remove(State(api): State<Arc<Api>>, call: Call) -> Answer {
     call.caller.require(Scope::Audiences)?;
     let mut query = call.query()?;
@@ -107,12 +146,20 @@ pub(crate) async fn remove(State(api): State<Arc<Api>>, call: Call) -> Answer {
     if removed { Ok(StatusCode::NO_CONTENT.into_response()) } else { Err(Problem::not_found("suppression")) }
 }
 
-/// `PUT /v1/devices/{id}/opt-outs/{type}`.
+/// The device wants no messages of this type.
+#[utoipa::path(
+    put, path = "/v1/devices/{id}/opt-outs/{type}", operation_id = "opt_out",
+    responses((status = 204), (status = 404)), security(("key" = [Scope::Devices.as_str()])),
+)]
 pub(crate) async fn opt_out(state: State<Arc<Api>>, path: Path<(String, String)>, call: Call) -> Answer {
     change(state, path, call, true).await
 }
 
-/// `DELETE /v1/devices/{id}/opt-outs/{type}`.
+/// The device wants messages of this type again.
+#[utoipa::path(
+    delete, path = "/v1/devices/{id}/opt-outs/{type}", operation_id = "opt_in",
+    responses((status = 204), (status = 404)), security(("key" = [Scope::Devices.as_str()])),
+)]
 pub(crate) async fn opt_in(state: State<Arc<Api>>, path: Path<(String, String)>, call: Call) -> Answer {
     change(state, path, call, false).await
 }
@@ -140,16 +187,16 @@ async fn change(
     Ok(StatusCode::NO_CONTENT.into_response())
 }
 
-/// `GET /v1/devices/{id}/opt-outs`.
+/// The types of messages that a device does not want.
+#[utoipa::path(
+    get, path = "/v1/devices/{id}/opt-outs", operation_id = "list_opt_outs",
+    responses((status = 200, body = OptOutsView), (status = 404)), security(("key" = [Scope::Devices.as_str()])),
+)]
 pub(crate) async fn opt_outs(State(api): State<Arc<Api>>, Path(id): Path<String>, call: Call) -> Answer {
-    #[derive(Serialize)]
-    struct OptOuts {
-        types: Vec<String>,
-    }
     call.caller.require(Scope::Devices)?;
     call.query()?.finish()?;
     let device = devices::find(&api, &call, &id).await?;
     let all = by_type::list::<OptOut>(&api, &call).await?;
     let his = all.into_iter().filter(|(_, OptOut(devices))| devices.contains(device.ordinal));
-    Ok(Json(OptOuts { types: his.map(|(kind, _)| kind).collect() }).into_response())
+    Ok(Json(OptOutsView { types: his.map(|(kind, _)| kind).collect() }).into_response())
 }

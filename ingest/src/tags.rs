@@ -11,14 +11,17 @@ use axum::{
 use model::{DeviceId, Profile, Scope};
 use serde::Serialize;
 use store::{Amendment, PAGE_MAX};
+use utoipa::ToSchema;
 
 use crate::{
     api::Api,
     devices::{self, ATTEMPTS, TAG_MAX_BYTES, TAGS_MAX},
     fields::Fields,
     gate::{Answer, Call},
+    openapi::shape::{self, body},
     problem::{Code, Problem},
-    query, send,
+    query::{self, Page, Paging},
+    send,
     view::Warning,
 };
 
@@ -47,13 +50,38 @@ fn tagged(before: &Profile, tag: &str, on: bool) -> Result<Profile, Problem> {
     if on && profile.tags.len() > TAGS_MAX { Err(too_many()) } else { Ok(profile) }
 }
 
-/// `GET /v1/tags`, in the order of their bytes, each with how many devices have it.
-pub(crate) async fn list(State(api): State<Arc<Api>>, call: Call) -> Answer {
-    #[derive(Serialize)]
-    struct Tag {
-        tag: String,
-        devices: u64,
+#[derive(Serialize, ToSchema)]
+#[schema(as = Tag)]
+struct TagView {
+    tag: String,
+    devices: u64,
+}
+
+#[derive(Serialize, ToSchema)]
+struct TagChanged {
+    changed: usize,
+    warnings: Vec<Warning>,
+}
+
+body! {
+    /// Who is to have the tag, and who is not.
+    TagBody {
+        required {}
+        optional {
+            "add": shape::list(shape::of::<DeviceId>(), 0..=CHANGE_MAX),
+            "remove": shape::list(shape::of::<DeviceId>(), 0..=CHANGE_MAX),
+        }
+        example { "add": ["dev-1", "dev-2"], "remove": ["dev-9"] }
     }
+}
+
+/// Tags in the order of their bytes, each with how many devices have it.
+#[utoipa::path(
+    get, path = "/v1/tags", operation_id = "list_tags",
+    params(Paging), responses((status = 200, body = Page<TagView>, headers(("Link")))),
+    security(("key" = [Scope::Devices.as_str()])),
+)]
+pub(crate) async fn list(State(api): State<Arc<Api>>, call: Call) -> Answer {
     call.caller.require(Scope::Devices)?;
     let mut query = call.query()?;
     let (limit, after) = (query.limit(), query.cursor::<String>());
@@ -62,11 +90,15 @@ pub(crate) async fn list(State(api): State<Arc<Api>>, call: Call) -> Answer {
     let select = api.select.as_ref().ok_or_else(no_filter)?;
     let tags = select.tags(call.caller.app(), call.caller.env(), after.as_deref(), limit).await?;
     let last = tags.last().filter(|_| tags.len() == limit).map(|(tag, _)| tag.clone());
-    let views: Vec<_> = tags.into_iter().map(|(tag, devices)| Tag { tag, devices }).collect();
+    let views: Vec<_> = tags.into_iter().map(|(tag, devices)| TagView { tag, devices }).collect();
     query::page(&call.uri, &views, last)
 }
 
-/// `PUT /v1/devices/{id}/tags/{tag}`.
+/// Puts a tag on a device.
+#[utoipa::path(
+    put, path = "/v1/devices/{id}/tags/{tag}", operation_id = "add_tag",
+    responses((status = 204), (status = 404)), security(("key" = [Scope::Devices.as_str()])),
+)]
 pub(crate) async fn add(State(api): State<Arc<Api>>, Path((id, tag)): Path<(String, String)>, call: Call) -> Answer {
     call.caller.require(Scope::Devices)?;
     call.query()?.finish()?;
@@ -75,7 +107,11 @@ pub(crate) async fn add(State(api): State<Arc<Api>>, Path((id, tag)): Path<(Stri
     Ok(StatusCode::NO_CONTENT.into_response())
 }
 
-/// `DELETE /v1/devices/{id}/tags/{tag}`.
+/// Takes a tag from a device.
+#[utoipa::path(
+    delete, path = "/v1/devices/{id}/tags/{tag}", operation_id = "remove_tag",
+    responses((status = 204), (status = 404)), security(("key" = [Scope::Devices.as_str()])),
+)]
 pub(crate) async fn remove(State(api): State<Arc<Api>>, Path((id, tag)): Path<(String, String)>, call: Call) -> Answer {
     call.caller.require(Scope::Devices)?;
     call.query()?.finish()?;
@@ -83,14 +119,14 @@ pub(crate) async fn remove(State(api): State<Arc<Api>>, Path((id, tag)): Path<(S
     Ok(StatusCode::NO_CONTENT.into_response())
 }
 
-/// `POST /v1/tags/{tag}/devices`: puts a tag on many devices and takes it from others; ids that are unknown become a
-/// warning.
+/// Puts a tag on many devices and takes it from others.
+///
+/// Ids that are unknown become a warning.
+#[utoipa::path(
+    post, path = "/v1/tags/{tag}/devices", operation_id = "change_tag",
+    request_body = Option<TagBody>, responses((status = 200, body = TagChanged)), security(("key" = [Scope::Devices.as_str()])),
+)]
 pub(crate) async fn change(State(api): State<Arc<Api>>, Path(tag): Path<String>, call: Call) -> Answer {
-    #[derive(Serialize)]
-    struct Changed {
-        changed: usize,
-        warnings: Vec<Warning>,
-    }
     call.caller.require(Scope::Devices)?;
     call.query()?.finish()?;
     checked(&tag)?;
@@ -105,7 +141,7 @@ pub(crate) async fn change(State(api): State<Arc<Api>>, Path(tag): Path<String>,
         waiting = change_once(&api, &call, &tag, waiting, (&mut changed, &mut unknown)).await?;
         if waiting.is_empty() {
             let warnings = Warning::unknown(&unknown).into_iter().collect();
-            return Ok(Json(Changed { changed, warnings }).into_response());
+            return Ok(Json(TagChanged { changed, warnings }).into_response());
         }
     }
     Err(devices::too_many_at_once())

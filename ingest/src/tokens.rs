@@ -10,14 +10,16 @@ use axum::{
 };
 use model::{AppId, Bell, DeviceId, Lane, Scope, sign::DeviceToken};
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use crate::{
     api::Api,
     devices,
     fields::Fields,
     gate::{Answer, Call},
+    openapi::shape::{self, body},
     problem::Problem,
-    view,
+    view::{self, Time},
 };
 
 /// Shortest life of a token: time enough to connect.
@@ -27,20 +29,36 @@ const TTL_DEFAULT_S: u64 = 86_400;
 /// Longest life of a token: a year; what is longer should be renewed.
 const TTL_MAX_S: u64 = 365 * 86_400;
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = DeviceToken)]
 struct TokenView {
     token: String,
-    expires_at: String,
+    expires_at: Time,
     client_id: DeviceId,
     username: AppId,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = Revocation)]
 struct RevokedView {
     generation: u32,
 }
 
-/// `POST /v1/devices/{id}/tokens`: what the device gives as client id, user name and password.
+body! {
+    /// How long a token is good for.
+    TokenBody {
+        required {}
+        optional { "ttl_s": shape::usually(shape::number(TTL_MIN_S..=TTL_MAX_S), TTL_DEFAULT_S) }
+        example { "ttl_s": 3_600 }
+    }
+}
+
+/// What a device gives as client id, user name and password.
+#[utoipa::path(
+    post, path = "/v1/devices/{id}/tokens", operation_id = "mint_token",
+    request_body = Option<TokenBody>, responses((status = 201, body = TokenView), (status = 404)),
+    security(("key" = [Scope::Devices.as_str()])),
+)]
 pub(crate) async fn mint(State(api): State<Arc<Api>>, Path(id): Path<String>, call: Call) -> Answer {
     call.caller.require(Scope::Devices)?;
     call.query()?.finish()?;
@@ -66,7 +84,11 @@ pub(crate) async fn mint(State(api): State<Arc<Api>>, Path(id): Path<String>, ca
     Ok((StatusCode::CREATED, Json(view)).into_response())
 }
 
-/// `DELETE /v1/devices/{id}/tokens`: none made so far is good any more, and a session opened with one ends.
+/// No token made so far is good any more, and a session opened with one ends.
+#[utoipa::path(
+    delete, path = "/v1/devices/{id}/tokens", operation_id = "revoke_tokens",
+    responses((status = 200, body = RevokedView), (status = 404)), security(("key" = [Scope::Devices.as_str()])),
+)]
 pub(crate) async fn revoke(State(api): State<Arc<Api>>, Path(id): Path<String>, call: Call) -> Answer {
     call.caller.require(Scope::Devices)?;
     call.query()?.finish()?;

@@ -15,13 +15,15 @@ use model::{AppId, DeviceId, MessageId, Queue, Reply, ReplyTo, Scope, Uplink, Up
 use serde::Serialize;
 use serde_json::value::RawValue;
 use tokio_util::sync::CancellationToken;
+use utoipa::{IntoParams, ToSchema};
 
 use crate::{
     Error,
     api::Api,
     command,
     gate::{Answer, Call},
-    view,
+    query::Limit,
+    view::{self, Time},
 };
 
 /// Uplinks under way at a time; also the most that are kept in one step.
@@ -29,7 +31,8 @@ const PREFETCH: usize = 256;
 /// How long to wait for a back end that is away; there is no hurry, the broker keeps what waits.
 const RETRY: Duration = Duration::from_secs(1);
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = Uplink)]
 struct UplinkView<'a> {
     id: UplinkId,
     app: &'a AppId,
@@ -44,14 +47,16 @@ struct UplinkView<'a> {
     reply: Option<ReplyView<'a>>,
     content_type: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Value)]
     payload: Option<&'a RawValue>,
     #[serde(skip_serializing_if = "Option::is_none")]
     payload_base64: Option<String>,
-    received_at: String,
+    received_at: Time,
     trace_id: String,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = Reply)]
 struct ReplyView<'a> {
     to: &'a ReplyTo,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -85,12 +90,31 @@ impl<'a> From<&'a Uplink> for UplinkView<'a> {
     }
 }
 
-/// `GET /v1/uplink`: oldest first; the last id of an answer is the `after` of the next question.
+#[derive(Serialize, ToSchema)]
+struct Uplinks<'a> {
+    data: Vec<UplinkView<'a>>,
+}
+
+/// Which uplinks.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
+#[expect(dead_code, reason = "says what is read by name")]
+pub(crate) struct Filter {
+    /// Only what came after this one.
+    after: Option<UplinkId>,
+    /// Only of this type.
+    r#type: Option<String>,
+}
+
+/// What devices sent up, oldest first.
+///
+/// The last id of an answer is the `after` of the next question.
+#[utoipa::path(
+    get, path = "/v1/uplink", operation_id = "list_uplinks",
+    params(Limit, Filter),
+    responses((status = 200, body = Uplinks)), security(("key" = [Scope::Uplink.as_str()])),
+)]
 pub(crate) async fn list(State(api): State<Arc<Api>>, call: Call) -> Answer {
-    #[derive(Serialize)]
-    struct Uplinks<'a> {
-        data: Vec<UplinkView<'a>>,
-    }
     call.caller.require(Scope::Uplink)?;
     let mut query = call.query()?;
     let (limit, kind, after) = (query.limit(), query.take("type"), query.parsed::<UplinkId>("after"));

@@ -1,21 +1,45 @@
 //! How things look in answers: explicit shapes, so that nothing is shown that nobody meant to show.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+};
 
 use audience::attribute;
 use jiff::Timestamp as Moment;
-use model::{Device, Env, Exclusion, Group, Lane, MessageId, Ordinals, Scope, Timestamp, UserId, group::Source};
+use model::{
+    Device, DeviceId, Env, Exclusion, Group, GroupId, KeyId, Lane, MessageId, Ordinals, Scope, Status, Timestamp,
+    UserId, group::Source,
+};
 use serde::Serialize;
 use serde_json::value::RawValue;
+use utoipa::{PartialSchema, ToSchema, openapi::ObjectBuilder};
+
+use crate::{
+    devices,
+    openapi::shape::{self, Shape},
+};
 
 /// RFC 3339 in UTC, with milliseconds.
-pub(crate) fn time(at: Timestamp) -> String {
+#[derive(Serialize, ToSchema)]
+#[schema(format = DateTime, examples("2026-11-21T08:30:00.123Z"))]
+pub(crate) struct Time(String);
+
+impl fmt::Display for Time {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// This moment as people read it.
+pub(crate) fn time(at: Timestamp) -> Time {
     let millis = i64::try_from(at.as_millis()).unwrap_or(i64::MAX);
-    Moment::from_millisecond(millis).map_or_else(|_| "9999-12-31T23:59:59.999Z".to_owned(), |at| format!("{at:.3}"))
+    let moment = Moment::from_millisecond(millis);
+    Time(moment.map_or_else(|_| "9999-12-31T23:59:59.999Z".to_owned(), |at| format!("{at:.3}")))
 }
 
 /// Something that is right enough to go on, but worth knowing.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, ToSchema)]
 pub(crate) struct Warning {
     pub(crate) code: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -50,29 +74,46 @@ pub(crate) fn excluded(by_reason: &[(Exclusion, Ordinals)]) -> (u64, BTreeMap<&'
 }
 
 /// What a send is answered with.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = Sent)]
 pub(crate) struct SentView<'a> {
     pub(crate) id: MessageId,
     pub(crate) mode: Lane,
-    pub(crate) status: &'static str,
-    pub(crate) created_at: String,
+    pub(crate) status: Status,
+    pub(crate) created_at: Time,
     pub(crate) warnings: &'a [Warning],
 }
 
-/// A device.
+/// What products, and the device itself, say of it under names that the platform knows.
 #[derive(Serialize)]
+#[serde(transparent)]
+struct BuiltIn<'a>(&'a BTreeMap<String, String>);
+
+impl PartialSchema for BuiltIn<'_> {
+    fn schema() -> Shape {
+        let text = || shape::text(1..=devices::TEXT_MAX_BYTES);
+        devices::BUILT_IN.into_iter().fold(ObjectBuilder::new(), |object, name| object.property(name, text())).into()
+    }
+}
+
+impl ToSchema for BuiltIn<'_> {}
+
+/// A device.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Device)]
 pub(crate) struct DeviceView<'a> {
-    id: &'a str,
+    id: &'a DeviceId,
     env: Env,
     user_id: Option<&'a UserId>,
     #[serde(flatten)]
-    built_in: &'a BTreeMap<String, String>,
+    built_in: BuiltIn<'a>,
     tags: &'a BTreeSet<String>,
+    #[schema(value_type = BTreeMap<String, Value>)]
     attributes: BTreeMap<&'a str, Option<Box<RawValue>>>,
-    first_seen: String,
+    first_seen: Time,
     /// When its latest session ended, or began if it lasts, as far as is known.
     #[serde(skip_serializing_if = "Option::is_none")]
-    last_seen: Option<String>,
+    last_seen: Option<Time>,
     #[serde(skip_serializing_if = "Option::is_none")]
     transport: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -86,10 +127,10 @@ impl<'a> From<&'a Device> for DeviceView<'a> {
             (name.as_str(), RawValue::from_string(attribute::written(kept).into_owned()).ok())
         };
         Self {
-            id: device.id.as_str(),
+            id: &device.id,
             env: device.env,
             user_id: profile.user_id.as_ref(),
-            built_in: &profile.built_in,
+            built_in: BuiltIn(&profile.built_in),
             tags: &profile.tags,
             attributes: profile.attributes.iter().map(attribute).collect(),
             first_seen: time(device.first_seen),
@@ -101,16 +142,18 @@ impl<'a> From<&'a Device> for DeviceView<'a> {
 }
 
 /// A group.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = Group)]
 pub(crate) struct GroupView {
-    id: String,
+    id: GroupId,
     name: String,
     env: Env,
     source: SourceView,
-    created_at: String,
+    created_at: Time,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = GroupSource)]
 struct SourceView {
     r#type: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -131,7 +174,7 @@ impl From<Source> for SourceView {
 impl From<Group> for GroupView {
     fn from(group: Group) -> Self {
         Self {
-            id: group.id.to_string(),
+            id: group.id,
             name: group.name,
             env: group.env,
             source: group.source.into(),
@@ -141,11 +184,12 @@ impl From<Group> for GroupView {
 }
 
 /// A new key: the only time its secret is shown.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = Key)]
 pub(crate) struct KeyView {
-    pub(crate) id: String,
+    pub(crate) id: KeyId,
     pub(crate) key: String,
     pub(crate) scopes: Vec<Scope>,
-    pub(crate) created_at: String,
-    pub(crate) expires_at: Option<String>,
+    pub(crate) created_at: Time,
+    pub(crate) expires_at: Option<Time>,
 }

@@ -24,6 +24,19 @@ pub const WINDOW_V311: u16 = 16;
 /// The same for a device that fetches: two pages of messages, of which each is one packet.
 pub const WINDOW_FETCHED: u16 = 200;
 
+/// The packet ids of a link's own session; the others are for sessions of other apps that share it.
+pub const OWN_IDS: (u16, u16) = (1, 0x7FFF);
+
+/// Sessions of other apps that may share a link.
+pub const BOUND_MAX: u16 = 8;
+
+/// The packet ids of the so-many-th session of another app on a link, more than a window; after 128 others they come
+/// again.
+pub const fn bound_ids(session: u16) -> (u16, u16) {
+    let first = 0x8000 | (session % 0x80) << 8;
+    (first, first | 0xFF)
+}
+
 /// One of this many slots is kept free for the inbox, so that a full timeline never delays a unicast.
 const RESERVED_ONE_OF: u16 = 4;
 
@@ -49,6 +62,14 @@ impl Limits {
             Version::V5 => WINDOW_MAX,
         };
         most.min(receive_maximum.max(1))
+    }
+
+    /// The window of each session of another app on a link; none when the client takes too few messages for that.
+    pub fn window_bound(version: Version, receive_maximum: u16) -> u16 {
+        match version {
+            Version::V311 => WINDOW_V311,
+            Version::V5 => WINDOW_MAX.min(receive_maximum.saturating_sub(WINDOW_MAX) / BOUND_MAX),
+        }
     }
 
     /// A link on which nothing was heard for this long is dead.
@@ -117,6 +138,7 @@ pub struct Session<T> {
     limits: Limits,
     inbox: Progressing<T>,
     timeline: Progressing<T>,
+    packet_ids: (u16, u16),
     last_packet_id: u16,
     heard_at: Instant,
     change: Change,
@@ -131,11 +153,17 @@ impl<T> Session<T> {
             limits,
             inbox: Progressing::new(cursor.inbox, stated.inbox),
             timeline: Progressing::new(cursor.timeline, stated.timeline),
+            packet_ids: OWN_IDS,
             last_packet_id: 0,
             heard_at: now,
             change: Change::Nothing,
             strays: 0,
         }
+    }
+
+    /// The same with these packet ids, from the first to the last, on a link with other sessions.
+    pub fn numbered(self, packet_ids: (u16, u16)) -> Self {
+        Self { packet_ids, last_packet_id: packet_ids.1, ..self }
     }
 
     /// How many entries of a stream can be offered before the next ack. The inbox may take all slots but one, the
@@ -300,7 +328,9 @@ impl<T> Session<T> {
     /// Any id that nothing waits under; a window is far smaller than the ids there are.
     fn next_packet_id(&mut self) -> u16 {
         loop {
-            self.last_packet_id = self.last_packet_id.wrapping_add(1).max(1);
+            let (first, last) = self.packet_ids;
+            self.last_packet_id =
+                if self.last_packet_id >= last { first } else { self.last_packet_id.max(first - 1) + 1 };
             let id = self.last_packet_id;
             if !self.inbox.uses(id) && !self.timeline.uses(id) {
                 return id;

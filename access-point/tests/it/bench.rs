@@ -274,7 +274,7 @@ impl Bench {
     /// What is known of a message, after what access points have told so far is counted in.
     pub(crate) async fn tally(&self, message: MessageId) -> Tally {
         let mut receipts = self.broker.consume(Queue::Receipts, 1_000).await.unwrap();
-        while let Ok(batch) = timeout(Duration::from_millis(150), receipts.next(100)).await {
+        while let Ok(batch) = timeout(Duration::from_millis(500), receipts.next(100)).await {
             for delivery in batch {
                 let batch = ReceiptBatch::decode(delivery.body()).unwrap();
                 self.store.add_receipts(vec![batch]).await.unwrap();

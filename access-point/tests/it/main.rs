@@ -3,6 +3,7 @@
 #![expect(clippy::expect_used, reason = "a test may end at the first surprise")]
 
 mod bench;
+mod bind;
 mod broken_input;
 mod calm;
 mod carried;

@@ -51,7 +51,7 @@ async fn an_attribute_report_is_on_its_queue_when_it_is_acked() {
 async fn other_topics_are_refused_or_end_the_link() {
     let bench = Bench::start(config()).await;
     let mut client = Client::open(&bench, "dev").await;
-    for topic in ["push/other/up/order", "push/demo/msg/order", "push/demo/up/Bad", "anything", "push/demo/bind"] {
+    for topic in ["push/other/up/order", "push/demo/msg/order", "push/demo/up/Bad", "anything", "push/demo/event"] {
         assert_eq!(client.publish(topic, "{}").await, Reason::NOT_AUTHORIZED, "{topic}");
     }
     assert_eq!(client.publish("push/demo/hb", "300").await, Reason::SUCCESS);

@@ -8,6 +8,7 @@ use crate::{AppId, KeyId, Timestamp, record::Record};
 
 /// Which devices something belongs to: a test key can never reach a live device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Env {
     /// Real devices of real people.
@@ -39,6 +40,7 @@ impl FromStr for Env {
 
 /// What an app may do at most.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct Limits {
     /// Targeted devices per second, on average.
     pub recipients_per_s: u32,
@@ -55,6 +57,7 @@ impl Default for Limits {
 
 /// What the devices of an app may send up.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct UplinkRules {
     /// The types; any, when absent.
     pub types: Option<BTreeSet<String>>,
@@ -105,6 +108,7 @@ impl Record for App {
 
 /// What a key allows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub enum Scope {
     /// Sends in the lanes unicast and multicast.
     #[serde(rename = "messages:send")]

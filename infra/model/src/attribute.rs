@@ -9,6 +9,7 @@ use crate::{
 
 /// What values an attribute has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum AttributeType {
     /// Text.
@@ -41,6 +42,7 @@ impl AttributeType {
 
 /// Who writes an attribute. One side only, or the two would overwrite each other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Owner {
     /// The app's backend.

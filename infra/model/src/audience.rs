@@ -58,6 +58,7 @@ pub struct Except {
 
 /// Why a device is taken out of an audience.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Exclusion {
     /// The sender named it.

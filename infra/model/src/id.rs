@@ -53,6 +53,7 @@ macro_rules! name {
         }
 
         impl_text!($name);
+        impl_schema!($name, format!("^[A-Za-z0-9_-]{{1,{NAME_MAX_BYTES}}}$"));
     };
 }
 
@@ -96,6 +97,7 @@ macro_rules! ulid_id {
         }
 
         impl_serde!($name);
+        impl_schema!($name, concat!("^", $prefix, "[0-7][0-9A-Za-z]{25}$"));
     };
 }
 
@@ -130,6 +132,22 @@ macro_rules! impl_serde {
                 String::deserialize(deserializer)?.parse().map_err(D::Error::custom)
             }
         }
+    };
+}
+
+/// Describes an id by what it matches.
+macro_rules! impl_schema {
+    ($name:ident, $pattern:expr) => {
+        #[cfg(feature = "schema")]
+        impl utoipa::PartialSchema for $name {
+            fn schema() -> utoipa::openapi::RefOr<utoipa::openapi::Schema> {
+                use utoipa::openapi::{ObjectBuilder, Type};
+                ObjectBuilder::new().schema_type(Type::String).pattern(Some($pattern)).into()
+            }
+        }
+
+        #[cfg(feature = "schema")]
+        impl utoipa::ToSchema for $name {}
     };
 }
 
@@ -213,6 +231,7 @@ impl fmt::Display for KeyId {
 }
 
 impl_serde!(KeyId);
+impl_schema!(KeyId, "^ak_(live|test)_[0-7][0-9A-Za-z]{25}$");
 
 #[cfg(test)]
 mod tests {

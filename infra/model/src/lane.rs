@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 /// How many a message is for; kinds never block each other. Shown to users as `mode`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Lane {
     /// One device.

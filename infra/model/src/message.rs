@@ -9,6 +9,7 @@ use crate::{AppId, Class, Env, Lane, MessageId, Timestamp, TraceParent, record::
 
 /// Order of service within a lane and an app.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Priority {
     /// After the rest.

@@ -8,6 +8,7 @@ use crate::{Drain, NodeId, Timestamp, record::Record};
 
 /// A part of the platform that can run alone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum Tier {
     /// Products push here.

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 /// How far a message has come for one device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Stage {
     /// Waits for the device, or for its turn.
@@ -35,6 +36,7 @@ impl Stage {
 
 /// How far a message has come as a whole.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Status {
     /// Accepted, and durable on the broker.

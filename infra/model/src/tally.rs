@@ -30,6 +30,7 @@ impl Record for Tally {
 
 /// Where a message's targets are. Counts of devices.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct Funnel {
     /// Whom the message is for.
     pub targeted: u64,

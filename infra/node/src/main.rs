@@ -54,6 +54,8 @@ enum Command {
     App(admin::App),
     /// Print the configuration reference: every setting with its default.
     Config,
+    /// Print the description of the HTTP API, as OpenAPI.
+    Openapi,
     /// Check the configuration and say what it means.
     CheckConfig,
     /// Run everything on throw-away data with simulated devices, and show what happens.
@@ -99,6 +101,10 @@ async fn run(command: Option<Command>, config: Config) -> anyhow::Result<ExitCod
         Some(Command::App(command)) => admin::run(command, &config).await,
         Some(Command::Config) => {
             print!("{}", config::REFERENCE);
+            Ok(ExitCode::SUCCESS)
+        }
+        Some(Command::Openapi) => {
+            println!("{}", ingest::document());
             Ok(ExitCode::SUCCESS)
         }
         Some(Command::CheckConfig) => admin::check(&config).await,

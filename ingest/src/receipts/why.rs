@@ -4,6 +4,7 @@ use audience::{Expr, Facts, Leaf, Saved, holds_among};
 use model::{Aim, Device, Means, Members, SavedAudience, Stage};
 use serde::Serialize;
 use store::shelves;
+use utoipa::ToSchema;
 
 use super::Receipts;
 use crate::{api::Api, gate::Call, problem::Problem, view};
@@ -12,7 +13,7 @@ use crate::{api::Api, gate::Call, problem::Problem, view};
 const SAVED_MAX: usize = 20;
 
 /// Why a message has come no farther.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 pub(super) struct Why {
     /// What kind of reason, for programs.
     reason: &'static str,

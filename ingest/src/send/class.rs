@@ -1,17 +1,19 @@
 //! What a message is beyond its body, as its sender says it.
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
-use model::{Class, Reply, class::CORRELATION_MAX_BYTES};
+use model::{Class, Reply, ReplyTo, class::CORRELATION_MAX_BYTES};
 
 use super::{request::To, terms::Narrowing};
-use crate::fields::Fields;
+use crate::{
+    fields::Fields,
+    openapi::shape::{self, Shape},
+};
 
 /// Takes `class` and `reply`. A command is for one device: one execution, and one word on what came of it. So is an
 /// answer: for the device that has asked.
 pub(super) fn take(fields: &mut Fields<'_>, to: Option<&(To, Narrowing)>) -> Class {
     let named = fields.get::<String>("class", "a string");
-    let reply = fields.take("reply").map(|raw| {
-        let mut inner = Fields::of(raw, fields.pointer("reply"));
+    let reply = fields.object("reply").map(|mut inner| {
         let reply = reply(&mut inner);
         fields.absorb(inner);
         reply
@@ -38,9 +40,15 @@ pub(super) fn take(fields: &mut Fields<'_>, to: Option<&(To, Narrowing)>) -> Cla
     class.unwrap_or_default()
 }
 
+/// The `reply` of the uplink that is answered.
+pub(super) fn reply_shape() -> Shape {
+    let correlation = shape::text(0..=CORRELATION_MAX_BYTES.div_ceil(3) * 4);
+    shape::object(vec![("to", shape::of::<ReplyTo>())], vec![("correlation_base64", correlation)]).into()
+}
+
 /// Takes an uplink's `reply` apart again.
 fn reply(inner: &mut Fields<'_>) -> Option<Reply> {
-    if !inner.has("to") {
+    if inner.lacks("to") {
         inner.fault("to", "missing", "the `reply` of the uplink says it");
     }
     let to = inner.parsed("to");

@@ -5,12 +5,14 @@ use std::{collections::BTreeMap, time::Duration};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use bytes::Bytes;
 use model::{AudienceId, Class, DeviceId, GroupId, Priority, UserId};
+use utoipa::{PartialSchema, ToSchema};
 
 use super::{class, terms::Narrowing};
 use crate::{
     fields::Fields,
     filter::Written,
     once,
+    openapi::shape::{self, Shape, body},
     problem::{Code, Problem},
 };
 
@@ -26,6 +28,8 @@ const ONLINE_NOW: Duration = Duration::from_secs(10);
 const DEADLINE_MAX_S: u64 = 3_600;
 /// How long a message waits for its device to be awake when nobody says.
 const DELAY_DEFAULT_S: u64 = 600;
+/// The type of messages when nobody says.
+const TYPE_DEFAULT: &str = "default";
 const KIND_MAX: usize = 32;
 const COLLAPSE_KEY_MAX_BYTES: usize = 64;
 const CONTENT_TYPE_MAX: usize = 128;
@@ -49,6 +53,23 @@ pub(crate) enum To {
     Audience(AudienceId),
     Filter(Written),
 }
+
+impl PartialSchema for To {
+    /// Everybody, or exactly one of the others, narrowed or not.
+    fn schema() -> Shape {
+        let some = |name, whom| shape::object(vec![(name, whom)], Narrowing::shapes()).into();
+        shape::either([
+            shape::one_of(["all"]),
+            some("devices", shape::list(shape::of::<DeviceId>(), 1..=RECIPIENTS_MAX)),
+            some("users", shape::list(shape::of::<UserId>(), 1..=RECIPIENTS_MAX)),
+            some("group", shape::of::<GroupId>()),
+            some("audience", shape::of::<AudienceId>()),
+            some("filter", shape::of::<Written>()),
+        ])
+    }
+}
+
+impl ToSchema for To {}
 
 /// What a send asks for.
 #[derive(Debug)]
@@ -104,7 +125,7 @@ impl Request {
         Ok(Self {
             to,
             narrowing,
-            kind: kind.unwrap_or_else(|| "default".to_owned()),
+            kind: kind.unwrap_or_else(|| TYPE_DEFAULT.to_owned()),
             class,
             payload,
             content_type,
@@ -125,10 +146,54 @@ fn ttl(fields: &mut Fields<'_>, is_command: bool) -> Duration {
         let secs = fields.number("ttl_s", 0, TTL_MAX_S).unwrap_or(TTL_DEFAULT_S);
         return if secs == 0 { ONLINE_NOW } else { Duration::from_secs(secs) };
     }
-    if !fields.has("ttl_s") {
+    if fields.lacks("ttl_s") {
         fields.fault("ttl_s", "missing", format!("a command has a deadline: 1..{DEADLINE_MAX_S}"));
     }
     Duration::from_secs(fields.number("ttl_s", 1, DEADLINE_MAX_S).unwrap_or(DEADLINE_MAX_S))
+}
+
+body! {
+    /// A message, and whom it is for: with either `payload` or `payload_base64`.
+    SendBody {
+        required { "to": shape::of::<To>() }
+        optional {
+            "type": shape::usually(kind(), TYPE_DEFAULT),
+            "payload": shape::described(shape::any(), "Any JSON; devices get it byte for byte."),
+            "payload_base64": shape::described(shape::any_text(), "Anything else, as base64 with padding."),
+            "content_type": shape::described(shape::text(3..=CONTENT_TYPE_MAX), "What `payload_base64` is."),
+            "class": shape::usually(shape::one_of(["message", "command"]), "message"),
+            "reply": shape::described(class::reply_shape(), "Of the uplink that this is the answer to."),
+            "ttl_s": shape::described(shape::number(0..=TTL_MAX_S), &ttl_rule()),
+            "delivery": shape::usually(shape::one_of(["immediate", "on_wake"]), "immediate"),
+            "max_delay_s": shape::number(1..=TTL_MAX_S - 1),
+            "priority": Priority::schema(),
+            "collapse_key": shape::text(1..=COLLAPSE_KEY_MAX_BYTES),
+            "metadata": metadata_shape(),
+            "idempotency_key": once::key(),
+            "require_targets": shape::usually(shape::flag(), false),
+        }
+        example {
+            "to": { "devices": ["dev-1"] }, "type": "order", "payload": { "title": "Shipped", "order_id": 8812 },
+            "ttl_s": 86_400, "priority": "high", "collapse_key": "order-8812", "metadata": { "campaign": "ops" }
+        }
+    }
+}
+
+fn ttl_rule() -> String {
+    format!(
+        "How long it is good for; 0: only for who is online now. {TTL_DEFAULT_S} when nobody says. A command must say, and \
+         {DEADLINE_MAX_S} at most."
+    )
+}
+
+fn metadata_shape() -> Shape {
+    let (name, value) = (shape::text(1..=METADATA_NAME_MAX_BYTES), shape::text(0..=METADATA_VALUE_MAX_BYTES));
+    shape::map(name, value, METADATA_MAX)
+}
+
+/// A type of messages.
+pub(crate) fn kind() -> Shape {
+    shape::pattern(format!("^[a-z0-9_-]{{1,{KIND_MAX}}}$"))
 }
 
 /// Takes `delivery` and `max_delay_s`: a message that waits must be worth something afterwards.

@@ -5,7 +5,16 @@ use model::{AudienceId, DeviceId, Except, Excluded, Exclusion, GroupId, Ordinals
 use serde_json::{Value, json};
 
 use super::request::RECIPIENTS_MAX;
-use crate::{api::Api, auth::Caller, callback, fields::Fields, filter, filter::Written, problem::Problem};
+use crate::{
+    api::Api,
+    auth::Caller,
+    callback,
+    fields::Fields,
+    filter,
+    filter::Written,
+    openapi::shape::{self, Shape},
+    problem::Problem,
+};
 
 /// Platforms, tags, groups or audiences that one message may name: what makes one expression each.
 const NAMES_MAX: usize = 50;
@@ -33,6 +42,25 @@ struct Exclude {
 }
 
 impl Narrowing {
+    /// What stands in `to` beside whom it means.
+    pub(crate) fn shapes() -> Vec<(&'static str, Shape)> {
+        let names = || shape::list(shape::text(1..=NAME_MAX_BYTES), 0..=NAMES_MAX);
+        let exclude = vec![
+            ("devices", shape::list(shape::of::<DeviceId>(), 0..=RECIPIENTS_MAX)),
+            ("users", shape::list(shape::of::<UserId>(), 0..=RECIPIENTS_MAX)),
+            ("tags", names()),
+            ("groups", shape::list(shape::of::<GroupId>(), 0..=NAMES_MAX)),
+            ("audiences", shape::list(shape::of::<AudienceId>(), 0..=NAMES_MAX)),
+            ("filter", shape::of::<Written>()),
+        ];
+        let sample = vec![("percent", shape::any_number()), ("salt", shape::any_text())];
+        vec![
+            ("platforms", names()),
+            ("sample", shape::object(sample, Vec::new()).into()),
+            ("exclude", shape::object(Vec::new(), exclude).into()),
+        ]
+    }
+
     /// Takes `platforms`, `sample` and `exclude` of `to`; mistakes stay in `fields`.
     pub(crate) fn take(fields: &mut Fields<'_>) -> Self {
         let at = fields.pointer("").trim_end_matches('/').to_owned();
@@ -42,8 +70,7 @@ impl Narrowing {
             let expr = Expr::from_tree(&json!({ "sample": sample }), &Schema::open());
             expr.map_err(|invalid| fields.fault("sample", invalid.code, invalid.reason)).ok()
         });
-        let exclude = fields.take("exclude").map(|raw| {
-            let mut inner = Fields::of(raw, fields.pointer("exclude"));
+        let exclude = fields.object("exclude").map(|mut inner| {
             let exclude = Exclude {
                 devices: inner.list("devices", RECIPIENTS_MAX).unwrap_or_default(),
                 users: inner.list("users", RECIPIENTS_MAX).unwrap_or_default(),

@@ -17,7 +17,7 @@ use tokio::{
     time::{Instant, sleep},
 };
 
-use super::UplinkView;
+use super::{Filter, UplinkView};
 use crate::{
     api::Api,
     gate::{Answer, Call},
@@ -51,7 +51,16 @@ struct Follower {
     _turn: OwnedSemaphorePermit,
 }
 
-/// Tells what comes after `Last-Event-ID`, or `after`.
+/// What devices send up as it comes, as server-sent events.
+///
+/// The data of an event is an `Uplink`, its id is the uplink's. It ends now and then, to begin again where it was.
+#[utoipa::path(
+    get, path = "/v1/uplink/stream", operation_id = "follow_uplinks",
+    params(Filter, ("Last-Event-ID" = Option<UplinkId>, Header, description = "The same as `after`, and counts before it.")),
+    responses((status = 200, body = String, content_type = "text/event-stream",
+               headers(("Cache-Control"), ("X-Accel-Buffering")))),
+    security(("key" = [Scope::Uplink.as_str()])),
+)]
 pub(crate) async fn follow(State(api): State<Arc<Api>>, Extension(pace): Extension<Pace>, call: Call) -> Answer {
     call.caller.require(Scope::Uplink)?;
     let mut query = call.query()?;

@@ -154,7 +154,7 @@ async fn a_handler_that_panics_costs_its_own_request_only() {
         panic!("made to fail")
     }
     let others = Router::new().route("/broken", get(broken)).route("/fine", get(|| async { "fine" }));
-    let sandbox = Sandbox::with(Setup { others, ..Setup::default() }).await;
+    let sandbox = Sandbox::with(Setup { others, beside_the_api: &["/broken", "/fine"], ..Setup::default() }).await;
     sandbox.get("/broken").await.assert_problem(500, "internal");
     assert_eq!(sandbox.get("/fine").await.status, 200);
 }

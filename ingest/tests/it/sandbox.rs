@@ -25,6 +25,8 @@ use tempfile::TempDir;
 use tokio::{net::TcpListener, task::JoinHandle, time::Instant};
 use tokio_util::sync::CancellationToken;
 
+use crate::contract::{CONTRACT, Exchange};
+
 /// The device secret of every app here.
 pub(crate) const DEVICE_SECRET: &str = "device-token-secret-of-demo-0123456789";
 /// Nothing here takes longer on a busy machine.
@@ -37,6 +39,8 @@ pub(crate) struct Setup {
     pub(crate) limits: Limits,
     pub(crate) select: Option<Arc<dyn audience::Select>>,
     pub(crate) others: Router,
+    /// Paths of `others`.
+    pub(crate) beside_the_api: &'static [&'static str],
     pub(crate) wrap: fn(SharedBroker) -> SharedBroker,
 }
 
@@ -48,6 +52,7 @@ impl Default for Setup {
             limits: Limits::default(),
             select: None,
             others: Router::new(),
+            beside_the_api: &[],
             wrap: |broker| broker,
         }
     }
@@ -65,6 +70,7 @@ pub(crate) struct Sandbox {
     pub(crate) running: JoinHandle<Result<(), ingest::Error>>,
     client: Client<HttpConnector, Full<Bytes>>,
     limits: Limits,
+    beside_the_api: &'static [&'static str],
     taken: Mutex<Vec<(Queue, Envelope)>>,
     _dir: TempDir,
 }
@@ -141,6 +147,7 @@ impl Sandbox {
             running,
             client: Client::builder(TokioExecutor::new()).build(HttpConnector::new()),
             limits: setup.limits,
+            beside_the_api: setup.beside_the_api,
             taken: Mutex::default(),
             _dir: dir,
         };
@@ -217,7 +224,7 @@ impl Sandbox {
         body: &str,
     ) -> Answer {
         let method: Method = method.parse().unwrap();
-        let mut request = Request::builder().method(method).uri(format!("http://{}{path}", self.address));
+        let mut request = Request::builder().method(&method).uri(format!("http://{}{path}", self.address));
         if !headers.iter().any(|(name, _)| *name == "content-type") {
             request = request.header("content-type", "application/json");
         }
@@ -228,9 +235,15 @@ impl Sandbox {
             request = request.header(*name, *value);
         }
         let request = request.body(Full::from(body.to_owned())).unwrap();
-        let (head, body) = self.client.request(request).await.unwrap().into_parts();
-        let body = body.collect().await.unwrap().to_bytes();
-        let body = serde_json::from_slice(&body).unwrap_or_default();
+        let sent = request.headers().clone();
+        let (head, answer) = self.client.request(request).await.unwrap().into_parts();
+        let answer = answer.collect().await.unwrap().to_bytes();
+        if !self.beside_the_api.contains(&path) {
+            let (status, headers) = (head.status, &head.headers);
+            let (body, answer) = (body.as_bytes(), &*answer);
+            CONTRACT.check(&Exchange { method: method.as_str(), path, sent: &sent, body, status, headers, answer });
+        }
+        let body = serde_json::from_slice(&answer).unwrap_or_default();
         Answer { status: head.status, headers: head.headers, body }
     }
 

@@ -1,7 +1,12 @@
 //! The bare floor of the machine: a small packet to each of many loopback sockets, and a four-byte answer from each.
 //! No protocol, no store, no sessions; what the platform costs beyond it is the platform's own.
 
-use std::{io, net::SocketAddr, process::Stdio, time::Duration};
+use std::{
+    io,
+    net::{Ipv4Addr, SocketAddr},
+    process::Stdio,
+    time::Duration,
+};
 
 use tokio::{
     net::{TcpListener, TcpSocket, TcpStream},
@@ -23,6 +28,8 @@ const BACKLOG: u32 = 4_096;
 const CHUNK: usize = 128;
 /// How long anything here may take.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// Where the sink connects from on loopback: ports of other addresses linger after a bench of many devices.
+const SINK: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 99);
 /// Descriptors beside the sockets.
 const OTHER_DESCRIPTORS: u64 = 500;
 
@@ -126,7 +133,11 @@ pub async fn sink(server: SocketAddr, sockets: usize) -> Result<(), Error> {
     drop(rlimit::increase_nofile_limit(sockets as u64 + OTHER_DESCRIPTORS)); // too few show as a failed connect
     let mut tasks = JoinSet::new();
     for _ in 0..sockets {
-        let stream = TcpStream::connect(server).await?;
+        let socket = TcpSocket::new_v4()?;
+        if server.ip() == Ipv4Addr::LOCALHOST {
+            socket.bind((SINK, 0).into())?;
+        }
+        let stream = socket.connect(server).await?;
         stream.set_nodelay(true)?;
         tasks.spawn(answer(stream));
     }

@@ -4,7 +4,7 @@
 
 use std::{
     io::{BufRead as _, Write as _, stdin, stdout},
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     ops::Range,
     path::PathBuf,
     sync::Arc,
@@ -46,6 +46,8 @@ pub(super) struct Assignment {
     pub(super) devices: Range<u32>,
     pub(super) keep_alive_s: u16,
     pub(super) receive_buffer_bytes: Option<u32>,
+    /// The address they connect from; absent: several of loopback.
+    pub(super) source: Option<IpAddr>,
     /// Where the history is to be in the end.
     pub(super) history: PathBuf,
 }
@@ -91,7 +93,7 @@ pub async fn generate() -> Result<(), Error> {
 
 /// Registers the devices; they are still offline.
 async fn muster(assignment: &Assignment, history: &Arc<History>) -> Result<Fleet, Error> {
-    let Assignment { bases, key, server, run, devices, keep_alive_s, receive_buffer_bytes, .. } = assignment;
+    let Assignment { bases, key, server, run, devices, keep_alive_s, receive_buffer_bytes, source, .. } = assignment;
     let bases: Vec<&str> = bases.iter().map(String::as_str).collect();
     let plans = devices.clone().map(|n| plan(run, n)).collect::<Result<Vec<_>, _>>()?;
     let identities = enrol(&Api::among(&bases, key), plans, Some(history), &|_| ()).await?;
@@ -99,6 +101,7 @@ async fn muster(assignment: &Assignment, history: &Arc<History>) -> Result<Fleet
         pauses: Pauses::OF_SDKS,
         connecting_max: CONNECTING_MAX,
         receive_buffer_bytes: *receive_buffer_bytes,
+        source: *source,
         ..Line::to([*server], *keep_alive_s)
     };
     Ok(Fleet::new(identities, line, history.clone()))

@@ -1,6 +1,12 @@
 //! Many devices in generator processes under one command.
 
-use std::{net::SocketAddr, ops::Range, path::PathBuf, process::Stdio, time::Duration};
+use std::{
+    net::{IpAddr, SocketAddr},
+    ops::Range,
+    path::PathBuf,
+    process::Stdio,
+    time::Duration,
+};
 
 use tempfile::TempDir;
 use tokio::{
@@ -31,6 +37,8 @@ pub(super) struct HerdOptions {
     pub(super) servers: Vec<SocketAddr>,
     pub(super) keep_alive_s: u16,
     pub(super) receive_buffer_bytes: Option<u32>,
+    /// The address they connect from; absent: several of loopback.
+    pub(super) source: Option<IpAddr>,
 }
 
 /// Generator processes; they are killed when this is dropped.
@@ -60,6 +68,7 @@ impl Herd {
                 devices,
                 keep_alive_s: options.keep_alive_s,
                 receive_buffer_bytes: options.receive_buffer_bytes,
+                source: options.source,
                 history: dir.path().join(format!("history-{number}.jsonl")),
             };
             generators.push(Generator::start(&options.generator, assignment).await?);

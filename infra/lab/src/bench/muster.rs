@@ -76,6 +76,7 @@ impl Muster {
             servers: vec![target.mqtt],
             keep_alive_s: super::KEEP_ALIVE_S,
             receive_buffer_bytes: None,
+            source: None,
         });
         let herd = Herd::start(&target.api, &options, patience(ENROL_PATIENCE, devices)).await?;
         progress("registered", devices as usize, devices as usize);

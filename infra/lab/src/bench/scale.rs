@@ -4,10 +4,13 @@ use std::{fmt, net::SocketAddr, time::Duration};
 
 use model::Timestamp;
 use serde::Serialize;
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
 
 use super::{Options, Progress, Target, herd::HerdOptions, muster::Muster, report::ms};
 use crate::{Error, Op, Record, Usage, Verdict, history::Kind};
+
+/// By then an access point has given back what the rush of devices had taken.
+const GIVEN_BACK: Duration = Duration::from_secs(20);
 
 /// How large it is.
 #[derive(Clone, Debug)]
@@ -79,6 +82,8 @@ pub async fn scale(target: &Target, options: &ScaleOptions, progress: Progress<'
     muster.connect().await?;
     let connecting = begun.elapsed();
     progress("connected", *devices as usize, *devices as usize);
+    let connected = usages(access_points)?;
+    sleep(GIVEN_BACK).await;
     let rested = usages(access_points)?;
     let sent = muster.broadcast(0).await?;
     let due = muster.due;
@@ -91,7 +96,7 @@ pub async fn scale(target: &Target, options: &ScaleOptions, progress: Progress<'
         devices: *devices,
         connecting,
         bytes_each: before.iter().zip(&rested).map(grown).collect(),
-        cpu: spent(&before, &rested),
+        cpu: spent(&before, &connected),
         last: last_of(&outcome.records, &sent.msg),
         broadcast_cpu: spent(&rested, &reached),
         verdict: outcome.verdict,

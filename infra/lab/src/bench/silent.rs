@@ -1,13 +1,17 @@
 //! Devices that fall silent, though nobody closes their sockets: when the server notices, and whether they get what was
 //! sent meanwhile once they are back.
 
-use std::{fmt, net::SocketAddr, time::Duration};
+use std::{
+    fmt,
+    net::{IpAddr, SocketAddr},
+    time::Duration,
+};
 
 use serde::Serialize;
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::{Options, Progress, Target, herd::HerdOptions, muster::Muster};
-use crate::{Error, Verdict, metrics};
+use crate::{Error, Verdict, fault::Blackhole, metrics};
 
 /// How often the server is asked how many it thinks are there.
 const ASK_EVERY: Duration = Duration::from_millis(100);
@@ -23,6 +27,9 @@ pub struct SilentOptions {
     pub devices: u32,
     /// Their keep alive, in seconds.
     pub keep_alive_s: u16,
+    /// The address of loopback that they connect from, and whose packets are then dropped, both ways; absent: their
+    /// process is stopped where it is.
+    pub dropped: Option<IpAddr>,
     /// Where the server tells its metrics.
     pub metrics: SocketAddr,
     /// The command that runs [`generate`](super::generate) in a process of its own.
@@ -65,23 +72,26 @@ impl fmt::Display for SilentReport {
     }
 }
 
-/// Stops the devices' process, sends to them, and lets it go on.
+/// Stops the devices' process, or drops their packets; sends to them, and lets them go on.
 ///
 /// # Errors
 /// [`Error::Corrupt`] when the silence is never noticed, or devices do not come back; a broken promise is not an error
 /// but in the report.
 pub async fn silent(target: &Target, options: &SilentOptions, progress: Progress<'_>) -> Result<SilentReport, Error> {
-    let SilentOptions { devices, keep_alive_s, metrics, generator } = options;
+    let SilentOptions { devices, keep_alive_s, dropped, metrics, generator } = options;
     let (size, all) = (Options { devices: *devices, probes: 0 }, *devices as usize);
-    let shape = |usual| HerdOptions { keep_alive_s: *keep_alive_s, ..usual };
+    let shape = |usual| HerdOptions { keep_alive_s: *keep_alive_s, source: *dropped, ..usual };
     let mut muster = Muster::begin(target, generator, size, shape, progress).await?;
     muster.connect().await?;
     let keep_alive = Duration::from_secs((*keep_alive_s).into());
-    sleep(keep_alive).await; // by then they ping at moments of their own
+    sleep(keep_alive).await; // so that they have pinged
     progress("connected", all, all);
 
     let (silence, limit) = (Instant::now(), keep_alive.mul_f32(1.5));
-    muster.herd.signal("STOP").await?;
+    let hole = match dropped {
+        Some(address) => Some(Blackhole::of(*address).await?),
+        None => muster.herd.signal("STOP").await.map(|()| None)?,
+    };
     // Late enough that it is the keep alive which is missed first, and not an ack.
     let noticing = notice(*metrics, f64::from(*devices), silence, limit * 2);
     let sending = async {
@@ -93,7 +103,10 @@ pub async fn silent(target: &Target, options: &SilentOptions, progress: Progress
     progress("noticed", all, all);
     muster.broadcast(0).await?;
     let (due, heard) = (muster.due, Instant::now());
-    muster.herd.signal("CONT").await?;
+    match hole {
+        Some(hole) => drop(hole),
+        None => muster.herd.signal("CONT").await?,
+    }
     let is_back = |count: &super::generator::Count| count.delivered >= due && count.connected == all;
     muster.herd.wait("back", PATIENCE, is_back).await?;
     let back = heard.elapsed();

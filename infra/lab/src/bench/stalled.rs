@@ -4,15 +4,17 @@
 use std::{fmt, fs, pin::pin, time::Duration};
 
 use serde::Serialize;
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 
-use super::{Options, Progress, Target, generator::Command, herd::HerdOptions, muster::Muster};
+use super::{Options, Progress, REST, Target, generator::Command, herd::HerdOptions, muster::Muster};
 use crate::{Error, Latency, Usage, Verdict};
 
 /// Between two broadcasts.
 const BROADCAST_EVERY: Duration = Duration::from_millis(250);
 /// Their size, in bytes: the largest that is usual on mobile links.
 const BODY_BYTES: usize = 4_000;
+/// Broadcasts that are more than a window.
+const FILLING: usize = 40;
 /// What the system keeps for such a device, in bytes: little, so that the server soon has the rest.
 const RECEIVE_BUFFER_BYTES: u32 = 4_096;
 /// What one of them may cost the server, in bytes.
@@ -103,9 +105,16 @@ pub async fn stalled(
 
     let before = Held::now(target)?;
     muster.herd.order(Command::StopReading).await?;
+    // First all that a device may be sent before it acks: what goes out then is no matter of not reading.
+    for _ in 0..FILLING {
+        muster.broadcast(BODY_BYTES).await?;
+    }
+    sleep(REST).await;
+    let filled = Held::now(target)?;
     let (with, most) = beside_broadcasts(&mut muster, target, options).await?;
+    let most = most.max(filled);
     muster.herd.order(Command::Connect).await?;
-    let (due, begun) = (muster.due, tokio::time::Instant::now());
+    let (due, begun) = (muster.due, Instant::now());
     muster.herd.wait("caught up", PATIENCE, |count| count.delivered >= due).await?;
     let caught_up = begun.elapsed();
     let grown = |before: u64, most: u64| most.saturating_sub(before) as f64 / f64::from(*devices).max(1.0);

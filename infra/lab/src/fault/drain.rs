@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::server::{Launch, Server};
 use crate::{
-    Api, Audience, Error, Fleet, History, Orders, Verdict,
+    Api, Audience, Error, Faults, Fleet, History, Orders, Verdict,
     api::{Profile, Send},
     check,
     device::Line,
@@ -43,6 +43,10 @@ const TOLD_WITHIN: Duration = Duration::from_millis(2_500);
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 /// The keep alive of devices, in seconds.
 const KEEP_ALIVE_S: u16 = 60;
+/// One of so many devices acks late, so that there is always something to hand over.
+const LATE_EVERY: usize = 3;
+/// How.
+const LATE: Faults = Faults { ack_late: Some(Duration::from_millis(500)), ..Orders::ONLINE.faults };
 
 /// The scenario.
 #[derive(Clone, Debug)]
@@ -133,6 +137,9 @@ pub async fn drain(scenario: &Drain) -> Result<DrainReport, Error> {
     let line = Line::to([*listener, *elsewhere], KEEP_ALIVE_S);
     let fleet = Fleet::new(identities, line, history.clone());
     fleet.order(0..fleet.len(), Orders::ONLINE);
+    for n in (0..fleet.len()).step_by(LATE_EVERY) {
+        fleet.order(n..n + 1, Orders { faults: LATE, ..Orders::ONLINE });
+    }
     fleet.wait_connected(fleet.len(), CONNECT_PATIENCE * (devices / 1_000 + 1)).await?;
     let second = Server::start(launch, api).await?;
     wait_known(api, other).await?;

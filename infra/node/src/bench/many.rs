@@ -1,7 +1,13 @@
 //! `fanfare bench scale`, `stalled`, `silent` and `storm`: what only many devices show. They are in generator processes, and
 //! the checker judges what every one of them received.
 
-use std::{env, fmt::Display, process::ExitCode, time::Duration};
+use std::{
+    env,
+    fmt::Display,
+    net::{IpAddr, Ipv4Addr},
+    process::ExitCode,
+    time::Duration,
+};
 
 use anyhow::Context as _;
 use clap::Args;
@@ -12,6 +18,9 @@ use lab::{
 
 use super::{bare, ensure_shared, start, start_with, told};
 use crate::config::Config;
+
+/// Where devices are whose packets are dropped: nobody else on this machine uses it.
+const DROPPED: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 83, 0, 1));
 
 #[derive(Args, Clone, Copy)]
 pub(super) struct Scale {
@@ -40,6 +49,9 @@ pub(super) struct Silent {
     /// Their keep alive, in seconds.
     #[arg(long, default_value_t = 15, value_parser = clap::value_parser!(u16).range(15..=300))]
     keep_alive: u16,
+    /// Drop their packets with nftables, which takes root, instead of stopping their process.
+    #[arg(long)]
+    drop: bool,
 }
 
 #[derive(Args, Clone, Copy)]
@@ -60,8 +72,8 @@ struct Others {
     /// Unicasts a second.
     #[arg(long, default_value_t = 500)]
     rate: u32,
-    /// How long they are sent at a time.
-    #[arg(long, default_value_t = 15)]
+    /// How long they are sent at a time: a device that acks nothing is closed after 20 s.
+    #[arg(long, default_value_t = 10)]
     seconds: u64,
 }
 
@@ -96,10 +108,10 @@ pub(super) async fn stalled(size: Stalled, config: Config) -> anyhow::Result<Exi
     Ok(shown(&report, report.holds()))
 }
 
-pub(super) async fn silent(Silent { devices, keep_alive }: Silent, config: Config) -> anyhow::Result<ExitCode> {
+pub(super) async fn silent(Silent { devices, keep_alive, drop }: Silent, config: Config) -> anyhow::Result<ExitCode> {
     let subject = start(config).await?;
-    let (keep_alive_s, metrics) = (keep_alive, subject.metrics);
-    let options = SilentOptions { devices, keep_alive_s, metrics, generator: generator()? };
+    let (keep_alive_s, metrics, dropped) = (keep_alive, subject.metrics, drop.then_some(DROPPED));
+    let options = SilentOptions { devices, keep_alive_s, dropped, metrics, generator: generator()? };
     let report = bench::silent(&subject.target, &options, &told).await?;
     Ok(shown(&report, report.holds()))
 }

@@ -35,6 +35,7 @@ async fn devices_move(target_fraction: f64) {
     let report = drain(&scenario).await.unwrap();
     println!("{report}");
     assert!(report.holds(), "{report}\nhistory: {}", sandbox.dir.keep().join("history.jsonl").display());
+    assert!(report.told.unacked > 0, "there was nothing to hand over: {report}");
     assert!(report.verdict.ok > 100, "too little was sent meanwhile: {report}");
     assert!(report.took < Duration::from_secs(20), "{report}");
 }
