@@ -73,7 +73,8 @@ async fn a_request_says_where_its_answer_goes_and_the_answer_comes_there() {
         let publish = Publish { qos: 1, packet_id: 9, response_topic, correlation_data, ..publish };
         client.send(&Packet::Publish(Box::new(publish))).await;
         assert!(matches!(client.next().await, Some(Packet::PubAck(ack)) if ack.reason == Reason::SUCCESS));
-        let delivery = bench.broker.consume(Queue::Uplink, 10).await.unwrap().next(10).await.remove(0);
+        let mut uplinks = bench.broker.consume(Queue::Uplink, 10).await.unwrap();
+        let delivery = uplinks.next(10).await.remove(0);
         let uplink = Uplink::decode(delivery.body()).unwrap();
         delivery.ack();
         let reply = uplink.reply.unwrap();

@@ -315,7 +315,8 @@ async fn what_a_browser_posts_is_on_its_queue_when_it_is_answered() {
     let bench = Bench::start(config()).await;
     let _browser = Browser::open(&bench, "").await;
     assert_eq!(post(&bench, "/v1/stream/up/order", r#"{"n":1}"#).await, 204);
-    let delivery = bench.broker.consume(Queue::Uplink, 10).await.unwrap().next(10).await.remove(0);
+    let mut uplinks = bench.broker.consume(Queue::Uplink, 10).await.unwrap();
+    let delivery = uplinks.next(10).await.remove(0);
     let uplink = Uplink::decode(delivery.body()).unwrap();
     assert_eq!(
         (uplink.device.as_str(), uplink.kind.as_str(), &uplink.payload[..]),
@@ -326,7 +327,7 @@ async fn what_a_browser_posts_is_on_its_queue_when_it_is_answered() {
     let path = format!("/v1/stream/result/{command}");
     assert_eq!(post(&bench, &path, r#"{"status":"failed"}"#).await, 204);
     assert_eq!(post(&bench, &path, "failed").await, 422);
-    let delivery = bench.broker.consume(Queue::Uplink, 10).await.unwrap().next(10).await.remove(0);
+    let delivery = uplinks.next(10).await.remove(0);
     assert_eq!(Uplink::decode(delivery.body()).unwrap().answers, Some(command));
     delivery.ack();
     assert_eq!(post(&bench, "/v1/stream/peer/dev-2/chat", "{}").await, 403, "the app does not let them");
