@@ -53,7 +53,7 @@ fn complete(mut document: Value) -> Value {
 fn complete_operation(path: &str, operation: &mut Value) {
     operation["tags"] = json!([shared::tag(path)]);
     let in_path = shared::path_parameters(path);
-    match operation["parameters"].as_array_mut() {
+    match operation.get_mut("parameters").and_then(Value::as_array_mut) {
         Some(parameters) => parameters.extend(in_path),
         None if !in_path.is_empty() => operation["parameters"] = in_path.into(),
         None => {}
@@ -68,7 +68,8 @@ fn complete_operation(path: &str, operation: &mut Value) {
         () if asked_with("device") => &FOR_DEVICES,
         () => &[],
     };
-    for content in operation["requestBody"]["content"].as_object_mut().into_iter().flat_map(Map::values_mut) {
+    let contents = operation.pointer_mut("/requestBody/content").and_then(Value::as_object_mut);
+    for content in contents.into_iter().flat_map(Map::values_mut) {
         leave_out_null(&mut content["schema"]);
     }
     let Some(responses) = operation["responses"].as_object_mut() else { return };

@@ -93,6 +93,7 @@ fn user(json: Json) -> Result<Option<UserId>, String> {
 fn text(json: Json) -> Result<Option<String>, String> {
     match json {
         Json::Null => Ok(None),
+        Json::String(text) if text.is_empty() => Err("must not be empty; null forgets it".into()),
         Json::String(text) => fits(&text).map(|()| Some(text)),
         _ => Err("must be a string".into()),
     }
@@ -189,6 +190,7 @@ mod tests {
             (r#"{"first_seen":"ios"}"#.to_owned(), "/first_seen"),
             (r#"{"a/b~":1}"#.to_owned(), "/a~1b~0"),
             (r#"{"platform":5}"#.to_owned(), "/platform"),
+            (r#"{"tz":""}"#.to_owned(), "/tz"),
             (format!(r#"{{"platform":"{long}"}}"#), "/platform"),
             (r#"{"user_id":"a/b"}"#.to_owned(), "/user_id"),
             (r#"{"tags":"vip"}"#.to_owned(), "/tags"),

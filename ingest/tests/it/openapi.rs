@@ -95,3 +95,13 @@ fn every_example_is_what_it_is_an_example_of() {
     }
     assert!(bodies > 20, "{bodies} examples");
 }
+
+#[test]
+fn whatever_an_operation_has_is_there() {
+    for (method, path, operation) in operations() {
+        let parts = operation.as_object().unwrap();
+        let null = parts.iter().find(|(_, part)| part.is_null());
+        assert_eq!(null, None, "{method} {path}");
+        assert!(parts.get("requestBody").is_none_or(|body| body["content"].is_object()), "{method} {path}");
+    }
+}
