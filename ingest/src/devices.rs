@@ -5,6 +5,11 @@ use std::{
     sync::Arc,
 };
 
+use audience::{
+    BuiltIn,
+    field::{ATTRIBUTE_NAME_MAX_BYTES, is_attribute_name},
+    patch::{self, ATTRIBUTES_MAX, LIST_MAX, TAG_MAX_BYTES, TAGS_MAX, TEXT_MAX_BYTES},
+};
 use axum::{
     Json,
     extract::{Path, State},
@@ -29,19 +34,8 @@ use crate::{
     view::DeviceView,
 };
 
-/// Built-in attributes that products write; the platform writes the others.
-pub(crate) const BUILT_IN: [&str; 7] = ["platform", "app_version", "os_version", "sdk", "lang", "tz", "country"];
-/// Longest text about a device, in bytes.
-pub(crate) const TEXT_MAX_BYTES: usize = 256;
-/// Most tags of a device.
-pub(crate) const TAGS_MAX: usize = 1_000;
-/// Longest tag, in bytes.
-pub(crate) const TAG_MAX_BYTES: usize = 64;
 /// Attempts to change a device that others change at the same time; each time somebody else succeeded.
 pub(crate) const ATTEMPTS: usize = 8;
-const ATTRIBUTES_MAX: usize = 100;
-const ATTRIBUTE_NAME_MAX: usize = 32;
-const LIST_MAX: usize = 64;
 
 /// The device `id` of the caller's app and environment.
 ///
@@ -88,13 +82,13 @@ fn profile_shape(attribute: Shape) -> ObjectBuilder {
         ("tags", shape::list(shape::text(1..=TAG_MAX_BYTES), 0..=TAGS_MAX)),
         ("attributes", shape::map(attribute_name(), attribute, ATTRIBUTES_MAX)),
     ];
-    let built_in = BUILT_IN.map(|name| (name, shape::text(1..=TEXT_MAX_BYTES)));
+    let built_in = BuiltIn::TOLD.map(|built_in| (built_in.as_str(), shape::text(1..=TEXT_MAX_BYTES)));
     shape::object(Vec::new(), own.into_iter().chain(built_in).collect())
 }
 
 /// What an attribute may be called.
 pub(crate) fn attribute_name() -> Shape {
-    shape::pattern(format!("^[a-z][a-z0-9_]{{0,{}}}$", ATTRIBUTE_NAME_MAX - 1))
+    shape::pattern(format!("^[a-z][a-z0-9_]{{0,{}}}$", ATTRIBUTE_NAME_MAX_BYTES - 1))
 }
 
 fn attribute() -> Shape {
@@ -144,7 +138,7 @@ pub(crate) async fn patch(State(api): State<Arc<Api>>, Path(id): Path<String>, c
     call.caller.require(Scope::Devices)?;
     call.query()?.finish()?;
     let merge = |before: &Profile| {
-        audience::patch::merge(before, &call.body)
+        patch::merge(before, &call.body)
             .map_err(|invalid| Problem::fault(format!("#{}", invalid.pointer), "invalid_format", invalid.reason))
     };
     let device = change(&api, &call, &id, merge).await?;
@@ -300,7 +294,7 @@ pub(crate) fn profile(fields: &mut Fields<'_>) -> Profile {
     let user_id = fields.parsed("user_id");
     let mut built_in = BTreeMap::new();
     let rule = format!("must be 1..{TEXT_MAX_BYTES} bytes");
-    for name in BUILT_IN {
+    for name in BuiltIn::TOLD.map(BuiltIn::as_str) {
         let fits = |text: &str| (1..=TEXT_MAX_BYTES).contains(&text.len());
         if let Some(text) = fields.text(name, &rule, fits) {
             built_in.insert(name.to_owned(), text);
@@ -337,11 +331,6 @@ fn attributes(fields: &mut Fields<'_>) -> BTreeMap<String, String> {
         }
     }
     given.into_iter().map(|(name, value)| (name, value.get().to_owned())).collect()
-}
-
-fn is_attribute_name(name: &str) -> bool {
-    let legal = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_';
-    name.len() <= ATTRIBUTE_NAME_MAX && name.starts_with(|c: char| c.is_ascii_lowercase()) && name.bytes().all(legal)
 }
 
 fn is_attribute(value: &RawValue) -> bool {

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use audience::patch::{TAG_MAX_BYTES, TAGS_MAX};
 use axum::{
     Json,
     extract::{Path, State},
@@ -15,7 +16,7 @@ use utoipa::ToSchema;
 
 use crate::{
     api::Api,
-    devices::{self, ATTEMPTS, TAG_MAX_BYTES, TAGS_MAX},
+    devices::{self, ATTEMPTS},
     fields::Fields,
     gate::{Answer, Call},
     openapi::shape::{self, body},

@@ -5,7 +5,7 @@ use std::{
     fmt,
 };
 
-use audience::attribute;
+use audience::{attribute, field, patch::TEXT_MAX_BYTES};
 use jiff::Timestamp as Moment;
 use model::{
     Device, DeviceId, Env, Exclusion, Group, GroupId, KeyId, Lane, MessageId, Ordinals, Scope, Status, Timestamp,
@@ -15,10 +15,7 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 use utoipa::{PartialSchema, ToSchema, openapi::ObjectBuilder};
 
-use crate::{
-    devices,
-    openapi::shape::{self, Shape},
-};
+use crate::openapi::shape::{self, Shape};
 
 /// RFC 3339 in UTC, with milliseconds.
 #[derive(Serialize, ToSchema)]
@@ -91,8 +88,11 @@ struct BuiltIn<'a>(&'a BTreeMap<String, String>);
 
 impl PartialSchema for BuiltIn<'_> {
     fn schema() -> Shape {
-        let text = || shape::text(1..=devices::TEXT_MAX_BYTES);
-        devices::BUILT_IN.into_iter().fold(ObjectBuilder::new(), |object, name| object.property(name, text())).into()
+        let text = || shape::text(1..=TEXT_MAX_BYTES);
+        field::BuiltIn::TOLD
+            .into_iter()
+            .fold(ObjectBuilder::new(), |object, told| object.property(told.as_str(), text()))
+            .into()
     }
 }
 

@@ -1,5 +1,6 @@
 //! What holds for many operations: keys, headers, problems, the parameters in paths.
 
+use audience::patch::TAG_MAX_BYTES;
 use model::{AppId, AudienceId, DeviceId, GroupId, JobId, KeyId, MessageId, NodeId, Scope, UserId};
 use serde_json::{Map, Value, json};
 use utoipa::{PartialSchema as _, ToSchema as _};
@@ -72,7 +73,7 @@ pub(super) fn path_parameters(path: &str) -> Vec<Value> {
             "messages" => MessageId::schema(),
             "nodes" => NodeId::schema(),
             "users" => UserId::schema(),
-            "tags" => shape::text(1..=devices::TAG_MAX_BYTES),
+            "tags" => shape::text(1..=TAG_MAX_BYTES),
             "attributes" => devices::attribute_name(),
             _ => send::kind(),
         };

@@ -17,7 +17,7 @@ use tokio::time::sleep;
 pub use report::WireReport;
 
 use crate::{Api, Audience, Error, api::Profile, api::Send, api::Token};
-use counted::Traffic;
+use counted::{Each, Traffic};
 use json::Peer;
 use line::{Line, Via};
 use report::Row;
@@ -148,17 +148,22 @@ async fn pushed(target: &WireTarget, way: Way) -> Result<Row, Error> {
         }
         *push = tally.take().with_bare_acks(MESSAGES);
     }
+    row(way, connect, pushes.map(|push| push.each(MESSAGES)), (terminal, &tally)).await
+}
+
+/// What was counted, with the pings that are counted last.
+async fn row(
+    way: Way,
+    connect: Traffic,
+    pushes: [Each; 2],
+    (mut terminal, tally): (Terminal, &counted::Tally),
+) -> Result<Row, Error> {
     for _ in 0..PINGS {
         terminal.ping().await?;
     }
-    let ping = tally.take().with_bare_acks(PINGS);
-    Ok(Row {
-        name: way.name.to_owned(),
-        connect: connect.with_bare_acks(1).each(1),
-        pushes: pushes.map(|push| push.each(MESSAGES)),
-        ping: ping.each(PINGS),
-        pings_s: KEEP_ALIVES_S.to_vec(),
-    })
+    let ping = tally.take().with_bare_acks(PINGS).each(PINGS);
+    let connect = connect.with_bare_acks(1).each(1);
+    Ok(Row { name: way.name.to_owned(), connect, pushes, ping, pings_s: KEEP_ALIVES_S.to_vec() })
 }
 
 /// Messages of which the device is told, and which it fetches when there are some.
@@ -187,17 +192,7 @@ async fn fetched(target: &WireTarget, way: Way) -> Result<Row, Error> {
         }
         *push = tally.take().with_bare_acks(exchanges);
     }
-    for _ in 0..PINGS {
-        terminal.ping().await?;
-    }
-    let ping = tally.take().with_bare_acks(PINGS);
-    Ok(Row {
-        name: way.name.to_owned(),
-        connect: connect.with_bare_acks(1).each(1),
-        pushes: pushes.map(|push| push.each(FETCHED)),
-        ping: ping.each(PINGS),
-        pings_s: KEEP_ALIVES_S.to_vec(),
-    })
+    row(way, connect, pushes.map(|push| push.each(FETCHED)), (terminal, &tally)).await
 }
 
 /// The same with JSON over WebSocket.
