@@ -319,14 +319,6 @@ impl Api {
         parse(&self.call(Method::PATCH, path, Some(body), None).await?)
     }
 
-    /// Posts a body that is JSON already, once, and gives the answer back as it is.
-    ///
-    /// # Errors
-    /// As every call.
-    pub async fn post_body(&self, path: &str, body: Bytes) -> Result<Bytes, Error> {
-        self.exchange(Method::POST, path, body, None).await
-    }
-
     /// Whether the server says that it can take work.
     pub async fn is_ready(&self) -> bool {
         self.call(Method::GET, "/readyz", None, None).await.is_ok()

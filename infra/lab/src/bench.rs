@@ -5,6 +5,7 @@
 //! thread of their own, so that the crowd of devices next door delays the server but not the measurement.
 
 mod audience;
+mod client;
 mod crowd;
 mod floor;
 mod generator;
@@ -152,7 +153,13 @@ impl Bench {
         let before = self.usage()?;
         let measured = self.probe.run(unicasts).await?;
         let server_cpu = cpu(before, self.usage()?);
-        Ok(UnicastReport { per_s: unicasts.per_s, keyed: unicasts.keyed, accepted: measured.accepted, arrived: measured.arrived, server_cpu })
+        Ok(UnicastReport {
+            per_s: unicasts.per_s,
+            keyed: unicasts.keyed,
+            accepted: measured.accepted,
+            arrived: measured.arrived,
+            server_cpu,
+        })
     }
 
     /// Sends `count` broadcasts at once and waits until the last device has the last of them.

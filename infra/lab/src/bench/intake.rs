@@ -8,13 +8,18 @@ use std::{
     time::Duration,
 };
 
-use bytes::Bytes;
+use futures_util::future::try_join_all;
 use model::DeviceId;
 use serde::Deserialize;
 use serde_json::json;
-use tokio::time::{Instant, sleep};
+use tokio::{
+    sync::Mutex,
+    time::{Instant, sleep},
+};
 
-use super::{CONNECT_PATIENCE, IntakeReport, KEEP_ALIVE_S, Progress, REST, TTL_S, Target, cpu, name_of_run, plan};
+use super::{
+    CONNECT_PATIENCE, IntakeReport, KEEP_ALIVE_S, Progress, REST, TTL_S, Target, client::Client, cpu, name_of_run, plan,
+};
 use crate::{
     Arrival, Audience, Error, Fleet, Observer, Orders, Usage,
     api::Send,
@@ -69,15 +74,17 @@ async fn measure(
     requests: Arc<Requests>,
     tally: &Tally,
 ) -> Result<IntakeReport, Error> {
+    let clients = try_join_all((0..options.clients).map(|_| Client::connect(&target.api))).await?;
+    let clients: Arc<[_]> = clients.into_iter().map(Mutex::new).collect();
     let before = Spent::now(target)?;
     let begun = Instant::now();
     let accepted = Arc::new(AtomicU64::new(0));
-    let (api, counted, clients) = (target.api.clone(), accepted.clone(), options.clients);
-    let answered = closed_loop(clients, options.lasting, move |client, n| {
-        let (path, body) = requests.request(n * u64::from(clients) + u64::from(client));
-        let (api, counted, batch) = (api.clone(), counted.clone(), options.batch);
+    let (counted, count) = (accepted.clone(), options.clients);
+    let answered = closed_loop(count, options.lasting, move |client, n| {
+        let (path, body) = requests.request(n * u64::from(count) + u64::from(client));
+        let (clients, counted, batch) = (clients.clone(), counted.clone(), options.batch);
         async move {
-            let answer = api.post_body(path, body).await?;
+            let answer = clients[client as usize].lock().await.post(path, &body).await?;
             counted.fetch_add(if batch == 1 { 1 } else { taken(&answer)? }, Relaxed);
             Ok(())
         }
@@ -92,7 +99,15 @@ async fn measure(
     tally.reach(accepted).await?;
     let delivering = tally.last().duration_since(begun);
     let spent = Spent::now(target)?.since(&before);
-    Ok(IntakeReport { clients, batch: options.batch, accepted, answered, accepting, delivering, spent })
+    Ok(IntakeReport {
+        clients: options.clients,
+        batch: options.batch,
+        accepted,
+        answered,
+        accepting,
+        delivering,
+        spent,
+    })
 }
 
 /// How many messages of a batch were taken.
@@ -138,12 +153,12 @@ impl Requests {
     }
 
     /// The request with this number.
-    fn request(&self, number: u64) -> (&'static str, Bytes) {
+    fn request(&self, number: u64) -> (&'static str, String) {
         let first = number * u64::from(self.batch);
         if self.batch == 1 {
             let mut body = String::new();
             self.write(first, &mut body);
-            return ("/v1/messages", body.into());
+            return ("/v1/messages", body);
         }
         let mut body = String::from("{\"messages\":[");
         for message in first..first + u64::from(self.batch) {
@@ -153,7 +168,7 @@ impl Requests {
             self.write(message, &mut body);
         }
         body.push_str("]}");
-        ("/v1/messages/batch", body.into())
+        ("/v1/messages/batch", body)
     }
 
     fn write(&self, message: u64, body: &mut String) {
@@ -225,7 +240,7 @@ mod tests {
         };
         let body = |batch, number| -> (&str, Value) {
             let (path, body) = Requests::new("r", devices.iter(), batch).request(number);
-            (path, serde_json::from_slice(&body).unwrap())
+            (path, serde_json::from_str(&body).unwrap())
         };
         assert_eq!(body(1, 5), ("/v1/messages", message("b", 5)));
         let both = json!({ "messages": [message("a", 4), message("b", 5)] });

@@ -146,12 +146,7 @@ impl Observer for Sheet {
     }
 }
 
-async fn measure(
-    api: &Api,
-    sheet: &Arc<Sheet>,
-    devices: &[DeviceId],
-    unicasts: Unicasts,
-) -> Result<Measured, Error> {
+async fn measure(api: &Api, sheet: &Arc<Sheet>, devices: &[DeviceId], unicasts: Unicasts) -> Result<Measured, Error> {
     let Unicasts { per_s, lasting, keyed } = unicasts;
     sheet.clear();
     let accepted = open_loop(per_s, lasting, |n, from| {
