@@ -34,6 +34,13 @@ const LOOK: Duration = Duration::from_millis(50);
 /// burst of the first of them would keep the others waiting for another confirm.
 const GATHERED: Duration = Duration::from_millis(1);
 
+/// Callers of a burst from which on the queue is busy: then a burst waits for those who still come, since what it costs
+/// the broker, and whoever takes it, is by burst.
+const BUSY: usize = 16;
+
+/// How long a busy queue's burst waits at most: as long as a confirm takes.
+const CROWDED: Duration = Duration::from_millis(3);
+
 /// Published messages survive a restart of the node.
 const PERSISTENT: u8 = 2;
 
@@ -251,11 +258,13 @@ impl Press {
     }
 }
 
-/// Waits for callers: for as many as there were in the last burst, if they come soon, or else for one. False when none
-/// will come any more.
+/// Waits for callers: for as many as there were in the last burst, if they come soon, or else for one; on a busy queue
+/// for as many as travel in one AMQP message, as long as they keep coming. False when none will come any more.
 async fn gather(waiting: &mut mpsc::Receiver<Job>, jobs: &mut Vec<Job>, last: usize) -> bool {
-    let until = Instant::now() + GATHERED;
-    while jobs.len() < last {
+    let begun = Instant::now();
+    let (wanted, latest) = if last < BUSY { (last, GATHERED) } else { (last.max(chunk::PARTS_MAX), CROWDED) };
+    while jobs.len() < wanted {
+        let until = (begun + latest).min(Instant::now() + GATHERED);
         match timeout_at(until, waiting.recv_many(jobs, BURST_MAX - jobs.len())).await {
             Ok(0) => return false,
             Ok(_) => {}
