@@ -48,6 +48,12 @@ pub trait Devices: Send + Sync {
     /// The devices of these names, in the order given.
     async fn devices(&self, app: &AppId, ids: &[DeviceId]) -> Result<Vec<Option<Device>>, Error>;
 
+    /// The ordinals behind these names in an environment, in the order given: what a send needs of its devices.
+    async fn ordinals(&self, app: &AppId, env: Env, ids: &[DeviceId]) -> Result<Vec<Option<Ordinal>>, Error> {
+        let devices = self.devices(app, ids).await?.into_iter();
+        Ok(devices.map(|device| device.filter(|device| device.env == env).map(|device| device.ordinal)).collect())
+    }
+
     /// The names behind these ordinals, in the order given; removed devices keep theirs.
     async fn names(&self, app: &AppId, ordinals: &[Ordinal]) -> Result<Vec<Option<DeviceId>>, Error>;
 
@@ -83,9 +89,9 @@ pub async fn ordinals<'a>(
 ) -> Result<(Ordinals, Vec<&'a DeviceId>), Error> {
     let (mut known, mut unknown) = (Ordinals::new(), Vec::new());
     for ids in ids.chunks(PAGE_MAX) {
-        for (id, device) in ids.iter().zip(store.devices(app, ids).await?) {
-            match device.filter(|device| device.env == env) {
-                Some(device) => _ = known.insert(device.ordinal),
+        for (id, ordinal) in ids.iter().zip(store.ordinals(app, env, ids).await?) {
+            match ordinal {
+                Some(ordinal) => _ = known.insert(ordinal),
                 None => unknown.push(id),
             }
         }

@@ -37,7 +37,7 @@ use parking_lot::Mutex;
 
 use crate::Error;
 use fence::Fence;
-use gather::Gather;
+use gather::{Gather, Pace};
 use key::{AppKeys, Keys};
 use link::{Limits, Link, Repeat};
 use target::Target;
@@ -148,11 +148,11 @@ impl Redis {
                 Some(Fence::new(Link::new(Target::parse(&config.url, limits)?, limits), keys.fence(), replicas))
             }
         };
-        let gather = || Gather::new(Arc::clone(&durable));
+        let gather = |pace| Gather::new(Arc::clone(&durable), pace);
         Ok(Arc::new(Self {
-            accept: gather(),
-            devices: gather(),
-            inbox_after: gather(),
+            accept: gather(Pace::Roomy),
+            devices: gather(Pace::Swift),
+            inbox_after: gather(Pace::Swift),
             durable,
             volatile,
             fence,

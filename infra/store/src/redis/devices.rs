@@ -75,6 +75,22 @@ impl Devices for Redis {
         found.map(|found| found.map(|(ordinal, record)| read(ordinal, &record)).transpose()).collect()
     }
 
+    async fn ordinals(&self, app: &AppId, env: Env, ids: &[DeviceId]) -> Result<Vec<Option<Ordinal>>, Error> {
+        let of = self.of(app);
+        let get = |id: &DeviceId| {
+            let mut get = cmd("HGET");
+            get.arg(of.names(id)).arg(id.as_str());
+            get
+        };
+        let mut ordinals = Vec::with_capacity(ids.len());
+        for page in ids.chunks(PAGE_MAX) {
+            for answer in self.ask(page.iter().map(get).collect()).await? {
+                ordinals.push(take::value::<Option<i64>>(answer)?.and_then(|known| ordinal(env, known)));
+            }
+        }
+        Ok(ordinals)
+    }
+
     async fn names(&self, app: &AppId, ordinals: &[Ordinal]) -> Result<Vec<Option<DeviceId>>, Error> {
         let of = self.of(app);
         let answers = self.ask(ordinals.iter().map(|device| get(&of, *device)).collect()).await?;
@@ -178,6 +194,15 @@ fn get(of: &AppKeys, device: Ordinal) -> Cmd {
     let mut get = cmd("HGET");
     get.arg(of.devices(device)).arg(key::slot(device));
     get
+}
+
+/// The ordinal that a name leads to in this environment.
+fn ordinal(env: Env, known: i64) -> Option<Ordinal> {
+    let known = match env {
+        Env::Live => known,
+        Env::Test => -1 - known,
+    };
+    u32::try_from(known).ok().map(Ordinal)
 }
 
 /// An ordinal and a record, or nothing.

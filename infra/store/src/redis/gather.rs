@@ -8,7 +8,7 @@ use model::AppId;
 use tokio::{
     sync::{mpsc, oneshot},
     task::{JoinHandle, yield_now},
-    time::timeout,
+    time::{Instant, timeout, timeout_at},
 };
 
 use super::{
@@ -23,6 +23,24 @@ const WAITING_MAX: usize = 4_096;
 
 /// Parts that one script does before others get their turn: about a millisecond.
 const PARTS_A_STEP: usize = 128;
+
+/// Writers of a turn from which on the next waits for those who still come: writing the log and flushing it costs the
+/// server more than what is written.
+const BUSY: usize = 16;
+
+/// How many it waits for at most; how long for the next of them, and how long for all.
+const CROWD: usize = 64;
+const NEXT: Duration = Duration::from_millis(1);
+const CROWDED: Duration = Duration::from_millis(3);
+
+/// What is worth waiting for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Pace {
+    /// Reads: whoever asks at the same time.
+    Swift,
+    /// Writes: when many ask, also whoever comes a little later.
+    Roomy,
+}
 
 /// What one caller wants: a call for one or more parts, of which each has one answer.
 struct Job {
@@ -42,10 +60,10 @@ pub(super) struct Gather {
 
 impl Gather {
     /// A place to gather for calls on `link`.
-    pub(super) fn new(link: Arc<Link>) -> Self {
+    pub(super) fn new(link: Arc<Link>, pace: Pace) -> Self {
         let (queue, waiting) = mpsc::channel(WAITING_MAX);
         let patience = link.call_max();
-        Self { queue, keeper: tokio::spawn(keep(link, waiting)), patience }
+        Self { queue, keeper: tokio::spawn(keep(link, pace, waiting)), patience }
     }
 
     /// The answers to the parts of this call, of which there are so many.
@@ -70,8 +88,8 @@ impl Drop for Gather {
     }
 }
 
-async fn keep(link: Arc<Link>, mut waiting: mpsc::Receiver<Job>) {
-    let mut jobs = Vec::new();
+async fn keep(link: Arc<Link>, pace: Pace, mut waiting: mpsc::Receiver<Job>) {
+    let (mut jobs, mut last) = (Vec::new(), 0);
     while waiting.recv_many(&mut jobs, WAITING_MAX).await > 0 {
         // Those who were woken together with the first have not all asked yet.
         yield_now().await;
@@ -80,11 +98,27 @@ async fn keep(link: Arc<Link>, mut waiting: mpsc::Receiver<Job>) {
         {
             jobs.push(job);
         }
+        if pace == Pace::Roomy && last >= BUSY {
+            crowd(&mut waiting, &mut jobs).await;
+        }
+        last = jobs.len();
         jobs.retain(|job| !job.done.is_closed());
         let steps = join(jobs.drain(..));
         let (calls, callers): (Vec<_>, Vec<_>) = steps.into_iter().unzip();
         let answers = link.ask(calls.iter().map(Call::cmd).collect(), Repeat::Once).await;
         tell(callers, answers);
+    }
+}
+
+/// Waits for more callers, as long as they keep coming.
+async fn crowd(waiting: &mut mpsc::Receiver<Job>, jobs: &mut Vec<Job>) {
+    let latest = Instant::now() + CROWDED;
+    while jobs.len() < CROWD {
+        let until = latest.min(Instant::now() + NEXT);
+        match timeout_at(until, waiting.recv_many(jobs, WAITING_MAX - jobs.len())).await {
+            Ok(1..) => {}
+            Ok(0) | Err(_) => return,
+        }
     }
 }
 

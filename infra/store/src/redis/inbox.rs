@@ -9,7 +9,8 @@ use model::{AppId, Message, Ordinal, Ordinals, Placed, Seq, Timestamp};
 use super::{
     Redis, key,
     link::Repeat,
-    log, messages,
+    log,
+    messages::{self, number},
     script::{Call, Step},
     take,
 };
@@ -73,7 +74,9 @@ impl Inbox for Redis {
             get
         };
         let answers = self.ask(devices.iter().map(get).collect()).await?;
-        answers.into_iter().map(|head| Ok(Seq(take::value::<Option<u64>>(head)?.unwrap_or_default()))).collect()
+        let head =
+            |answer| take::value::<Option<Vec<u8>>>(answer).map(|head| Seq(number(&head.unwrap_or_default(), 0)));
+        answers.into_iter().map(head).collect()
     }
 }
 
@@ -108,18 +111,11 @@ impl Redis {
         let mut step = Call::new(Step::AppendInbox);
         self.time(now).into_iter().for_each(|part| _ = step.arg(part));
         step.arg(INBOX_MAX);
-        for (n, InboxAppend { message, devices }) in appends.enumerate() {
-            let of = self.of(&message.app);
-            if n == 0 {
-                step.key(of.due_expiry()).key(of.messages());
-            }
-            step.key(of.message(message.id)).key(of.body(message.id)).key(of.tally(message.id));
+        for InboxAppend { message, devices } in appends {
+            step.key(self.of(&message.app).message(message.id));
             messages::dispatch(&mut step, message, log::begin(devices));
             step.arg(message.collapse_key.as_deref().unwrap_or_default()).arg(devices.len());
-            for device in devices.iter() {
-                step.key(of.inbox(device)).key(of.places(device));
-                step.arg(key::slot(device)).arg(&device.0.to_be_bytes()[..]);
-            }
+            devices.iter().for_each(|device| _ = step.arg(device.0));
         }
         step.cmd()
     }

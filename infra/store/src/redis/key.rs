@@ -18,7 +18,7 @@
 //! | key | type | holds |
 //! |---|---|---|
 //! | `C` | string | how many ordinals were given |
-//! | `n<block:2>` | hash | device names of this hash → ordinal |
+//! | `n<block:2>` | hash | device names of this hash → ordinal, of test devices -1 - ordinal |
 //! | `d<block:4>` | hash | `<ordinal % 32>` → a device, or the name of a removed one |
 //! | `l<env><block:2>` | string | bitmap of 65,536 ordinals: who is registered |
 //! | `u<env><user>` | set | ordinals of a user's devices |
@@ -32,7 +32,7 @@
 //! | `M` | sorted set | ids of messages, in their order, which is that in which they are forgotten |
 //! | `o<key>` | string | what an idempotency key was used for |
 //! | `i<ordinal:4>` | sorted set | an inbox: seq → id, expiry, collapse key |
-//! | `p<block:4>` | hash | `h<ordinal % 32>` → the inbox's head, `c<ordinal % 32>` → the cursor |
+//! | `p<block:4>` | hash | `h<ordinal % 32>` → the inbox's head (see `append_inbox`), `c<ordinal % 32>` → the cursor |
 //! | `w<ordinal:4>` | string | what a cursor has acked beyond its prefixes |
 //! | `T`, `H` | sorted set, string | the timeline: seq → id, expiry, mark, size of the audience; its head |
 //! | `S<env>`, `Q<env>` | string, sorted set | the last number of an uplink; uplinks: number → id |

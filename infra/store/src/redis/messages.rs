@@ -105,8 +105,7 @@ fn times(entry: &Entry) -> Vec<u8> {
 /// What `dispatch` in the scripts takes of a message that is to be appended.
 pub(super) fn dispatch(call: &mut Call, message: &Message, tally: Vec<u8>) {
     let entry = Entry::from(message);
-    call.arg(&message.id.to_bytes()[..]).arg(message.expires_at.as_millis()).arg(times(&entry));
-    call.arg(pack(&entry)).arg(message.encode()).arg(tally);
+    call.arg([times(&entry), pack(&entry)].concat()).arg(message.encode()).arg(tally);
 }
 
 /// What `dispatch` in the scripts says of a message.
@@ -125,7 +124,7 @@ impl Messages for Redis {
         self.see(app).await?;
         let (of, id) = (self.of(app), entry.id);
         let mut accept = Call::new(if once.is_some() { Step::AcceptOnce } else { Step::Accept });
-        accept.key(of.message(id)).key(of.messages());
+        accept.key(of.message(id));
         accept.arg(&id.to_bytes()[..]).arg([head(&entry), pack(&entry)].concat());
         let Some(once) = once else {
             self.accept.ask(app, accept, 1).await?;
@@ -134,7 +133,7 @@ impl Messages for Redis {
         if once.key.len() > ONCE_MAX_BYTES {
             return Err(Error::Rejected(format!("an idempotency key takes at most {ONCE_MAX_BYTES} bytes")));
         }
-        accept.key(of.once(once.key.as_bytes())).key(of.due_once());
+        accept.key(of.messages()).key(of.once(once.key.as_bytes())).key(of.due_once());
         accept.arg(once.key).arg(&once.fingerprint[..]).arg(once.answer).arg(entry.created_at.as_millis());
         accept.arg((entry.created_at + ONCE_KEPT).as_millis()).arg((ONCE_KEPT + BELT).as_millis().to_string());
         // Accepting the same message twice is accepting it once: the script knows it by its id.

@@ -29,8 +29,8 @@ macro_rules! scripts {
 }
 
 scripts! {
-    Accept "accept" "accept";
-    AcceptOnce "accept_once" "accept";
+    Accept "accept";
+    AcceptOnce "accept_once";
     AddReceipts "add_receipts" "log";
     Amend "amend" "device";
     AppendInbox "append_inbox" "log" "dispatch";

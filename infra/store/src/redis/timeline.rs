@@ -87,13 +87,8 @@ impl Redis {
         let mut step = Call::new(Step::AppendTimeline);
         self.time(now).into_iter().for_each(|part| _ = step.arg(part));
         step.arg(TIMELINE_MAX);
-        for (n, TimelineAppend { message, audience }) in appends.enumerate() {
-            let of = self.of(&message.app);
-            if n == 0 {
-                step.key(of.due_expiry()).key(of.messages());
-                step.key(of.timeline()).key(of.timeline_head());
-            }
-            step.key(of.message(message.id)).key(of.body(message.id)).key(of.tally(message.id));
+        for TimelineAppend { message, audience } in appends {
+            step.key(self.of(&message.app).message(message.id));
             let audience = audience.clone().compact().to_bytes();
             messages::dispatch(&mut step, message, log::begin_with(&audience));
             step.arg(audience.len());

@@ -13,5 +13,6 @@ end
 local forgotten = bytes8(tonumber(ARGV[7]))
 call('SET', KEYS[3], forgotten .. id .. ARGV[4] .. ARGV[5], 'PX', ARGV[8])
 call('ZADD', KEYS[4], ARGV[7], forgotten .. ARGV[3])
-accept(KEYS[1], KEYS[2], id, ARGV[2])
+call('SET', KEYS[1], ARGV[2], 'NX')
+call('ZADD', KEYS[2], 0, id)
 return {0}

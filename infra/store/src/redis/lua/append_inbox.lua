@@ -1,58 +1,75 @@
 -- Appends messages to inboxes, each wholly.
--- KEYS: due X, messages, for each message: message, body, tally, then for each device: inbox, places.
--- ARGV: now, now << 12, greatest clock skew, entries an inbox holds; for each message: what dispatch takes, collapse
--- key, number of devices, then for each device: its field in places, its ordinal as 4 bytes.
+-- KEYS: messages. ARGV: now, now << 12, greatest clock skew, entries an inbox holds; for each message: what dispatch takes,
+-- collapse key, number of devices, then for each device: its ordinal.
 -- Gives for each message what dispatch gives, and if it is new, for each device the last number before and its number.
+--
+-- The head of an inbox is kept as its last number, 8 bytes, and how many entries there are at most, 2 bytes: they are
+-- counted only when there may be too many.
 local now, floor, most = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[4])
 local refused = skewed(now, tonumber(ARGV[3]))
 if refused then return refused end
 
+local inboxes, places = beside(KEYS[1], 'i'), beside(KEYS[1], 'p')
+local tallies = beside(KEYS[1], 't')
+
 local function expires(member) return number8(member, 17) end
-local function other(key, member) return beside(key, 't') .. string.sub(member, 1, 16) end
+local function tally(member) return tallies .. string.sub(member, 1, 16) end
 
 -- What the new entry replaces leaves, and is noted as cancelled for its message.
 local function collapse(inbox, key, ordinal)
   for _, member in ipairs(call('ZRANGE', inbox, 0, -1)) do
     if string.sub(member, 25) == key and expires(member) > now then
       call('ZREM', inbox, member)
-      log(other(inbox, member), 'C' .. ordinal)
+      log(tally(member), 'C' .. ordinal)
     end
   end
 end
 
--- What has expired takes no room; of the rest the oldest leave, and are noted as truncated.
+-- What has expired takes no room; of the rest the oldest leave, and are noted as truncated. Gives how many are left.
 local function shorten(inbox, ordinal)
   local count = 0
   for _, member in ipairs(call('ZRANGE', inbox, 0, -1)) do
     if expires(member) <= now then call('ZREM', inbox, member) else count = count + 1 end
   end
   while count > most do
-    local member = call('ZPOPMIN', inbox)[1]
-    log(other(inbox, member), 'T' .. ordinal)
+    log(tally(call('ZPOPMIN', inbox)[1]), 'T' .. ordinal)
     count = count - 1
   end
+  return count
 end
 
-local k, a, done = 3, 5, {}
-while k <= #KEYS do
-  local outcome = dispatch(k, a, now, 1)
-  local placed = { outcome }
-  local key, devices = ARGV[a + 6], tonumber(ARGV[a + 7])
-  local member = ARGV[a] .. bytes8(tonumber(ARGV[a + 1])) .. key
-  k, a = k + 3, a + 8
-  for _ = 1, devices do
-    if outcome == 0 then
-      local inbox, places, field, ordinal = KEYS[k], KEYS[k + 1], 'h' .. ARGV[a], ARGV[a + 1]
-      if key ~= '' then collapse(inbox, key, ordinal) end
-      local before = tonumber(call('HGET', places, field) or 0)
-      local seq = math.max(before + 1, floor)
-      call('HSET', places, field, digits(seq))
-      call('ZADD', inbox, digits(seq), member)
-      placed[#placed + 1], placed[#placed + 2] = before, seq
-      if call('ZCARD', inbox) > most then shorten(inbox, ordinal) end
-    end
-    k, a = k + 2, a + 2
+-- Gives the last number before and the new one.
+local function append(device, member, key)
+  local ordinal = struct.pack('>I4', device)
+  local inbox, block = inboxes .. ordinal, places .. struct.pack('>I4', math.floor(device / DEVICES_A_BLOCK))
+  local field, before, count = 'h' .. device % DEVICES_A_BLOCK, 0, 0
+  local head = call('HGET', block, field)
+  if head then before, count = struct.unpack('>I8I2', head) end
+  if key ~= '' then collapse(inbox, key, ordinal) end
+  local seq = math.max(before + 1, floor)
+  call('ZADD', inbox, seq == floor and ARGV[2] or digits(seq), member)
+  count = count + 1
+  if count > most then
+    count = call('ZCARD', inbox)
+    if count > most then count = shorten(inbox, ordinal) end
   end
-  done[#done + 1] = placed
+  call('HSET', block, field, struct.pack('>I8I2', seq, count))
+  return before, seq
+end
+
+local dispatch, write = dispatching(KEYS, now)
+local a, firsts, done = 5, {}, {}
+for n, message in ipairs(KEYS) do
+  firsts[n], done[n] = a, { dispatch(message, a, 1) }
+  a = a + 5 + ARGV[a + 4]
+end
+write()
+for n, message in ipairs(KEYS) do
+  local placed = done[n]
+  if placed[1] == 0 then
+    local first, key = firsts[n], ARGV[firsts[n] + 3]
+    local member = string.sub(message, -16) .. string.sub(ARGV[first], 1, 8) .. key
+    for d = 1, ARGV[first + 4] do placed[d * 2], placed[d * 2 + 1] = append(tonumber(ARGV[first + 4 + d]), member, key) end
+  end
 end
 return done

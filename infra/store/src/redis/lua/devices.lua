@@ -1,10 +1,10 @@
 -- KEYS: names of each. ARGV: the names. Gives for each its ordinal and record, or nothing.
 local found = {}
 for n, names in ipairs(KEYS) do
-  local ordinal = call('HGET', names, ARGV[n])
+  local ordinal = device_named(names, ARGV[n])
   if ordinal then
-    local block, field = slot(names, 'd', tonumber(ordinal))
-    found[n] = { tonumber(ordinal), call('HGET', block, field) }
+    local block, field = slot(names, 'd', ordinal)
+    found[n] = { ordinal, call('HGET', block, field) }
   else
     found[n] = {}
   end

@@ -2,6 +2,9 @@
 -- with all their digits, or as 8 bytes.
 local call = redis.call
 
+-- Devices that share a hash.
+local DEVICES_A_BLOCK = 32
+
 local function digits(number) return string.format('%.0f', number) end
 local function bytes8(number) return struct.pack('>I8', number) end
 local function number8(bytes, at) return (struct.unpack('>I8', bytes, at)) end

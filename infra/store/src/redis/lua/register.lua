@@ -7,9 +7,9 @@ local known, env_of, devices = {}, {}, {}
 for k = 3, #KEYS do
   local a = (k - 3) * 5 + 2
   local name, env = ARGV[a], ARGV[a + 1]
-  local ordinal = call('HGET', KEYS[k], name)
+  local ordinal = device_named(KEYS[k], name)
   if ordinal and not known[name] then
-    known[name] = tonumber(ordinal)
+    known[name] = ordinal
     devices[name] = device_read(KEYS[1], known[name])
     if not devices[name] then return redis.error_reply('CORRUPT no record of device ' .. name) end
     env_of[name] = devices[name].env
@@ -34,7 +34,7 @@ for k = 3, #KEYS do
     ordinal, count = count, count + 1
     known[name] = ordinal
     devices[name] = { env = env, name = name, generation = 0, seen = now, user = '', profile = '' }
-    call('HSET', KEYS[k], name, ordinal)
+    call('HSET', KEYS[k], name, env == 'l' and ordinal or -1 - ordinal)
     device_live(KEYS[1], ordinal, env, 1)
     local places, field = slot(KEYS[1], 'p', ordinal)
     call('HSET', places, 'c' .. field, start)

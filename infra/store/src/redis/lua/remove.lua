@@ -1,7 +1,6 @@
 -- KEYS: names. ARGV: name. Gives the ordinal and the record that is gone, or nothing.
-local ordinal = call('HGET', KEYS[1], ARGV[1])
+local ordinal = device_named(KEYS[1], ARGV[1])
 if not ordinal then return {} end
-ordinal = tonumber(ordinal)
 local device = device_read(KEYS[1], ordinal)
 local block, field = slot(KEYS[1], 'd', ordinal)
 local record = call('HGET', block, field)

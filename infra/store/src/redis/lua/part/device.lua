@@ -1,5 +1,10 @@
 -- A device is kept as: environment (or `x` when only its name is left), name, generation, first seen, user, profile.
-local DEVICES_A_BLOCK = 32
+-- A name leads to the ordinal of a live device, and to -1 minus the ordinal of a test device.
+local function device_named(names, name)
+  local known = tonumber(call('HGET', names, name))
+  if known and known < 0 then return -1 - known end
+  return known
+end
 
 local function slot(key, kind, ordinal)
   return beside(key, kind) .. struct.pack('>I4', math.floor(ordinal / DEVICES_A_BLOCK)), ordinal % DEVICES_A_BLOCK

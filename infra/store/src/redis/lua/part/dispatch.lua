@@ -6,28 +6,41 @@ local function skewed(now, most)
   if off > most then return redis.error_reply('SKEW clock_skew: clocks differ by ' .. digits(off) .. ' ms') end
 end
 
--- Notes that a message is appended, with its body and a new tally, unless it was before (1) or must not be (2); gives
--- 0 when its entries are to be appended. `KEYS` and `ARGV` begin at `k` and `a`:
--- message, body, tally; id, expires, expires and kept until (8 bytes each), entry, body, tally.
--- The first two keys are those of what expires and of messages: X, M.
-local function dispatch(k, a, now, stream)
-  local happened = call('GETRANGE', KEYS[k], 0, 15)
-  local known = #happened == 16
-  if known then
-    if number8(happened, 1) ~= 0 then return 1 end
-    if number8(happened, 9) ~= 0 then return 2 end
+-- Begins to dispatch the messages with these keys. Gives two functions: one that notes that a message is appended, with
+-- its body and a new tally, unless it was before (1) or must not be (2), and gives 0 when its entries are to be appended;
+-- and one that writes down all that was noted, which comes before anything else is told to their tallies.
+-- `ARGV` from `a` on: expires and kept until (8 bytes each) and entry, body, tally.
+local function dispatching(keys, now)
+  local found = call('MGET', unpack(keys))
+  local before, kept, due, ids = {}, {}, {}, {}
+  for n, key in ipairs(keys) do before[key] = found[n] end
+
+  local function dispatch(key, a, stream)
+    local happened, given = before[key], ARGV[a]
+    if happened then
+      if number8(happened, 1) ~= 0 then return 1 end
+      if number8(happened, 9) ~= 0 then return 2 end
+      given = string.sub(happened, 25)
+    end
+    local id, expires = string.sub(key, -16), number8(ARGV[a], 1)
+    if expires <= now then return 2 end
+    if not happened then ids[#ids + 1], ids[#ids + 2] = '0', id end
+    before[key] = struct.pack('>I8I8I8', now, 0, stream) .. given
+    local n = #kept
+    kept[n + 1], kept[n + 2] = key, before[key]
+    kept[n + 3], kept[n + 4] = beside(key, 'b') .. id, ARGV[a + 1]
+    kept[n + 5], kept[n + 6] = beside(key, 't') .. id, ARGV[a + 2]
+    due[#due + 1], due[#due + 2] = digits(expires), id
+    return 0
   end
-  local id, expires = ARGV[a], ARGV[a + 1]
-  if tonumber(expires) <= now then return 2 end
-  local head = struct.pack('>I8I8I8', now, 0, stream)
-  if known then
-    call('SETRANGE', KEYS[k], 0, head)
-  else
-    call('SET', KEYS[k], head .. ARGV[a + 2] .. ARGV[a + 3])
-    call('ZADD', KEYS[2], 0, id)
+
+  local function write()
+    if #kept == 0 then return end
+    call('MSET', unpack(kept))
+    call('ZADD', beside(keys[1], 'X'), unpack(due))
+    if #ids > 0 then call('ZADD', beside(keys[1], 'M'), unpack(ids)) end
   end
-  call('MSET', KEYS[k + 1], ARGV[a + 4], KEYS[k + 2], ARGV[a + 5])
-  call('ZADD', KEYS[1], expires, id)
-  return 0
+
+  return dispatch, write
 end
 
