@@ -3,7 +3,8 @@
 //! Each lies in a file of its own beside this one, which begins by saying what it takes and gives; what several use
 //! lies in parts, and each is given only those it needs. They replicate by
 //! their effects, so they may ask for the time. A script touches keys of one tag only; it is given them as `KEYS`,
-//! except those whose name it learns on the way (a message that an inbox names), which carry the tag of `KEYS[1]`.
+//! except those that follow from them (a message's body) or that it learns of on the way (a message that an inbox names), which
+//! carry the tag of `KEYS[1]`.
 
 use std::sync::LazyLock;
 

@@ -12,6 +12,7 @@ end
 -- `ARGV` from `a` on: expires and kept until (8 bytes each) and entry, body, tally.
 local function dispatching(keys, now)
   local found = call('MGET', unpack(keys))
+  local bodies, tallies = beside(keys[1], 'b'), beside(keys[1], 't')
   local before, kept, due, ids = {}, {}, {}, {}
   for n, key in ipairs(keys) do before[key] = found[n] end
 
@@ -28,8 +29,8 @@ local function dispatching(keys, now)
     before[key] = struct.pack('>I8I8I8', now, 0, stream) .. given
     local n = #kept
     kept[n + 1], kept[n + 2] = key, before[key]
-    kept[n + 3], kept[n + 4] = beside(key, 'b') .. id, ARGV[a + 1]
-    kept[n + 5], kept[n + 6] = beside(key, 't') .. id, ARGV[a + 2]
+    kept[n + 3], kept[n + 4] = bodies .. id, ARGV[a + 1]
+    kept[n + 5], kept[n + 6] = tallies .. id, ARGV[a + 2]
     due[#due + 1], due[#due + 2] = digits(expires), id
     return 0
   end
