@@ -1,8 +1,10 @@
 """A device in a shell: prints what it receives, one JSON object a line, and sends up each line of its input.
 
-usage: device.py PLATFORM APP DEVICE TOKEN [FOLDER]
+usage: device.py PLATFORM APP DEVICE TOKEN [FOLDER] [notify] [APP=TOKEN]...
   PLATFORM   http://host:8080, which names the access points, or mqtt://…, mqtts://…, ws://…, wss://… of one
   FOLDER     what it has received is remembered there from one run to the next
+  notify     it is told of messages, and fetches them
+  APP=TOKEN  another app on the same link, with its token
 Input: `TYPE JSON`, for example `gps {"lat":22.5}`, or `TYPE/REQUEST JSON` to be answered. Ends with its input. It carries
 out whatever it is commanded.
 """
@@ -38,10 +40,20 @@ def on_message(terminal, message):
         terminal.conclude(message.id, "succeeded", result=message.payload)
 
 
+def bind(terminal, app, token):
+    terminal.bind(
+        app=app,
+        token=token,
+        on_message=lambda it: say(event="message", app=app, id=it.id, seq=it.seq, type=it.type, payload=it.payload),
+        on_state=lambda state, detail: say(event="bound", app=app, state=state, detail=detail),
+    )
+
+
 def main():
     if len(sys.argv) < 5:
         sys.exit(__doc__)
     platform, app, device, token = sys.argv[1:5]
+    more = sys.argv[6:]
     terminal = Terminal(
         app=app,
         device=device,
@@ -51,7 +63,10 @@ def main():
         on_message=lambda message: on_message(terminal, message),
         on_order=lambda order: say(event="order", order=order),
         on_state=on_state,
+        mode="notify" if "notify" in more else "push",
     )
+    for other, _, token in (word.partition("=") for word in more if "=" in word):
+        bind(terminal, other, token)
     terminal.start()
     for line in sys.stdin:
         kind, _, value = line.strip().partition(" ")
