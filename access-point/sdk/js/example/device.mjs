@@ -5,8 +5,8 @@
 //   FOLDER     what it has received is remembered there from one run to the next
 //   notify     it is told of messages, and fetches them
 //   APP=TOKEN  another app on the same link, with its token
-// Input: `TYPE JSON`, for example `gps {"lat":22.5}`, or `TYPE/REQUEST JSON` to be answered. Ends with its input. It
-// carries out whatever it is commanded.
+// Input: `TYPE JSON`, for example `gps {"lat":22.5}`, or `TYPE/REQUEST JSON` to be answered; `APP:TYPE JSON` for another app.
+// Ends with its input. It carries out whatever it is commanded.
 import { createInterface } from "node:readline";
 
 import { Terminal } from "../src/index.js";
@@ -37,8 +37,9 @@ const terminal = new Terminal({
     if (state === "stopped") process.exit(detail === "as asked" ? 0 : 1);
   },
 });
+const sessions = { [app]: terminal };
 for (const [app, token] of more.filter((word) => word.includes("=")).map((word) => word.split("="))) {
-  terminal.bind({
+  sessions[app] = terminal.bind({
     app,
     token,
     onMessage: ({ id, seq, type, payload }) => say({ event: "message", app, id, seq, type, payload }),
@@ -50,8 +51,9 @@ terminal.start();
 for await (const line of createInterface({ input: process.stdin })) {
   const [, type, value] = /^(\S+) (.+)$/.exec(line) ?? [];
   if (!type) continue;
-  const [kind, request] = type.split("/");
-  terminal.send(kind, JSON.parse(value), { request }).then(
+  const [kind, request] = type.split(":").at(-1).split("/");
+  const to = type.includes(":") ? type.split(":")[0] : app;
+  sessions[to].send(kind, JSON.parse(value), { request }).then(
     () => say({ event: "taken", type }),
     (error) => say({ event: "not_taken", type, why: error.message }),
   );

@@ -5,8 +5,8 @@ usage: device.py PLATFORM APP DEVICE TOKEN [FOLDER] [notify] [APP=TOKEN]...
   FOLDER     what it has received is remembered there from one run to the next
   notify     it is told of messages, and fetches them
   APP=TOKEN  another app on the same link, with its token
-Input: `TYPE JSON`, for example `gps {"lat":22.5}`, or `TYPE/REQUEST JSON` to be answered. Ends with its input. It carries
-out whatever it is commanded.
+Input: `TYPE JSON`, for example `gps {"lat":22.5}`, or `TYPE/REQUEST JSON` to be answered; `APP:TYPE JSON` for another app.
+Ends with its input. It carries out whatever it is commanded.
 """
 
 import json
@@ -41,7 +41,7 @@ def on_message(terminal, message):
 
 
 def bind(terminal, app, token):
-    terminal.bind(
+    return terminal.bind(
         app=app,
         token=token,
         on_message=lambda it: say(event="message", app=app, id=it.id, seq=it.seq, type=it.type, payload=it.payload),
@@ -65,14 +65,16 @@ def main():
         on_state=on_state,
         mode="notify" if "notify" in more else "push",
     )
+    sessions = {app: terminal}
     for other, _, token in (word.partition("=") for word in more if "=" in word):
-        bind(terminal, other, token)
+        sessions[other] = bind(terminal, other, token)
     terminal.start()
     for line in sys.stdin:
         kind, _, value = line.strip().partition(" ")
         if value:
-            name, _, request = kind.partition("/")
-            future = terminal.send(name, json.loads(value), request or None)
+            to, _, last = kind.rpartition(":")
+            name, _, request = last.partition("/")
+            future = sessions[to or app].send(name, json.loads(value), request or None)
             future.add_done_callback(lambda future, kind=kind: sent(kind, future))
     terminal.stop()
 
