@@ -6,7 +6,7 @@ use std::{fmt, fs, pin::pin, time::Duration};
 use serde::Serialize;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 
-use super::{Options, Progress, REST, Target, generator::Command, herd::HerdOptions, muster::Muster};
+use super::{Options, Progress, REST, Target, Unicasts, generator::Command, herd::HerdOptions, muster::Muster};
 use crate::{Error, Latency, Usage, Verdict};
 
 /// Between two broadcasts.
@@ -139,7 +139,7 @@ async fn beside_broadcasts(
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut most = Held::default();
     let probe = muster.probe.clone();
-    let mut measuring = pin!(probe.run(options.per_s, options.lasting));
+    let mut measuring = pin!(probe.run(Unicasts::unkeyed(options.per_s, options.lasting)));
     loop {
         tokio::select! {
             measured = &mut measuring => return Ok((measured?.arrived, most)),
