@@ -152,6 +152,8 @@ async fn each_message_once_and_in_order(sdk: Sdk) {
     let server = sandbox.start().await;
     sent.push(send(&api, "3", Audience::device(&id)).await);
     device.until(|device| device.names.len() == 3 && device.told("taken") == 2).await;
+    // What it acked it remembers; what it only printed it would print again.
+    acked(&sandbox, &sent, &id).await;
     device.child.kill().await.unwrap();
     assert_eq!(device.names, ["1", "2", "3"]);
 
