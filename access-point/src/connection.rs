@@ -20,11 +20,12 @@ use crate::{
     doze::Doze,
     drain::Evicted,
     entry::Origin,
-    errand::{self, Home, Outcome, Parting},
+    errand::{Home, Outcome},
     fetch::Fetch,
     heartbeat::Heartbeat,
     link::Link,
     listen::Place,
+    parting::{Parting, part},
     pull::Sent,
     quota::Bucket,
     timeline::Timeline,
@@ -368,6 +369,6 @@ impl Connection {
         drop(self.presence);
         turn.site.sightings.note(&self.peer, handle.epoch, true, turn.now);
         let route = (*close != Close::TakenOver).then_some(handle);
-        errand::say_goodbye(&turn.site, Parting { link: self.link, last, route, evicted, place: self.place });
+        part(&turn.site, Parting { link: self.link, last, route, evicted, place: self.place });
     }
 }

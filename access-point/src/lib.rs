@@ -30,6 +30,7 @@ mod open;
 mod outbox;
 mod pace;
 mod packed;
+mod parting;
 mod peer;
 mod pull;
 mod quota;
@@ -46,8 +47,9 @@ mod worker;
 
 use std::{
     net::SocketAddr,
-    num::{NonZeroU32, NonZeroUsize},
+    num::{NonZero, NonZeroU32, NonZeroUsize},
     sync::Arc,
+    thread::available_parallelism,
     time::Duration,
 };
 
@@ -76,6 +78,7 @@ use crate::{
     metrics::Metrics,
     outbox::Outbox,
     packed::Packed,
+    parting::Partings,
     quota::Types,
     registry::Registry,
     sightings::Sightings,
@@ -119,7 +122,8 @@ pub struct Config {
     pub connections_max: usize,
     /// Open connections of one address (of an IPv6 network of 64 bits); absent: any number. Behind a proxy all have one.
     pub connections_per_address_max: Option<NonZeroUsize>,
-    /// Connections let in a second; the others wait for their turn, up to four seconds. Absent: any number.
+    /// Connections let in a second; the others wait for their turn, up to four seconds. Those that are lost are closed
+    /// four times as fast at most. Absent: any number.
     pub connects_per_s: Option<NonZeroU32>,
     /// The largest packet that a device may send once it is known, in bytes.
     pub packet_max_bytes: usize,
@@ -150,7 +154,7 @@ impl Config {
             node,
             connections_max: 18_000,
             connections_per_address_max: None,
-            connects_per_s: NonZeroU32::new(5_000),
+            connects_per_s: NonZeroU32::new(CONNECTS_PER_S_EACH_CORE.saturating_mul(cores())),
             packet_max_bytes: 256 * 1024,
             keep_alive: KeepAlive { default_s: 300, min_s: 15, max_s: 1_200 },
             ack_timeout: Duration::from_secs(20),
@@ -167,6 +171,10 @@ impl Config {
             proxies: Vec::new(),
         }
     }
+}
+
+fn cores() -> u32 {
+    u32::try_from(available_parallelism().map_or(1, NonZero::get)).unwrap_or(u32::MAX)
 }
 
 /// Where devices come in. On each, the first byte tells MQTT from WebSocket at `/mqtt`.
@@ -209,6 +217,10 @@ pub enum Error {
     Worker,
 }
 
+/// Connections let in a second for each core, when nobody says: a fraction of what it could, for those who are in need it
+/// as well. As many devices as an access point holds are back within half a minute.
+const CONNECTS_PER_S_EACH_CORE: u32 = 500;
+
 /// Sessions that are looked for at the same time: bounds what a storm of devices asks of the store, and what all of them
 /// ask when it is back.
 const OPENING_MAX: usize = 256;
@@ -227,6 +239,7 @@ pub(crate) struct Site {
     pub(crate) apps: Apps,
     pub(crate) calm: Calm,
     pub(crate) drains: Drains,
+    pub(crate) partings: Partings,
     pub(crate) heartbeats: Arc<Heartbeats>,
     pub(crate) arrivals: Arrivals,
     pub(crate) inlets: Inlets,
@@ -279,6 +292,7 @@ impl AccessPoint {
             places: Arc::new(Semaphore::new(config.connections_max)),
             calm: Calm::new(config.connects_per_s, config.connections_per_address_max, metrics.clone()),
             drains: Drains::default(),
+            partings: Partings::new(config.connects_per_s),
             heartbeats: Arc::default(),
             config,
             apps: Apps::new(deps.store.clone()),
@@ -328,6 +342,7 @@ impl AccessPoint {
         background.spawn(until(site.shutdown.clone(), sweep::run(site.clone())));
         background.spawn(until(site.shutdown.clone(), routes::keep(site.clone())));
         background.spawn(until(site.shutdown.clone(), drain::follow(site.clone())));
+        background.spawn(parting::run(site.clone()));
         let apps = site.clone();
         background.spawn(until(site.shutdown.clone(), async move { apps.apps.keep_fresh().await }));
         let (told, teller) = (CancellationToken::new(), site.clone());
