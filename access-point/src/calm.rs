@@ -25,8 +25,13 @@ use crate::{
 /// Waits shorter than this are none: a timer would take longer.
 const TICK: Duration = Duration::from_millis(1);
 
+/// Connections taken for each that may be let in, so that a queue can form here and its end is told at once; beyond that they
+/// wait in the system's own queue. Taking one, and closing it again, costs those who are in something as well.
+const TAKEN_EACH: u32 = 4;
+
 /// What newcomers have to wait for.
 pub(crate) struct Calm {
+    taking: Option<Mutex<Pace>>,
     pace: Option<Mutex<Pace>>,
     addresses: Option<Arc<Addresses>>,
     flaps: Mutex<Flaps>,
@@ -44,12 +49,22 @@ pub(crate) struct Newcomer {
 impl Calm {
     /// So many newcomers a second and so many connections of one address; absent: any number.
     pub(crate) fn new(per_s: Option<NonZeroU32>, per_address: Option<NonZeroUsize>, metrics: Metrics) -> Self {
+        let pace = |per_s: NonZeroU32| Mutex::new(Pace::new(per_s, Instant::now()));
+        let taken = per_s.and_then(|per_s| NonZeroU32::new(per_s.get().saturating_mul(TAKEN_EACH)));
         Self {
-            pace: per_s.map(|per_s| Mutex::new(Pace::new(per_s, Instant::now()))),
+            taking: taken.map(pace),
+            pace: per_s.map(pace),
             addresses: per_address.map(Addresses::new),
             flaps: Mutex::default(),
             metrics,
         }
+    }
+
+    /// Waits until another connection may be taken from the system, whoever it is from.
+    pub(crate) async fn taking(&self) {
+        let now = Instant::now();
+        let wait = self.taking.as_ref().and_then(|pace| pace.lock().turn(now, Duration::MAX));
+        until(now, wait.unwrap_or_default()).await;
     }
 
     /// Waits for the turn of whoever comes from this address; nothing is read and nothing is computed for it before.

@@ -122,8 +122,8 @@ pub struct Config {
     pub connections_max: usize,
     /// Open connections of one address (of an IPv6 network of 64 bits); absent: any number. Behind a proxy all have one.
     pub connections_per_address_max: Option<NonZeroUsize>,
-    /// Connections let in a second; the others wait for their turn, up to four seconds. Those that are lost are closed
-    /// four times as fast at most. Absent: any number.
+    /// Connections let in a second; the others wait for their turn, up to four seconds. Four times as many are taken from
+    /// the system a second, and four times as many closed that are lost. Absent: any number.
     pub connects_per_s: Option<NonZeroU32>,
     /// The largest packet that a device may send once it is known, in bytes.
     pub packet_max_bytes: usize,
@@ -218,7 +218,7 @@ pub enum Error {
 }
 
 /// Connections let in a second for each core, when nobody says: a fraction of what it could, for those who are in need it
-/// as well. As many devices as an access point holds are back within half a minute.
+/// as well. With fewer, devices that are turned away again and again would stay away for longer and longer.
 const CONNECTS_PER_S_EACH_CORE: u32 = 500;
 
 /// Sessions that are looked for at the same time: bounds what a storm of devices asks of the store, and what all of them
