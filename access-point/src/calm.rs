@@ -29,6 +29,9 @@ const TICK: Duration = Duration::from_millis(1);
 /// wait in the system's own queue. Taking one, and closing it again, costs those who are in something as well.
 const TAKEN_EACH: u32 = 4;
 
+/// So many a second are always taken: they are no burden.
+const TAKEN_MIN: u32 = 1_000;
+
 /// What newcomers have to wait for.
 pub(crate) struct Calm {
     taking: Option<Mutex<Pace>>,
@@ -50,7 +53,7 @@ impl Calm {
     /// So many newcomers a second and so many connections of one address; absent: any number.
     pub(crate) fn new(per_s: Option<NonZeroU32>, per_address: Option<NonZeroUsize>, metrics: Metrics) -> Self {
         let pace = |per_s: NonZeroU32| Mutex::new(Pace::new(per_s, Instant::now()));
-        let taken = per_s.and_then(|per_s| NonZeroU32::new(per_s.get().saturating_mul(TAKEN_EACH)));
+        let taken = per_s.and_then(|per_s| NonZeroU32::new(per_s.get().saturating_mul(TAKEN_EACH).max(TAKEN_MIN)));
         Self {
             taking: taken.map(pace),
             pace: per_s.map(pace),

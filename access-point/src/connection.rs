@@ -171,9 +171,15 @@ impl Connection {
         self.with_buffer(turn, Self::go_on)
     }
 
-    /// Its timeline has grown.
-    pub(crate) fn follow(&mut self, turn: &mut Turn) -> Result<(), Close> {
+    /// Its timeline has grown; says whether it can follow now. One that does not read, or has too much to ack, follows when
+    /// it can, and must not cost those who are passed with it.
+    pub(crate) fn grown(&mut self) -> bool {
         self.behind[Stream::Timeline as usize] = true;
+        self.can_deliver()
+    }
+
+    /// Follows its timeline.
+    pub(crate) fn follow(&mut self, turn: &mut Turn) -> Result<(), Close> {
         self.with_buffer(turn, Self::send)
     }
 

@@ -205,7 +205,7 @@ impl Worker {
             let at = (walk.at + passed) % end.max(1);
             passed += 1;
             let of_app = self.table.at(at).filter(|(_, connection)| connection.peer.app == walk.app);
-            if let Some((seat, _)) = of_app {
+            if let Some(seat) = of_app.and_then(|(seat, connection)| connection.grown().then_some(seat)) {
                 let before = self.turn.sent;
                 self.serve(seat, Connection::follow);
                 sent += usize::from(self.turn.sent != before);
