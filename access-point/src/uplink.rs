@@ -4,7 +4,7 @@
 use broker::Publication;
 use bytes::Bytes;
 use model::{
-    MessageId, Outcome, Queue, Reply, ReplyTo, Timestamp, TraceParent, Uplink, UplinkId, UplinkRules,
+    MessageId, Outcome, Queue, Reply, ReplyTo, Timestamp, TraceParent, Uplink, UplinkId, UplinkName, UplinkRules,
     class::CORRELATION_MAX_BYTES, record::Record as _,
 };
 use mqtt::{Reason, Version, packet::Publish, topic};
@@ -36,12 +36,12 @@ impl Connection {
         let packet_id = publish.acked_under();
         let taken = match self.reply(&publish, request) {
             Ok(_) if !is_right(&publish, BODY_MAX_BYTES) => Err(Reason::BAD_PAYLOAD),
-            Ok(reply) => self.spend(kind, packet_id, |rules| rules.allow(kind), turn).map(|()| reply),
+            Ok(reply) => self.uplink(publish, kind.to_owned(), turn.now).map(|uplink| Uplink { reply, ..uplink }),
             Err(reason) => Err(reason),
         };
-        match taken {
-            Ok(reply) => {
-                let uplink = Uplink { reply, ..self.uplink(publish, kind.to_owned(), turn.now) };
+        let paid = |uplink| self.spend(kind, packet_id, |rules| rules.allow(kind), turn).map(|()| uplink);
+        match taken.and_then(paid) {
+            Ok(uplink) => {
                 batch.upload(&uplink, packet_id);
                 Ok(())
             }
@@ -58,16 +58,20 @@ impl Connection {
         turn: &Turn,
     ) -> Result<(), Close> {
         let packet_id = publish.acked_under();
-        let uplink = Uplink { answers: Some(command), ..self.uplink(publish, OUTCOME.to_owned(), turn.now) };
-        let taken = match Outcome::read(&uplink.payload, uplink.id, turn.now) {
-            Some(_) => self.spend(OUTCOME, packet_id, |_| true, turn),
-            None => Err(Reason::BAD_PAYLOAD),
+        let said = self.uplink(publish, OUTCOME.to_owned(), turn.now);
+        let is_outcome = |uplink: &Uplink| Outcome::read(&uplink.payload, uplink.id, turn.now).is_some();
+        let taken = match said {
+            Ok(uplink) if !is_outcome(&uplink) => Err(Reason::BAD_PAYLOAD),
+            Ok(uplink) => self.spend(OUTCOME, packet_id, |_| true, turn).map(|()| uplink),
+            Err(reason) => Err(reason),
         };
-        if let Err(reason) = taken {
-            return self.turn_away(packet_id, reason, turn);
+        match taken {
+            Ok(uplink) => {
+                batch.upload(&Uplink { answers: Some(command), ..uplink }, packet_id);
+                Ok(())
+            }
+            Err(reason) => self.turn_away(packet_id, reason, turn),
         }
-        batch.upload(&uplink, packet_id);
-        Ok(())
     }
 
     /// Counts a message of this type. One that is too many is refused where that can be said, else the device is not
@@ -117,10 +121,16 @@ impl Connection {
         Ok(to.map(|to| Reply { to, correlation }))
     }
 
-    fn uplink(&self, publish: Publish, kind: String, now: Timestamp) -> Uplink {
+    /// What a device that names it sends again, because no answer came, has the id that it had: it is kept once.
+    fn uplink(&self, publish: Publish, kind: String, now: Timestamp) -> Result<Uplink, Reason> {
         let trace = publish.property("traceparent").and_then(|trace| trace.parse().ok());
-        Uplink {
-            id: UplinkId::new(now, rand::random()),
+        let id = match publish.property("id").map(str::parse::<UplinkName>) {
+            Some(Ok(name)) => name.id((&self.peer.app, self.peer.env), &self.peer.device),
+            Some(Err(_)) => return Err(Reason::BAD_PAYLOAD),
+            None => UplinkId::new(now, rand::random()),
+        };
+        Ok(Uplink {
+            id,
             app: self.peer.app.clone(),
             env: self.peer.env,
             device: self.peer.device.clone(),
@@ -132,7 +142,7 @@ impl Connection {
             payload: publish.payload,
             received_at: now,
             trace: trace.unwrap_or_else(|| TraceParent::start(rand::random(), rand::random())),
-        }
+        })
     }
 }
 

@@ -7,8 +7,9 @@ use std::{
 
 use audience::{
     BuiltIn,
-    field::{ATTRIBUTE_NAME_MAX_BYTES, is_attribute_name},
-    patch::{self, ATTRIBUTES_MAX, LIST_MAX, TAG_MAX_BYTES, TAGS_MAX, TEXT_MAX_BYTES},
+    field::ATTRIBUTE_NAME_MAX_BYTES,
+    limits::{self, ATTRIBUTES_MAX, Beyond, LIST_MAX, TAG_MAX_BYTES, TAGS_MAX, TEXT_MAX_BYTES},
+    patch,
 };
 use axum::{
     Json,
@@ -139,7 +140,7 @@ pub(crate) async fn patch(State(api): State<Arc<Api>>, Path(id): Path<String>, c
     call.query()?.finish()?;
     let merge = |before: &Profile| {
         patch::merge(before, &call.body)
-            .map_err(|invalid| Problem::fault(format!("#{}", invalid.pointer), "invalid_format", invalid.reason))
+            .map_err(|invalid| Problem::fault(format!("#{}", invalid.pointer), invalid.code, invalid.reason))
     };
     let device = change(&api, &call, &id, merge).await?;
     Ok(Json(DeviceView::from(&device)).into_response())
@@ -293,52 +294,32 @@ pub(crate) async fn of_user(State(api): State<Arc<Api>>, Path(id): Path<String>,
 pub(crate) fn profile(fields: &mut Fields<'_>) -> Profile {
     let user_id = fields.parsed("user_id");
     let mut built_in = BTreeMap::new();
-    let rule = format!("must be 1..{TEXT_MAX_BYTES} bytes");
     for name in BuiltIn::TOLD.map(BuiltIn::as_str) {
-        let fits = |text: &str| (1..=TEXT_MAX_BYTES).contains(&text.len());
-        if let Some(text) = fields.text(name, &rule, fits) {
-            built_in.insert(name.to_owned(), text);
-        }
+        let Some(text) = fields.get::<String>(name, "a string") else { continue };
+        within(fields, name, limits::text(&text));
+        built_in.insert(name.to_owned(), text);
     }
     let tags: BTreeSet<String> = fields.get("tags", "a list of strings").unwrap_or_default();
-    if tags.len() > TAGS_MAX || !tags.iter().all(|tag| (1..=TAG_MAX_BYTES).contains(&tag.len())) {
-        fields.fault("tags", "out_of_range", format!("at most {TAGS_MAX} tags of 1..{TAG_MAX_BYTES} bytes"));
-    }
+    within(fields, "tags", limits::tags(&tags));
     let attributes = attributes(fields);
     Profile { user_id, built_in, tags, attributes, seen: None }
 }
 
 /// The app's own attributes, each kept as the JSON it was given as.
 fn attributes(fields: &mut Fields<'_>) -> BTreeMap<String, String> {
-    let Some(raw) = fields.take("attributes").filter(|raw| raw.get() != "null") else { return BTreeMap::new() };
-    let Ok(given) = serde_json::from_str::<BTreeMap<String, &RawValue>>(raw.get()) else {
-        fields.fault("attributes", "invalid_type", "must be an object");
-        return BTreeMap::new();
-    };
-    if given.len() > ATTRIBUTES_MAX {
-        fields.fault("attributes", "too_many", format!("at most {ATTRIBUTES_MAX}"));
-    }
+    let given: BTreeMap<String, Box<RawValue>> = fields.get("attributes", "an object").unwrap_or_default();
+    within(fields, "attributes", limits::attributes(given.len()));
     for (name, value) in &given {
-        if !is_attribute_name(name) {
-            let place = format!("attributes/{}", name.replace('~', "~0").replace('/', "~1"));
-            fields.fault(&place, "invalid_format", "a name must be [a-z][a-z0-9_]{0,31}");
-        } else if !is_attribute(value) {
-            let rule = format!(
-                "must be a number, true or false, a string of at most {TEXT_MAX_BYTES} bytes, or a list of at most \
-                 {LIST_MAX} such strings"
-            );
-            fields.fault(&format!("attributes/{name}"), "invalid_type", rule);
-        }
+        let place = format!("attributes/{}", name.replace('~', "~0").replace('/', "~1"));
+        let value = serde_json::from_str(value.get()).unwrap_or_default();
+        within(fields, &place, limits::attribute(name, &value));
     }
     given.into_iter().map(|(name, value)| (name, value.get().to_owned())).collect()
 }
 
-fn is_attribute(value: &RawValue) -> bool {
-    let is_text = |value: &Value| value.as_str().is_some_and(|text| text.len() <= TEXT_MAX_BYTES);
-    match serde_json::from_str::<Value>(value.get()) {
-        Ok(Value::Bool(_) | Value::Number(_)) => true,
-        Ok(Value::Array(items)) => items.len() <= LIST_MAX && items.iter().all(is_text),
-        Ok(value) => is_text(&value),
-        Err(_) => false,
+/// Notes a mistake when something is beyond what a profile may hold.
+fn within(fields: &mut Fields<'_>, place: &str, limit: Result<(), Beyond>) {
+    if let Err(Beyond { code, reason }) = limit {
+        fields.fault(place, code, reason);
     }
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use audience::patch::{TAG_MAX_BYTES, TAGS_MAX};
+use audience::limits::{self, Beyond};
 use axum::{
     Json,
     extract::{Path, State},
@@ -29,15 +29,8 @@ use crate::{
 /// Devices that one request may name, in each of its lists.
 const CHANGE_MAX: usize = 1_000;
 
-fn checked(tag: &str) -> Result<(), Problem> {
-    match tag.len() {
-        1..=TAG_MAX_BYTES => Ok(()),
-        _ => Err(Problem::fault("", "invalid_format", format!("a tag has 1..{TAG_MAX_BYTES} bytes"))),
-    }
-}
-
-fn too_many() -> Problem {
-    Problem::fault("", "too_many", format!("a device has at most {TAGS_MAX} tags"))
+fn beyond(Beyond { code, reason }: Beyond) -> Problem {
+    Problem::fault("", code, reason)
 }
 
 /// The same with the tag, or without it.
@@ -45,10 +38,11 @@ fn tagged(before: &Profile, tag: &str, on: bool) -> Result<Profile, Problem> {
     let mut profile = before.clone();
     if on {
         profile.tags.insert(tag.to_owned());
+        limits::tags(&profile.tags).map_err(beyond)?;
     } else {
         profile.tags.remove(tag);
     }
-    if on && profile.tags.len() > TAGS_MAX { Err(too_many()) } else { Ok(profile) }
+    Ok(profile)
 }
 
 #[derive(Serialize, ToSchema)]
@@ -103,7 +97,7 @@ pub(crate) async fn list(State(api): State<Arc<Api>>, call: Call) -> Answer {
 pub(crate) async fn add(State(api): State<Arc<Api>>, Path((id, tag)): Path<(String, String)>, call: Call) -> Answer {
     call.caller.require(Scope::Devices)?;
     call.query()?.finish()?;
-    checked(&tag)?;
+    limits::tag(&tag).map_err(beyond)?;
     devices::change(&api, &call, &id, |before| tagged(before, &tag, true)).await?;
     Ok(StatusCode::NO_CONTENT.into_response())
 }
@@ -130,7 +124,7 @@ pub(crate) async fn remove(State(api): State<Arc<Api>>, Path((id, tag)): Path<(S
 pub(crate) async fn change(State(api): State<Arc<Api>>, Path(tag): Path<String>, call: Call) -> Answer {
     call.caller.require(Scope::Devices)?;
     call.query()?.finish()?;
-    checked(&tag)?;
+    limits::tag(&tag).map_err(beyond)?;
     let mut fields = Fields::read(&call.body)?;
     let add: Vec<DeviceId> = fields.list("add", CHANGE_MAX).unwrap_or_default();
     let remove: Vec<DeviceId> = fields.list("remove", CHANGE_MAX).unwrap_or_default();

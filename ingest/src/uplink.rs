@@ -108,7 +108,8 @@ pub(crate) struct Filter {
 
 /// What devices sent up, oldest first.
 ///
-/// The last id of an answer is the `after` of the next question.
+/// The last id of an answer is the `after` of the next question. What a device repeats under the name that it gave it is
+/// there once.
 #[utoipa::path(
     get, path = "/v1/uplink", operation_id = "list_uplinks",
     params(Limit, Filter),

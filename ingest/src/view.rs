@@ -5,7 +5,7 @@ use std::{
     fmt,
 };
 
-use audience::{attribute, field, patch::TEXT_MAX_BYTES};
+use audience::{attribute, field, limits::TEXT_MAX_BYTES};
 use jiff::Timestamp as Moment;
 use model::{
     Device, DeviceId, Env, Exclusion, Group, GroupId, KeyId, Lane, MessageId, Ordinals, Scope, Status, Timestamp,

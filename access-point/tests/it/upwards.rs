@@ -6,7 +6,10 @@ use broker::{Delivery, contract::Flaky};
 use model::{
     Clock as _, Env, Node, Queue, Report, Reported, Run, Sighting, SystemClock, Tier, Uplink, record::Record as _,
 };
-use mqtt::{Packet, Reason, Version, packet::Publish};
+use mqtt::{
+    Packet, Reason, Version,
+    packet::{PubAck, Publish},
+};
 
 use crate::{
     bench::{Bench, config},
@@ -30,6 +33,33 @@ async fn an_uplink_is_on_its_queue_when_it_is_acked() {
         assert_eq!((uplink.env, &uplink.payload[..]), (Env::Live, &b"{\"n\":1}"[..]));
         delivery.ack();
     }
+}
+
+#[tokio::test]
+async fn what_a_device_names_and_sends_again_has_the_id_that_it_had() {
+    let bench = Bench::start(config()).await;
+    let named = |name: &str, packet_id| Publish {
+        qos: 1,
+        packet_id,
+        user_properties: vec![("id".into(), name.into())],
+        ..Publish::new("push/demo/up/order", "{}")
+    };
+    for device in ["dev", "other"] {
+        let mut client = Client::open_with(bench.address, connect(&bench, device, Version::V5)).await;
+        for (packet_id, name) in (1..).zip(["a", "a", "b"]) {
+            client.send(&Packet::Publish(Box::new(named(name, packet_id)))).await;
+            assert_eq!(client.next().await, Some(Packet::PubAck(PubAck { packet_id, reason: Reason::SUCCESS })));
+        }
+        client.send(&Packet::Publish(Box::new(named("not/a/name", 9)))).await;
+        let refused = PubAck { packet_id: 9, reason: Reason::BAD_PAYLOAD };
+        assert_eq!(client.next().await, Some(Packet::PubAck(refused)));
+    }
+    let deliveries = taken(&bench, Queue::Uplink).await;
+    let ids: Vec<_> = deliveries.iter().map(|delivery| Uplink::decode(delivery.body()).unwrap().id).collect();
+    assert_eq!((ids.len(), ids[0], ids[3]), (6, ids[1], ids[4]));
+    let distinct: std::collections::BTreeSet<_> = ids.into_iter().collect();
+    assert_eq!(distinct.len(), 4);
+    deliveries.into_iter().for_each(Delivery::ack);
 }
 
 #[tokio::test]

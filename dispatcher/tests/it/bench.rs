@@ -141,21 +141,7 @@ impl Bench {
 
     pub(crate) async fn accept(&self, envelope: &Envelope) {
         let message = &envelope.message;
-        let entry = Entry {
-            id: message.id,
-            lane: message.lane,
-            env: message.env,
-            kind: message.kind.clone(),
-            class: message.class.clone(),
-            created_at: message.created_at,
-            expires_at: message.expires_at,
-            metadata: BTreeMap::new(),
-            trace: message.trace,
-            dispatched_at: None,
-            cancelled_at: None,
-            failed: None,
-        };
-        self.store.accept(&self.app, entry, None).await.unwrap();
+        self.store.accept(&self.app, Entry::from(message), None).await.unwrap();
     }
 
     pub(crate) async fn publish(&self, envelope: &Envelope) {

@@ -8,6 +8,7 @@ pub mod evaluate;
 pub mod expr;
 pub mod field;
 pub mod freeze;
+pub mod limits;
 pub mod literal;
 mod parse;
 pub mod patch;

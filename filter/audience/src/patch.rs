@@ -1,4 +1,4 @@
-//! A change of what is known about a device: a JSON merge patch (RFC 7396) of its profile, within limits.
+//! A change of what is known about a device: a JSON merge patch (RFC 7396) of its profile, within [`limits`].
 //!
 //! ```json
 //! {"platform": "ios", "country": null, "tags": ["vip"], "attributes": {"level": 7, "city": null}}
@@ -13,20 +13,9 @@ use serde_json::{Map, Value as Json};
 use thiserror::Error;
 
 use crate::{
-    Value,
     field::{BuiltIn, did_you_mean, is_attribute_name},
+    limits::{self, Beyond},
 };
-
-/// Most attributes of one device.
-pub const ATTRIBUTES_MAX: usize = 100;
-/// Longest text, in a list or alone, in bytes.
-pub const TEXT_MAX_BYTES: usize = 256;
-/// Most texts in one list.
-pub const LIST_MAX: usize = 64;
-/// Most tags of one device.
-pub const TAGS_MAX: usize = 1_000;
-/// Longest tag, in bytes.
-pub const TAG_MAX_BYTES: usize = 64;
 
 /// Characters of an unknown name that are repeated to its sender.
 const NAME_ECHO_CHARS: usize = 64;
@@ -37,6 +26,8 @@ const NAME_ECHO_CHARS: usize = 64;
 pub struct InvalidPatch {
     /// The place in the patch, as a JSON pointer (RFC 6901); names longer than any that is taken are cut.
     pub pointer: String,
+    /// The stable name of this kind of mistake, `snake_case`.
+    pub code: &'static str,
     /// What is wrong there, and what would be right.
     pub reason: String,
 }
@@ -47,7 +38,7 @@ pub struct InvalidPatch {
 /// The first mistake in the patch, or the limit that the profile would exceed.
 pub fn merge(profile: &Profile, patch: &[u8]) -> Result<Profile, InvalidPatch> {
     let patch: Map<String, Json> =
-        serde_json::from_slice(patch).map_err(|error| mistake("", format!("must be a JSON object: {error}")))?;
+        serde_json::from_slice(patch).map_err(|error| mistake("", mistyped(format!("a JSON object: {error}"))))?;
     let mut profile = profile.clone();
     for (name, json) in patch {
         let place = pointer("", &name);
@@ -63,18 +54,20 @@ pub fn merge(profile: &Profile, patch: &[u8]) -> Result<Profile, InvalidPatch> {
             }
             unknown => {
                 let names = BuiltIn::TOLD.map(BuiltIn::as_str).into_iter().chain(["user_id", "tags", "attributes"]);
-                return Err(mistake(
-                    &place,
-                    format!("not a field of a device{}", did_you_mean(unknown, names).unwrap_or_default()),
-                ));
+                let reason = format!("not a field of a device{}", did_you_mean(unknown, names).unwrap_or_default());
+                return Err(mistake(&place, Beyond { code: "unknown_field", reason }));
             }
         }
     }
     Ok(profile)
 }
 
-fn mistake(pointer: &str, reason: impl Into<String>) -> InvalidPatch {
-    InvalidPatch { pointer: pointer.to_owned(), reason: reason.into() }
+fn mistake(pointer: &str, Beyond { code, reason }: Beyond) -> InvalidPatch {
+    InvalidPatch { pointer: pointer.to_owned(), code, reason }
+}
+
+fn mistyped(expected: impl std::fmt::Display) -> Beyond {
+    Beyond { code: "invalid_type", reason: format!("must be {expected}") }
 }
 
 fn pointer(parent: &str, name: &str) -> String {
@@ -82,41 +75,29 @@ fn pointer(parent: &str, name: &str) -> String {
     format!("{parent}/{}", name.replace('~', "~0").replace('/', "~1"))
 }
 
-fn user(json: Json) -> Result<Option<UserId>, String> {
+fn user(json: Json) -> Result<Option<UserId>, Beyond> {
+    let invalid = |error: model::id::InvalidId| Beyond { code: "invalid_format", reason: error.to_string() };
     match json {
         Json::Null => Ok(None),
-        Json::String(user) => user.parse().map(Some).map_err(|error: model::id::InvalidId| error.to_string()),
-        _ => Err("must be a string".into()),
+        Json::String(user) => user.parse().map(Some).map_err(invalid),
+        _ => Err(mistyped("a string")),
     }
 }
 
-fn text(json: Json) -> Result<Option<String>, String> {
+fn text(json: Json) -> Result<Option<String>, Beyond> {
     match json {
         Json::Null => Ok(None),
-        Json::String(text) if text.is_empty() => Err("must not be empty; null forgets it".into()),
-        Json::String(text) => fits(&text).map(|()| Some(text)),
-        _ => Err("must be a string".into()),
+        Json::String(text) => limits::text(&text).map(|()| Some(text)),
+        _ => Err(mistyped("a string")),
     }
 }
 
-fn fits(text: &str) -> Result<(), String> {
-    if text.len() > TEXT_MAX_BYTES { Err(format!("longer than {TEXT_MAX_BYTES} bytes")) } else { Ok(()) }
-}
-
-fn tags(json: Json) -> Result<BTreeSet<String>, String> {
-    const RULE: &str = "must be a list of strings";
-    let items = match json {
-        Json::Null => Vec::new(),
-        Json::Array(items) => items,
-        _ => return Err(RULE.into()),
+fn tags(json: Json) -> Result<BTreeSet<String>, Beyond> {
+    let tags = match json {
+        Json::Null => BTreeSet::new(),
+        json => serde_json::from_value(json).map_err(|_| mistyped("a list of strings"))?,
     };
-    let tag = |item| match item {
-        Json::String(tag) if (1..=TAG_MAX_BYTES).contains(&tag.len()) => Ok(tag),
-        Json::String(_) => Err(format!("a tag has 1 to {TAG_MAX_BYTES} bytes")),
-        _ => Err(RULE.into()),
-    };
-    let tags: BTreeSet<String> = items.into_iter().map(tag).collect::<Result<_, _>>()?;
-    if tags.len() > TAGS_MAX { Err(format!("more than {TAGS_MAX} tags")) } else { Ok(tags) }
+    limits::tags(&tags).map(|()| tags)
 }
 
 fn merge_attributes(attributes: &mut BTreeMap<String, String>, patch: Json) -> Result<(), InvalidPatch> {
@@ -124,37 +105,17 @@ fn merge_attributes(attributes: &mut BTreeMap<String, String>, patch: Json) -> R
     let patch = match patch {
         Json::Null => Map::from_iter(attributes.keys().map(|name| (name.clone(), Json::Null))),
         Json::Object(patch) => patch,
-        _ => return Err(mistake(PLACE, "must be an object")),
+        _ => return Err(mistake(PLACE, mistyped("an object"))),
     };
     for (name, json) in patch {
-        let place = pointer(PLACE, &name);
-        if !is_attribute_name(&name) {
-            return Err(mistake(&place, "a name is a-z, then at most 31 of a-z 0-9 _"));
-        }
-        if json.is_null() {
+        if json.is_null() && is_attribute_name(&name) {
             attributes.remove(&name);
-        } else {
-            let written = json.to_string();
-            attribute(json).map_err(|reason| mistake(&place, reason))?;
-            attributes.insert(name, written);
+            continue;
         }
+        limits::attribute(&name, &json).map_err(|beyond| mistake(&pointer(PLACE, &name), beyond))?;
+        attributes.insert(name, json.to_string());
     }
-    if attributes.len() > ATTRIBUTES_MAX {
-        return Err(mistake(PLACE, format!("the device would have more than {ATTRIBUTES_MAX}")));
-    }
-    Ok(())
-}
-
-fn attribute(json: Json) -> Result<(), String> {
-    match Value::from_json(json) {
-        Some(Value::Text(text)) => fits(&text),
-        Some(Value::List(texts)) if texts.len() > LIST_MAX => Err(format!("more than {LIST_MAX} items")),
-        Some(Value::List(texts)) => texts.iter().try_for_each(|text| fits(text)),
-        Some(Value::Number(_) | Value::Bool(_)) => Ok(()),
-        Some(Value::Version(_) | Value::Time(_)) | None => {
-            Err("must be a string, a number, true, false or a list of strings".into())
-        }
-    }
+    limits::attributes(attributes.len()).map_err(|beyond| mistake(PLACE, beyond))
 }
 
 #[cfg(test)]

@@ -162,13 +162,13 @@ impl Merging<'_> {
 
 /// The profile after a report. Whose a device is says the backend: a device could otherwise read what is another's.
 fn apply(profile: &Profile, report: &Report) -> Result<Profile, InvalidPatch> {
-    let refused = |pointer: &str, reason| Err(InvalidPatch { pointer: pointer.to_owned(), reason });
+    let refused = |pointer: &str, code, reason| Err(InvalidPatch { pointer: pointer.to_owned(), code, reason });
     if report.patch.len() > PATCH_MAX_BYTES {
-        return refused("", format!("longer than {PATCH_MAX_BYTES} bytes"));
+        return refused("", "too_large", format!("longer than {PATCH_MAX_BYTES} bytes"));
     }
     let merged = patch::merge(profile, &report.patch)?;
     if merged.user_id != profile.user_id {
-        return refused("/user_id", "is set by the app's backend, not by a device".to_owned());
+        return refused("/user_id", "not_allowed", "is set by the app's backend, not by a device".to_owned());
     }
     Ok(merged)
 }

@@ -194,8 +194,20 @@ impl Api {
     /// # Errors
     /// As every call. After [`Error::Unavailable`] the message may have been accepted all the same.
     pub async fn send(&self, send: &Send) -> Result<Accepted, Error> {
+        self.send_under(Some(&send.key), send).await
+    }
+
+    /// Sends a message without its idempotency key: the platform then need not ask who else has sent it.
+    ///
+    /// # Errors
+    /// As [`send`](Self::send).
+    pub async fn send_unkeyed(&self, send: &Send) -> Result<Accepted, Error> {
+        self.send_under(None, send).await
+    }
+
+    async fn send_under(&self, key: Option<&str>, send: &Send) -> Result<Accepted, Error> {
         let body = json!({ "to": send.to, "payload": send.payload, "ttl_s": send.ttl_s });
-        parse(&self.call(Method::POST, "/v1/messages", Some(&body), Some(&send.key)).await?)
+        parse(&self.call(Method::POST, "/v1/messages", Some(&body), key).await?)
     }
 
     /// Sends a message and, while the outcome is unknown, sends it again with the same key, `tries` times in all.

@@ -35,6 +35,7 @@ pub use floor::{FloorOptions, floor, sink};
 pub use generator::generate;
 pub use intake::{IntakeOptions, intake};
 pub use others::{Others, UnrestOptions};
+pub use probe::Unicasts;
 pub use report::{BroadcastReport, ConnectReport, FloorReport, IntakeReport, IsolationReport, UnicastReport};
 pub use rows::Asked;
 pub use scale::{ScaleOptions, ScaleReport, scale};
@@ -145,15 +146,21 @@ impl Bench {
         })
     }
 
-    /// Sends `per_s` unicasts a second for `lasting` and measures from the request to the device.
+    /// Sends unicasts and measures from the request to the device.
     ///
     /// # Errors
     /// [`Error::Corrupt`] when some never arrive or cannot be sent: then there is nothing to report.
-    pub async fn unicast(&self, per_s: u32, lasting: Duration) -> Result<UnicastReport, Error> {
+    pub async fn unicast(&self, unicasts: Unicasts) -> Result<UnicastReport, Error> {
         let before = self.usage()?;
-        let measured = self.probe.run(per_s, lasting).await?;
+        let measured = self.probe.run(unicasts).await?;
         let server_cpu = cpu(before, self.usage()?);
-        Ok(UnicastReport { per_s, accepted: measured.accepted, arrived: measured.arrived, server_cpu })
+        Ok(UnicastReport {
+            per_s: unicasts.per_s,
+            keyed: unicasts.keyed,
+            accepted: measured.accepted,
+            arrived: measured.arrived,
+            server_cpu,
+        })
     }
 
     /// Sends `count` broadcasts at once and waits until the last device has the last of them.
@@ -172,12 +179,12 @@ impl Bench {
     ///
     /// # Errors
     /// As [`unicast`](Self::unicast) and [`broadcast`](Self::broadcast).
-    pub async fn isolation(&self, per_s: u32, lasting: Duration) -> Result<IsolationReport, Error> {
-        let idle = self.unicast(per_s, lasting).await?;
+    pub async fn isolation(&self, unicasts: Unicasts) -> Result<IsolationReport, Error> {
+        let idle = self.unicast(unicasts).await?;
         sleep(REST).await;
         let begun = Instant::now();
         let mut broadcasts = Vec::new();
-        let mut loaded = std::pin::pin!(self.unicast(per_s, lasting));
+        let mut loaded = std::pin::pin!(self.unicast(unicasts));
         let loaded = loop {
             let next = self.crowd.reach(&self.target.api, &self.run, 1, self.fleet.len(), FANOUT_PATIENCE);
             tokio::select! {

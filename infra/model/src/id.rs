@@ -171,6 +171,10 @@ name! {
     /// A running process of Fanfare.
     NodeId, "a node id"
 }
+name! {
+    /// What a device calls something that it sends up: the same name means the same thing for as long as uplinks are kept.
+    UplinkName, "the id of an uplink"
+}
 ulid_id! {
     /// What a product sent; the same id always means the same message.
     MessageId, "a message id", "msg_"

@@ -47,7 +47,9 @@ pub use device::{Device, Profile};
 pub use drain::{Drain, DrainState};
 pub use envelope::Envelope;
 pub use group::Group;
-pub use id::{AppId, AudienceId, DeviceId, GroupId, JobId, KeyId, MessageId, NodeId, ReplyTo, UplinkId, UserId};
+pub use id::{
+    AppId, AudienceId, DeviceId, GroupId, JobId, KeyId, MessageId, NodeId, ReplyTo, UplinkId, UplinkName, UserId,
+};
 pub use job::{Job, JobState};
 pub use lane::Lane;
 pub use message::{Message, Priority};

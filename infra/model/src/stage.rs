@@ -9,6 +9,8 @@ use serde::{Deserialize, Serialize};
 pub enum Stage {
     /// Waits for the device, or for its turn.
     Queued,
+    /// Can wait until the device, which is connected, is awake anyway. Never kept: `Queued` of a message that can wait.
+    HeldOnWake,
     /// Was written to the device, which has not answered.
     Sent,
     /// The device has it.
@@ -30,7 +32,7 @@ pub enum Stage {
 impl Stage {
     /// Whether nothing more can happen.
     pub fn is_terminal(self) -> bool {
-        !matches!(self, Self::Queued | Self::Sent)
+        !matches!(self, Self::Queued | Self::HeldOnWake | Self::Sent)
     }
 }
 

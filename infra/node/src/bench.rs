@@ -11,7 +11,7 @@ use anyhow::{Context as _, ensure};
 use clap::{Args, Subcommand};
 use lab::{
     Api,
-    bench::{Bench, FloorOptions, IntakeOptions, Options as Size, Target, floor, generate, intake, sink},
+    bench::{Bench, FloorOptions, IntakeOptions, Options as Size, Target, Unicasts, floor, generate, intake, sink},
     fault::{Drain, Launch, Server, drain, steady_address},
     usage::listener_on,
 };
@@ -106,6 +106,15 @@ struct Run {
     /// How long unicasts are sent.
     #[arg(long, default_value_t = 10)]
     seconds: u64,
+    /// Give each unicast an idempotency key: the store then answers before the broker is asked.
+    #[arg(long)]
+    keyed: bool,
+}
+
+impl Run {
+    fn unicasts(self) -> Unicasts {
+        Unicasts { per_s: self.rate, lasting: Duration::from_secs(self.seconds), keyed: self.keyed }
+    }
 }
 
 #[derive(Args, Clone, Copy)]
@@ -163,7 +172,7 @@ pub(crate) async fn run(options: Options, config: Config) -> anyhow::Result<Exit
         }
         What::Unicast(run) => {
             let (bench, _subject) = prepare(Run { devices: 0, ..run }, config).await?;
-            println!("{}", bench.unicast(run.rate, Duration::from_secs(run.seconds)).await?);
+            println!("{}", bench.unicast(run.unicasts()).await?);
         }
         What::Broadcast(run) => {
             let (bench, _subject) = prepare(run, config).await?;
@@ -176,7 +185,7 @@ pub(crate) async fn run(options: Options, config: Config) -> anyhow::Result<Exit
         What::Isolation(run) => {
             let (bench, _subject) = prepare(run, config).await?;
             bench.connect().await?;
-            println!("{}", bench.isolation(run.rate, Duration::from_secs(run.seconds)).await?);
+            println!("{}", bench.isolation(run.unicasts()).await?);
         }
         What::Drain(moving) => return move_devices(moving, config).await,
         What::Scale(size) => return many::scale(size, config).await,

@@ -66,6 +66,7 @@ macro_rules! contract_suite {
             messages: an_accepted_message_has_an_entry, a_command_is_known_as_one, the_same_key_gives_the_first_answer,
                 the_same_key_with_another_meaning_is_refused, a_key_is_forgotten_after_a_day, apps_do_not_share_keys,
                 accepting_after_the_append_keeps_what_happened, a_message_for_nobody_stays_dispatched,
+                an_entry_tells_until_when_its_message_can_wait,
                 entries_come_newest_first_in_pages,
                 a_cancel_before_the_append_prevents_it, a_cancel_stops_whoever_was_not_sent_it,
                 a_cancel_marks_the_timeline, cancelling_again_changes_nothing, what_is_over_is_not_cancelled,

@@ -30,6 +30,9 @@ pub struct Entry {
     pub created_at: Timestamp,
     /// Not delivered after this.
     pub expires_at: Timestamp,
+    /// Until then it can wait for its devices to be awake.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub due_at: Option<Timestamp>,
     /// The product's own notes.
     pub metadata: BTreeMap<String, String>,
     /// The journey it belongs to.
@@ -53,6 +56,7 @@ impl From<&Message> for Entry {
             class: message.class.clone(),
             created_at: message.created_at,
             expires_at: message.expires_at,
+            due_at: message.due_at,
             metadata: message.metadata.clone(),
             trace: message.trace,
             dispatched_at: None,

@@ -1,6 +1,6 @@
 //! What holds for many operations: keys, headers, problems, the parameters in paths.
 
-use audience::patch::TAG_MAX_BYTES;
+use audience::limits::TAG_MAX_BYTES;
 use model::{AppId, AudienceId, DeviceId, GroupId, JobId, KeyId, MessageId, NodeId, Scope, UserId};
 use serde_json::{Map, Value, json};
 use utoipa::{PartialSchema as _, ToSchema as _};

@@ -38,11 +38,11 @@ pub(super) async fn explain(
     api: &Api,
     call: &Call,
     receipts: &Receipts,
-    device: &Device,
+    (device, stage): (&Device, Stage),
 ) -> Result<Option<Why>, Problem> {
     let entry = &receipts.known.entry;
     let was_sent = receipts.tally.sent.contains(device.ordinal);
-    let why = match receipts.stage(device.ordinal) {
+    let why = match stage {
         Stage::Acked => return Ok(None),
         Stage::NotTargeted => not_targeted(api, call, receipts, device).await?,
         Stage::Rejected => Why::new("rejected", "the device refused it, or could not have taken it"),
@@ -69,6 +69,13 @@ pub(super) async fn explain(
             )
         }
         Stage::Sent => Why::new("unanswered", "it was written to the device, which has not answered yet"),
+        Stage::HeldOnWake => {
+            let due = view::time(receipts.due_at().unwrap_or(entry.expires_at));
+            Why::new(
+                "held_on_wake",
+                format!("the device is connected and rests; it goes with its next ping, or at {due}"),
+            )
+        }
         Stage::Queued | Stage::UnknownDevice => waiting(api, call, device).await?,
     };
     Ok(Some(why))

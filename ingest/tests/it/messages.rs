@@ -92,6 +92,40 @@ async fn receipts_answer_for_each_device() {
 }
 
 #[tokio::test]
+async fn what_waits_for_a_connected_device_to_be_awake_is_held_until_it_was_sent() {
+    let sandbox = Sandbox::start().await;
+    sandbox.add_devices(4).await;
+    let node: NodeId = "ap-1".parse().unwrap();
+    for device in [0, 1, 3] {
+        sandbox.store.claim(&sandbox.app, Ordinal(device), &node, SystemClock.now()).await.unwrap();
+    }
+    let patient = r#"{"to":{"devices":["dev-1","dev-2","dev-3","dev-4"]},"payload":1,"delivery":"on_wake"}"#;
+    let held = sandbox.post("/v1/messages", patient).await.text("id").to_owned();
+    let urgent = sent(&sandbox).await;
+    for id in [&held, &urgent] {
+        dispatch(&sandbox, id).await;
+        receipt(&sandbox, id, &[0], &[]).await;
+    }
+    let path = format!("/v1/messages/{held}/receipts");
+    let all = [("dev-1", "sent"), ("dev-2", "held_on_wake"), ("dev-3", "queued"), ("dev-4", "held_on_wake")];
+    assert_eq!(states(&sandbox.get(&path).await.body), all);
+    assert_eq!(states(&sandbox.get(&format!("{path}?state=queued")).await.body), [all[2]]);
+    let first = sandbox.get(&format!("{path}?state=held_on_wake&limit=1")).await;
+    assert_eq!(states(&first.body), [all[1]]);
+    let next = first.text("next_cursor");
+    let second = sandbox.get(&format!("{path}?state=held_on_wake&limit=1&cursor={next}")).await;
+    assert_eq!((states(&second.body), &second.body["next_cursor"]), (vec![all[3]], &Value::Null));
+    let asked = sandbox.post(&format!("{path}/query"), r#"{"device_ids":["nobody","dev-4","dev-3"]}"#).await;
+    assert_eq!(states(&asked.body), [("nobody", "unknown_device"), all[3], all[2]]);
+    let one = sandbox.get(&format!("{path}/dev-2")).await.body;
+    assert_eq!((&one["state"], &one["why"]["reason"]), (&json!("held_on_wake"), &json!("held_on_wake")));
+    let stats = sandbox.get(&format!("/v1/messages/{held}")).await.body["stats"].clone();
+    assert_eq!((&stats["pending"], &stats["pending_offline"]), (&json!(4), &json!(3)));
+    let at_once = sandbox.get(&format!("/v1/messages/{urgent}/receipts?state=held_on_wake")).await;
+    assert!(states(&at_once.body).is_empty());
+}
+
+#[tokio::test]
 async fn a_cancel_stops_whom_it_was_not_sent_to_and_rings_everywhere() {
     let sandbox = Sandbox::start().await;
     sandbox.add_devices(4).await;

@@ -1,7 +1,7 @@
 //! Devices, their tokens, users and groups.
 
 use model::{Bell, Clock as _, Lane, NodeId, Ordinal, SystemClock, record::Record as _, sign::DeviceToken};
-use serde_json::json;
+use serde_json::{Map, json};
 
 use crate::sandbox::{DEVICE_SECRET, Sandbox};
 
@@ -29,6 +29,7 @@ async fn a_device_is_registered_replaced_and_removed() {
 #[tokio::test]
 async fn a_profile_has_limits() {
     let sandbox = Sandbox::start().await;
+    sandbox.put("/v1/devices/dev-2", "{}").await;
     let tags: Vec<_> = (0..1_001).map(|n| n.to_string()).collect();
     for (body, pointer) in [
         (json!({"tags": tags}), "#/tags"),
@@ -40,10 +41,17 @@ async fn a_profile_has_limits() {
         (json!({"attributes": {"a": {"b": 1}}}), "#/attributes/a"),
         (json!({"attributes": {"a": [1]}}), "#/attributes/a"),
         (json!({"attributes": []}), "#/attributes"),
+        (json!({"attributes": {"a": "x".repeat(257)}}), "#/attributes/a"),
+        (json!({"attributes": (0..101).map(|n| (format!("a{n}"), n.into())).collect::<Map<_, _>>()}), "#/attributes"),
+        (json!({"lang": ""}), "#/lang"),
+        (json!({"tags": "vip"}), "#/tags"),
     ] {
         let answer = sandbox.put("/v1/devices/dev-1", &body.to_string()).await;
         answer.assert_problem(422, "invalid_request");
         assert_eq!(answer.faults()[0].0, pointer, "{answer:?}");
+        let merge = [("content-type", "application/merge-patch+json")];
+        let patched = sandbox.ask("PATCH", "/v1/devices/dev-2", &sandbox.key, &merge, &body.to_string()).await;
+        assert_eq!(patched.body["errors"], answer.body["errors"], "a change says the same");
     }
 }
 

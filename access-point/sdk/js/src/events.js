@@ -3,6 +3,7 @@
  * HTTP; a `Terminal` is lighter for both sides, and sends more. `EventSource` reconnects by itself and says what came last.
  */
 
+import { opened } from "./envelope.js";
 import { backoff, pause } from "./pause.js";
 import { Seen } from "./seen.js";
 import { MemoryStorage } from "./storage.js";
@@ -16,7 +17,7 @@ const ORDERS = ["control", "recall", "resync"];
  * @property {string} device
  * @property {string | (() => string | Promise<string>)} token stands in the address of the stream: let it be short-lived
  * @property {string} accessPoint its HTTP address
- * @property {(message: import("./terminal.js").Message) => unknown} onMessage
+ * @property {(message: import("./inlet.js").Message) => unknown} onMessage
  * @property {(order: { op: string }) => void} [onOrder]
  * @property {(state: "connecting" | "online" | "waiting" | "stopped", detail: string) => void} [onState]
  * @property {(error: unknown) => void} [onError]
@@ -103,10 +104,7 @@ export class EventTerminal {
   }
 
   async #take({ data, lastEventId }) {
-    const { payload_base64, ...message } = JSON.parse(data);
-    if (payload_base64 !== undefined) {
-      message.payload = Uint8Array.from(atob(payload_base64), (character) => character.charCodeAt(0));
-    }
+    const message = opened(JSON.parse(data));
     if (this.#seen.isNew(message)) {
       try {
         await this.#options.onMessage(message);

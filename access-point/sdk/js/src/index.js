@@ -3,4 +3,5 @@
 export { Refused } from "./endpoints.js";
 export { NotTaken } from "./outbox.js";
 export { Seen } from "./seen.js";
+export { Session } from "./session.js";
 export { Terminal } from "./terminal.js";

@@ -2,6 +2,8 @@
 
 import mqtt from "mqtt";
 
+import { OFFERED } from "./coding.js";
+
 /** A platform under load answers up to 4 s late; more than that is a network that does not carry. */
 const CONNACK_MAX_MS = 15_000;
 /** How long a goodbye waits for what is under way. */
@@ -18,8 +20,8 @@ const GOODBYE_MAX_MS = 2_000;
 /**
  * @typedef {object} Hear
  * @property {() => void} open the platform has let the terminal in
- * @property {(topic: string, payload: Uint8Array, properties: object) => Promise<void>} message is acked when this settles
- * @property {(topic: string, payload: Uint8Array) => void} order needs no ack
+ * @property {(topic: string, payload: Uint8Array, properties: object) => Promise<void>} take what comes; it is acked, if it
+ *   needs that, when this settles
  */
 
 /** One connection. */
@@ -32,8 +34,8 @@ export class Link {
 
   /**
    * @param {string} url
-   * @param {{ app: string, device: string, token: string, after: string, keepAliveS: number,
-   *   tls?: object }} login
+   * @param {{ app: string, device: string, token: string, after: string, mode?: string,
+   *   keepAliveS: number, tls?: object }} login
    * @param {Hear} hear
    */
   constructor(url, login, hear) {
@@ -43,14 +45,17 @@ export class Link {
       clientId: login.device,
       username: login.app,
       password: login.token,
-      properties: { userProperties: { after: login.after } },
+      properties: { userProperties: said({ after: login.after, enc: OFFERED, mode: login.mode }) },
       keepalive: login.keepAliveS,
       connectTimeout: CONNACK_MAX_MS,
       reconnectPeriod: 0,
       customHandleAcks: (topic, payload, packet, done) =>
-        hear.message(topic, payload, packet.properties ?? {}).then(() => done(null, 0), done),
+        hear.take(topic, payload, packet.properties ?? {}).then(() => done(null, 0), done),
     });
-    this.#client.on("message", (topic, payload, packet) => packet.qos === 0 && hear.order(topic, payload));
+    this.#client.on("message", (topic, payload, { qos, properties }) => {
+      // What needs no ack is not sent again either.
+      if (qos === 0) hear.take(topic, payload, properties ?? {}).catch(() => {});
+    });
     this.#client.on("connect", () => {
       this.#end.opened = true;
       hear.open();
@@ -70,12 +75,13 @@ export class Link {
   }
 
   /**
-   * @param {{ topic: string, contentType: string, payload: string }} message
+   * @param {{ topic: string, contentType: string, payload: string, responseTopic?: string, id?: string }} message
    * @returns {Promise<number>} the reason of the answer; rejects when there is none
    */
-  publish({ topic, contentType, payload }) {
+  publish({ topic, contentType, payload, responseTopic, id }) {
+    const properties = { contentType, ...said({ responseTopic }), ...(id && { userProperties: { id } }) };
     return new Promise((resolve, reject) => {
-      this.#client.publish(topic, payload, { qos: 1, properties: { contentType } }, (error) => {
+      this.#client.publish(topic, payload, { qos: 1, properties }, (error) => {
         if (!error) resolve(0);
         else if (typeof error.code === "number") resolve(error.code);
         else reject(error);
@@ -95,4 +101,9 @@ export class Link {
     if (typeof code === "number") this.#end.reason ??= code;
     this.#end.cause = cause || this.#end.cause;
   }
+}
+
+/** What there is to say. */
+function said(pairs) {
+  return Object.fromEntries(Object.entries(pairs).filter(([, value]) => value));
 }

@@ -1,6 +1,6 @@
 /**
  * @file What a terminal sends up: kept until the platform has it on disk, sent one after the other in the order of sending.
- * What was under way when a link broke goes out again, so products may read it twice.
+ * What was under way when a link broke goes out again, under the id that it had: products read it once.
  */
 
 import { backoff, pause } from "./pause.js";
@@ -52,8 +52,9 @@ export class Outbox {
     if (bytes > PAYLOAD_MAX_BYTES) return Promise.reject(new NotTaken(`${bytes} bytes, ${PAYLOAD_MAX_BYTES} at most`));
     if (this.#waiting.length >= WAITING_MAX) return Promise.reject(new NotTaken(`${WAITING_MAX} messages wait already`));
     return new Promise((resolve, reject) => {
-      this.#senders.set(message, { resolve, reject });
-      this.#waiting.push(message);
+      const named = { ...message, id: newId() };
+      this.#senders.set(named, { resolve, reject });
+      this.#waiting.push(named);
       this.#save();
       this.#empty();
     });
@@ -97,4 +98,10 @@ export class Outbox {
   #save() {
     this.#storage.setItem(this.#key, JSON.stringify(this.#waiting));
   }
+}
+
+/** Unlike any other of this device, in any process of it. Where a page is not secure, `crypto` has nothing better. */
+function newId() {
+  const random = () => Math.random().toString(36).slice(2);
+  return `${Date.now().toString(36)}-${random()}${random()}`.slice(0, 64);
 }

@@ -3,11 +3,13 @@
  * it is given, and comes back when the link breaks.
  */
 
+import { Binding } from "./binding.js";
 import { Endpoints, Refused } from "./endpoints.js";
+import { Inlet } from "./inlet.js";
 import { Link } from "./link.js";
 import { Outbox } from "./outbox.js";
 import { backoff, pause } from "./pause.js";
-import { Seen } from "./seen.js";
+import { Session } from "./session.js";
 import { MemoryStorage } from "./storage.js";
 
 /** A link that lasted this long was a good one: what follows is not a failure in a row. */
@@ -24,62 +26,56 @@ const TAKEN_OVER = 0x8e;
 const TAKEN_OVER_FAILURES = 4;
 
 /**
- * @typedef {object} Message
- * @property {string} id the same whenever it is sent again
- * @property {string} seq where it stands in its stream
- * @property {string} type
- * @property {string} ts when it was accepted, RFC 3339
- * @property {string} traceparent
- * @property {any} payload a value if it was sent as JSON, else a Uint8Array
- * @property {string} [class] `command` for an order, which `conclude` answers
- * @property {string} [deadline] a command is not to be begun later, RFC 3339
- * @property {string} [from] the device that sent it, if it was one
- * @property {string} [request] the request that it answers
+ * @typedef {import("./inlet.js").Ears & {
+ *   app: string,
+ *   token: string | (() => string | Promise<string>),
+ *   onState?: (state: "connecting" | "online" | "waiting" | "stopped", detail: string) => void,
+ *   storage?: Pick<Storage, "getItem" | "setItem">,
+ * }} Shared what every app on a link has. `token` is a device token, or how to get one before each connection; what is
+ *   known lives as long as `storage`: `localStorage` in a browser, `FileStorage` of `fanfare/node`; by default only as long
+ *   as the object
  */
 
 /**
- * @typedef {object} Outcome
- * @property {"succeeded" | "failed" | "rejected"} status
- * @property {string} [reason] for people
- * @property {any} [result] what JSON can write
+ * @typedef {Shared & {
+ *   device: string,
+ *   endpoints: string | string[],
+ *   mode?: "push" | "notify",
+ *   keepAliveS?: number,
+ *   tls?: object,
+ * }} Options `endpoints` is the platform's HTTP address, or addresses of access points: `mqtt://`, `mqtts://`, `ws://` or
+ *   `wss://`, of which browsers have the last two. With `mode: "notify"` messages wait until they are fetched. The platform
+ *   decides about the keep alive, in seconds, unless it is given. `tls`, in Node.js, are options of `tls.connect`, such as
+ *   `ca`, for `mqtts://` and `wss://`
  */
 
-/**
- * @typedef {object} Options
- * @property {string} app
- * @property {string} device
- * @property {string | (() => string | Promise<string>)} token a device token, or how to get one before each connection
- * @property {string | string[]} endpoints the platform's HTTP address, or addresses of access points: `mqtt://`,
- *   `mqtts://`, `ws://` or `wss://`, of which browsers have the last two
- * @property {(message: Message) => unknown} onMessage gets each message once and in order. The platform counts it as
- *   received when this returns, or when the promise that it returns settles; what it throws goes to `onError`
- * @property {(order: { op: string }) => void} [onOrder] what the platform tells besides: `resync`, `recall`, `notify`, …
- * @property {(state: "connecting" | "online" | "waiting" | "stopped", detail: string) => void} [onState]
- * @property {(error: unknown) => void} [onError]
- * @property {Pick<Storage, "getItem" | "setItem">} [storage] what is known lives as long as this: `localStorage` in a
- *   browser, `FileStorage` of `fanfare/node`; by default only as long as the object
- * @property {number} [keepAliveS] seconds; by default the platform decides
- * @property {object} [tls] in Node.js, for `mqtts://` and `wss://`: options of `tls.connect`, such as `ca`
- */
+const silent = () => {};
 
-/** A device of an app. */
-export class Terminal {
+/** A device of an app, and the link that it holds. */
+export class Terminal extends Session {
   #options;
   #endpoints;
-  #seen;
+  #inlet;
   #outbox;
+  /** Other apps on the link, by name. */
+  #bindings = new Map();
   #stop = new AbortController();
   #running = null;
   #link = null;
+  #isOnline = false;
 
   /** @param {Options} options */
   constructor(options) {
-    const silent = () => {};
-    this.#options = { onOrder: silent, onState: silent, onError: console.error, storage: new MemoryStorage(), ...options };
-    const { app, device, storage, endpoints } = this.#options;
+    const usual = { onOrder: silent, onState: silent, onError: console.error, storage: new MemoryStorage() };
+    const all = { ...usual, ...options };
+    const { app, device, storage, endpoints } = all;
+    const inlet = new Inlet({ ...all, onOrder: (order) => this.#order(order) });
+    const outbox = new Outbox(storage, `fanfare/${app}/${device}/outbox`);
+    super(app, inlet, outbox);
+    this.#options = all;
     this.#endpoints = new Endpoints(endpoints);
-    this.#seen = new Seen(storage, `fanfare/${app}/${device}/seen`);
-    this.#outbox = new Outbox(storage, `fanfare/${app}/${device}/outbox`);
+    this.#inlet = inlet;
+    this.#outbox = outbox;
   }
 
   /** Connects, and goes on doing so until `stop` or until the platform refuses the terminal for good. */
@@ -92,56 +88,32 @@ export class Terminal {
     this.#stop.abort();
     this.#link?.close();
     await this.#running;
+    for (const app of this.#bindings.keys()) this.unbind(app);
   }
 
   /**
-   * Sends something up to the products that read this type.
-   * @param {string} type
-   * @param {any} payload text, or a value that JSON can write
-   * @param {{ request?: string }} [options] a name for what it asks: the answer is a message with the same `request`
-   * @returns {Promise<void>} resolves when the platform has it on disk; rejects with `NotTaken` when it never will
+   * Puts another app on the same link: one keep alive, one way through the network, whatever the number of apps. It has its
+   * own token, position and outbox.
+   * @param {Shared} options by default, what is known lives as long as what the terminal knows
+   * @returns {Session} the device of that app
    */
-  send(type, payload, { request } = {}) {
-    return this.#up(request ? `up/${type}/${request}` : `up/${type}`, payload);
+  bind(options) {
+    const { app: host, device, storage, onError } = this.#options;
+    this.unbind(options.app);
+    const usual = { onOrder: silent, onState: silent, onError, storage };
+    const binding = new Binding({ ...usual, ...options, device, host });
+    this.#bindings.set(options.app, binding);
+    if (this.#isOnline) binding.open(this.#publish);
+    return binding.session;
   }
 
   /**
-   * Sends something to another device, where the app lets devices do so.
-   * @param {string} device
-   * @param {string} type
-   * @param {any} payload as of `send`
-   * @returns {Promise<void>} as of `send`
+   * Takes an app off the link.
+   * @param {string} app
    */
-  sendTo(device, type, payload) {
-    return this.#up(`peer/${device}/${type}`, payload);
-  }
-
-  /**
-   * Says what came of a command. The first word on it counts.
-   * @param {string} id of the command
-   * @param {Outcome} outcome
-   * @returns {Promise<void>} as of `send`
-   */
-  conclude(id, outcome) {
-    return this.#up(`result/${id}`, outcome);
-  }
-
-  /**
-   * Changes what the platform knows about the device, for filters to find it by.
-   * @param {object} patch a JSON merge patch of its tags and attributes
-   * @returns {Promise<void>} as of `send`
-   */
-  report(patch) {
-    return this.#up("attr", patch);
-  }
-
-  #up(topic, payload) {
-    const isText = typeof payload === "string";
-    return this.#outbox.put({
-      topic: `push/${this.#options.app}/${topic}`,
-      contentType: isText ? "text/plain" : "application/json",
-      payload: isText ? payload : JSON.stringify(payload),
-    });
+  unbind(app) {
+    this.#bindings.get(app)?.leave();
+    this.#bindings.delete(app);
   }
 
   async #stay() {
@@ -167,53 +139,51 @@ export class Terminal {
 
   /** One connection, or the attempt at one. */
   async #once() {
-    const { app, device, token, keepAliveS = KEEP_ALIVE_OF_PLATFORM_S, tls, onState } = this.#options;
+    const { app, device, token, mode, keepAliveS = KEEP_ALIVE_OF_PLATFORM_S, tls, onState } = this.#options;
     try {
       const password = typeof token === "function" ? await token() : token;
       const url = await this.#endpoints.next(password);
       onState("connecting", url);
-      const login = { app, device, token: password, after: this.#seen.position, keepAliveS, tls };
+      const login = { app, device, token: password, after: this.#inlet.position, mode, keepAliveS, tls };
       this.#link = new Link(url, login, {
-        open: () => {
-          this.#outbox.open((message) => this.#link.publish(message));
-          onState("online", url);
-        },
-        message: (topic, payload, properties) => this.#take(topic, payload, properties),
-        order: (topic, payload) => this.#order(topic, payload),
+        open: () => this.#opened(url),
+        take: (topic, payload, properties) => this.#take(topic, payload, properties),
       });
       if (this.#stop.signal.aborted) this.#link.close();
       return await this.#link.ended;
     } catch (error) {
       return { opened: false, reason: error instanceof Refused ? 0x87 : undefined, cause: error.message };
     } finally {
-      this.#outbox.close();
-      this.#link = null;
+      this.#closed();
     }
   }
 
-  async #take(topic, payload, { contentType, userProperties = {} }) {
-    const [, , kind, last] = topic.split("/");
-    if (kind !== "msg" && kind !== "res") return this.#order(topic, payload);
-    const { id, seq } = userProperties;
-    if (!this.#seen.isNew({ id, seq })) return this.#seen.note({ id, seq });
-    try {
-      const body = contentType === "application/json" ? json(payload) : payload;
-      await this.#options.onMessage({ ...userProperties, ...(kind === "res" && { request: last }), payload: body });
-    } catch (error) {
-      this.#options.onError(error);
-    }
-    this.#seen.note({ id, seq });
+  #publish = (message) => this.#link?.publish(message) ?? Promise.reject(new Error("there is no link"));
+
+  #opened(url) {
+    this.#isOnline = true;
+    this.#inlet.open(this.#publish);
+    this.#outbox.open(this.#publish);
+    this.#options.onState("online", url);
+    for (const binding of this.#bindings.values()) binding.open(this.#publish);
   }
 
-  #order(topic, payload) {
-    try {
-      this.#options.onOrder({ op: topic.split("/")[2], ...json(payload) });
-    } catch (error) {
-      this.#options.onError(error);
-    }
+  #closed() {
+    this.#inlet.close();
+    this.#outbox.close();
+    if (this.#isOnline) for (const binding of this.#bindings.values()) binding.close();
+    this.#isOnline = false;
+    this.#link = null;
   }
-}
 
-function json(payload) {
-  return JSON.parse(new TextDecoder().decode(payload));
+  async #take(topic, payload, properties) {
+    const [, app, ...levels] = topic.split("/");
+    const to = app === this.#options.app ? this.#inlet : this.#bindings.get(app);
+    await to?.take(levels, payload, properties);
+  }
+
+  #order(order) {
+    if (order.op === "bind" || order.op === "unbind") this.#bindings.get(order.app)?.told(order);
+    else this.#options.onOrder(order);
+  }
 }

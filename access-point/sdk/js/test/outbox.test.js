@@ -26,13 +26,18 @@ test("what a broken link leaves open goes out over the next, also in another pro
   const storage = new MemoryStorage();
   const before = new Outbox(storage, "outbox");
   before.put(message("1"));
-  before.open(() => {
-    before.close();
-    return Promise.reject(new Error("lost"));
+  const first = await new Promise((resolve) => {
+    before.open((upward) => {
+      before.close();
+      resolve(upward);
+      return Promise.reject(new Error("lost"));
+    });
   });
   const after = new Outbox(storage, "outbox");
-  const published = await new Promise((resolve) => after.open(async ({ payload }) => (resolve(payload), 0)));
-  assert.equal(published, "1");
+  const again = await new Promise((resolve) => after.open(async (upward) => (resolve(upward), 0)));
+  assert.equal(again.payload, "1");
+  assert.match(again.id, /^[A-Za-z0-9_-]{20,64}$/);
+  assert.equal(again.id, first.id, "products read it once");
 });
 
 test("an answer that a repetition would not change ends a message, and the next goes out", async () => {

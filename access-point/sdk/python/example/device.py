@@ -1,10 +1,12 @@
 """A device in a shell: prints what it receives, one JSON object a line, and sends up each line of its input.
 
-usage: device.py PLATFORM APP DEVICE TOKEN [FOLDER]
+usage: device.py PLATFORM APP DEVICE TOKEN [FOLDER] [notify] [APP=TOKEN]...
   PLATFORM   http://host:8080, which names the access points, or mqtt://…, mqtts://…, ws://…, wss://… of one
   FOLDER     what it has received is remembered there from one run to the next
-Input: `TYPE JSON`, for example `gps {"lat":22.5}`, or `TYPE/REQUEST JSON` to be answered. Ends with its input. It carries
-out whatever it is commanded.
+  notify     it is told of messages, and fetches them
+  APP=TOKEN  another app on the same link, with its token
+Input: `TYPE JSON`, for example `gps {"lat":22.5}`, or `TYPE/REQUEST JSON` to be answered; `APP:TYPE JSON` for another app.
+Ends with its input. It carries out whatever it is commanded.
 """
 
 import json
@@ -38,10 +40,20 @@ def on_message(terminal, message):
         terminal.conclude(message.id, "succeeded", result=message.payload)
 
 
+def bind(terminal, app, token):
+    return terminal.bind(
+        app=app,
+        token=token,
+        on_message=lambda it: say(event="message", app=app, id=it.id, seq=it.seq, type=it.type, payload=it.payload),
+        on_state=lambda state, detail: say(event="bound", app=app, state=state, detail=detail),
+    )
+
+
 def main():
     if len(sys.argv) < 5:
         sys.exit(__doc__)
     platform, app, device, token = sys.argv[1:5]
+    more = sys.argv[6:]
     terminal = Terminal(
         app=app,
         device=device,
@@ -51,13 +63,18 @@ def main():
         on_message=lambda message: on_message(terminal, message),
         on_order=lambda order: say(event="order", order=order),
         on_state=on_state,
+        mode="notify" if "notify" in more else "push",
     )
+    sessions = {app: terminal}
+    for other, _, token in (word.partition("=") for word in more if "=" in word):
+        sessions[other] = bind(terminal, other, token)
     terminal.start()
     for line in sys.stdin:
         kind, _, value = line.strip().partition(" ")
         if value:
-            name, _, request = kind.partition("/")
-            future = terminal.send(name, json.loads(value), request or None)
+            to, _, last = kind.rpartition(":")
+            name, _, request = last.partition("/")
+            future = sessions[to or app].send(name, json.loads(value), request or None)
             future.add_done_callback(lambda future, kind=kind: sent(kind, future))
     terminal.stop()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ssl
+import threading
 import time
 from dataclasses import dataclass, field
 from typing import Any, Callable, Optional
@@ -12,6 +13,7 @@ import paho.mqtt.client as mqtt
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
+from .coding import OFFERED
 from .outbox import Upward
 
 CONNACK_MAX_S = 15
@@ -45,6 +47,7 @@ class Login:
     device: str
     token: str
     after: str
+    mode: str
     keep_alive_s: int
     tls: Optional[ssl.SSLContext]
 
@@ -55,10 +58,8 @@ class Hear:
 
     open: Callable[[], None]
     """The platform has let the terminal in."""
-    message: Callable[[mqtt.MQTTMessage], None]
-    """A message is acked when this returns."""
-    answered: Callable[[int], None]
-    """The platform has answered what was published."""
+    take: Callable[[mqtt.MQTTMessage], None]
+    """What comes is acked, if it needs that, when this returns."""
 
 
 class Link:
@@ -84,8 +85,12 @@ class Link:
             client.tls_set_context(login.tls or ssl.create_default_context())
         client.on_connect = self._on_connect
         client.on_disconnect = self._on_disconnect
-        client.on_message = lambda _client, _userdata, message: hear.message(message)
-        client.on_publish = lambda _client, _userdata, _mid, reason, _properties: hear.answered(reason.value)
+        client.on_message = lambda _client, _userdata, message: hear.take(message)
+        client.on_publish = lambda _client, _userdata, mid, reason, _properties: self._answered(mid, reason.value)
+        # By packet id: who waits for an answer, and answers that came before it was known who does.
+        self._lock = threading.Lock()
+        self._waiting: dict[int, Callable[[int], None]] = {}
+        self._early: dict[int, int] = {}
 
     def run(self) -> End:
         """Connects and serves the connection to its end.
@@ -93,7 +98,7 @@ class Link:
         :raises OSError: when nobody answers.
         """
         properties = Properties(PacketTypes.CONNECT)
-        properties.UserProperty = ("after", self._login.after)
+        properties.UserProperty = [("after", self._login.after), ("mode", self._login.mode), ("enc", OFFERED)]
         host, port = self._url.hostname or "", self._url.port or PORTS[self._url.scheme]
         self._client.connect(host, port, self._login.keep_alive_s, properties=properties)
         patience = time.monotonic() + CONNACK_MAX_S
@@ -103,15 +108,32 @@ class Link:
                 self._client.disconnect()
         return self._end
 
-    def publish(self, message: Upward) -> None:
-        """Begins to send a message; ``answered`` is called when the platform has it."""
+    def publish(self, message: Upward, answered: Callable[[int], None]) -> None:
+        """Begins to send a message; ``answered`` gets the reason when the platform has answered. Any thread may call it."""
         properties = Properties(PacketTypes.PUBLISH)
         properties.ContentType = message.content_type
-        self._client.publish(message.topic, message.payload, qos=1, properties=properties)
+        properties.UserProperty = ("id", message.id)
+        if message.response_topic:
+            properties.ResponseTopic = message.response_topic
+        packet_id = self._client.publish(message.topic, message.payload, qos=1, properties=properties).mid
+        with self._lock:
+            reason = self._early.pop(packet_id, None)
+            if reason is None:
+                self._waiting[packet_id] = answered
+        if reason is not None:
+            answered(reason)
 
     def close(self) -> None:
         """Says goodbye: the platform then knows at once that the terminal is away. Any thread may call it."""
         self._client.disconnect()
+
+    def _answered(self, packet_id: int, reason: int) -> None:
+        with self._lock:
+            answered = self._waiting.pop(packet_id, None)
+            if answered is None:
+                self._early[packet_id] = reason
+        if answered:
+            answered(reason)
 
     def _on_connect(self, _client: Any, _userdata: Any, _flags: Any, reason: Any, _properties: Any) -> None:
         if reason.is_failure:

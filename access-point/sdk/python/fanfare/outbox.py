@@ -1,6 +1,6 @@
 """What a terminal sends up: kept until the platform has it on disk, sent one after the other in the order of sending.
 
-What was under way when a link broke goes out again, so products may read it twice.
+What was under way when a link broke goes out again, under the id that it had: products read it once.
 """
 
 from __future__ import annotations
@@ -9,8 +9,9 @@ import json
 import threading
 from collections.abc import MutableMapping
 from concurrent.futures import Future
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Callable, Optional
+from uuid import uuid4
 
 from .pause import backoff
 
@@ -35,6 +36,10 @@ class Upward:
     topic: str
     content_type: str
     payload: str
+    response_topic: Optional[str] = None
+    """Where an answer is to go."""
+    id: str = field(default_factory=lambda: uuid4().hex, compare=False)
+    """Unlike any other of this device; the same when it is sent again."""
 
 
 class Outbox:
@@ -46,7 +51,7 @@ class Outbox:
         self._lock = threading.Lock()
         # Nobody waits any longer for those of an earlier process.
         self._waiting: list[tuple[Upward, Future[None]]] = []
-        self._publish: Optional[Callable[[Upward], object]] = None
+        self._publish: Optional[Callable[[Upward, Callable[[int], None]], object]] = None
         self._under_way = False
         self._failures = 0
         self._timer: Optional[threading.Timer] = None
@@ -71,8 +76,8 @@ class Outbox:
         self._next()
         return taken
 
-    def open(self, publish: Callable[[Upward], object]) -> None:
-        """A link is there: everything goes out. ``publish`` begins to send, ``answered`` tells the outcome."""
+    def open(self, publish: Callable[[Upward, Callable[[int], None]], object]) -> None:
+        """A link is there: everything goes out. ``publish`` begins to send; its callback gets the reason of the answer."""
         with self._lock:
             self._publish = publish
         self._next()
@@ -85,7 +90,7 @@ class Outbox:
             if self._timer:
                 self._timer.cancel()
 
-    def answered(self, reason: int) -> None:
+    def _answered(self, reason: int) -> None:
         """The platform has answered what is under way."""
         is_taken = reason < 0x80
         with self._lock:
@@ -117,7 +122,7 @@ class Outbox:
                 return
             self._under_way = True
             message, _ = self._waiting[0]
-        publish(message)
+        publish(message, self._answered)
 
     def _save(self) -> None:
         self._storage[self._key] = json.dumps([asdict(message) for message, _ in self._waiting])

@@ -3,23 +3,21 @@ given, and comes back when the link breaks."""
 
 from __future__ import annotations
 
-import json
-import logging
 import ssl
 import threading
 import time
 from collections.abc import MutableMapping
-from concurrent.futures import Future
-from dataclasses import dataclass
 from typing import Any, Callable, Optional, Union
 
 from paho.mqtt.client import MQTTMessage
 
+from .binding import Binding, Wish
 from .endpoints import Endpoints, Refused, Source
+from .inlet import Ears, Inlet, Message
 from .link import End, Hear, Link, Login
-from .outbox import Outbox, Upward
+from .outbox import Outbox
 from .pause import backoff
-from .seen import Seen
+from .session import Session
 
 GOOD_S = 30.0
 """A link that lasted this long was a good one: what follows is not a failure in a row."""
@@ -36,43 +34,25 @@ TAKEN_OVER = 0x8E
 TAKEN_OVER_FAILURES = 4
 """Failures that this counts for: two terminals with one device id must not throw each other out all the time."""
 
-_log = logging.getLogger("fanfare")
+Order = dict[str, Any]
 
 
-@dataclass(frozen=True)
-class Message:
-    """What a product has sent."""
-
-    id: str
-    """The same whenever it is sent again."""
-    seq: str
-    """Where it stands in its stream."""
-    type: str
-    ts: str
-    """When it was accepted, RFC 3339."""
-    traceparent: str
-    payload: Any
-    """A value if it was sent as JSON, else bytes."""
-    is_command: bool = False
-    """Whether ``conclude`` is to answer it."""
-    deadline: Optional[str] = None
-    """A command is not to be begun later, RFC 3339."""
-    sender: Optional[str] = None
-    """The device that sent it, if it was one."""
-    request: Optional[str] = None
-    """The request that it answers."""
+def _silent(*_: Any) -> None:
+    """Who does not listen."""
 
 
-class Terminal:
-    """A device of an app.
+class Terminal(Session):
+    """A device of an app, and the link that it holds.
 
     :param token: a device token, or how to get one before each connection.
     :param endpoints: the platform's HTTP address, or addresses of access points: ``mqtt://``, ``mqtts://``, ``ws://`` or
         ``wss://``.
     :param on_message: gets each message once and in order, in a thread of the terminal. The platform counts it as received
         when this returns; what it raises is logged.
-    :param on_order: what the platform tells besides: ``op`` is ``resync``, ``recall``, ``notify``, …
+    :param on_order: what the platform tells besides: ``op`` is ``resync``, ``recall``, …
     :param on_state: ``connecting``, ``online``, ``waiting`` or ``stopped``, with a word on it.
+    :param mode: with ``notify`` messages wait until they are fetched.
+    :param on_notice: with ``notify``, that there is something up to this number; by default it is fetched at once.
     :param storage: what is known lives as long as this: a ``Folder``, or by default only as long as the object.
     :param keep_alive_s: by default the platform decides.
     :param tls: for ``mqtts://`` and ``wss://``; by default what the system trusts.
@@ -86,21 +66,28 @@ class Terminal:
         token: Union[str, Callable[[], str]],
         endpoints: Source,
         on_message: Callable[[Message], object],
-        on_order: Callable[[dict[str, Any]], object] = lambda order: None,
-        on_state: Callable[[str, str], object] = lambda state, detail: None,
+        on_order: Callable[[Order], object] = _silent,
+        on_state: Callable[[str, str], object] = _silent,
+        mode: str = "push",
+        on_notice: Optional[Callable[[str], object]] = None,
         storage: Optional[MutableMapping[str, str]] = None,
         keep_alive_s: int = KEEP_ALIVE_OF_PLATFORM_S,
         tls: Optional[ssl.SSLContext] = None,
     ) -> None:
-        storage = {} if storage is None else storage
-        self._app, self._device, self._token = app, device, token
-        self._keep_alive_s, self._tls = keep_alive_s, tls
-        self._on_message, self._on_order, self._on_state = on_message, on_order, on_state
+        self._storage = {} if storage is None else storage
+        self._device, self._token = device, token
+        self._mode, self._keep_alive_s, self._tls = mode, keep_alive_s, tls
+        self._on_order, self._on_state = on_order, on_state
         self._endpoints = Endpoints(endpoints)
-        self._seen = Seen(storage, f"fanfare/{app}/{device}/seen")
-        self._outbox = Outbox(storage, f"fanfare/{app}/{device}/outbox")
+        ears = Ears(on_message, self._order, on_notice)
+        inlet = Inlet(app, device, self._storage, ears)
+        super().__init__(app, inlet, Outbox(self._storage, f"fanfare/{app}/{device}/outbox"))
         self._stopping = threading.Event()
         self._link: Optional[Link] = None
+        # Other apps on the link, by name, and how to publish on it while it is open.
+        self._lock = threading.Lock()
+        self._bindings: dict[str, Binding] = {}
+        self._open: Optional[Link] = None
         self._thread = threading.Thread(target=self._stay, name=f"fanfare-{device}", daemon=True)
 
     def start(self) -> None:
@@ -114,32 +101,39 @@ class Terminal:
         if link:
             link.close()
         self._thread.join()
+        for app in list(self._bindings):
+            self.unbind(app)
 
-    def send(self, type: str, payload: Any, request: Optional[str] = None) -> Future[None]:
-        """Sends text, or a value that JSON can write, up to the products that read this type.
+    def bind(
+        self,
+        *,
+        app: str,
+        token: Union[str, Callable[[], str]],
+        on_message: Callable[[Message], object],
+        on_order: Callable[[Order], object] = _silent,
+        on_state: Callable[[str, str], object] = _silent,
+        on_notice: Optional[Callable[[str], object]] = None,
+    ) -> Session:
+        """Puts another app on the same link: one keep alive, one way through the network, whatever the number of apps.
 
-        The future ends when the platform has it on disk, or with ``NotTaken`` when it never will. With a name for what it
-        asks, the answer is a message with the same ``request``.
+        It has its own token, position and outbox; what is known of it lives in the terminal's storage.
         """
-        return self._up(f"up/{type}/{request}" if request else f"up/{type}", payload)
+        self.unbind(app)
+        wish = Wish(app, self._app, self._device, token, on_state)
+        binding = Binding(wish, self._storage, Ears(on_message, on_order, on_notice))
+        with self._lock:
+            self._bindings[app] = binding
+            link = self._open
+        if link:
+            binding.open(link.publish)
+        return binding.session
 
-    def send_to(self, device: str, type: str, payload: Any) -> Future[None]:
-        """Sends something to another device, where the app lets devices do so."""
-        return self._up(f"peer/{device}/{type}", payload)
-
-    def conclude(self, id: str, status: str, reason: Optional[str] = None, result: Any = None) -> Future[None]:
-        """Says what came of a command: ``succeeded``, ``failed`` or ``rejected``. The first word on it counts."""
-        return self._up(f"result/{id}", {"status": status, "reason": reason, "result": result})
-
-    def report(self, patch: dict[str, Any]) -> Future[None]:
-        """Changes what the platform knows about the device: a JSON merge patch of its tags and attributes."""
-        return self._up("attr", patch)
-
-    def _up(self, topic: str, payload: Any) -> Future[None]:
-        topic = f"push/{self._app}/{topic}"
-        if isinstance(payload, str):
-            return self._outbox.put(Upward(topic, "text/plain", payload))
-        return self._outbox.put(Upward(topic, "application/json", json.dumps(payload)))
+    def unbind(self, app: str) -> None:
+        """Takes an app off the link."""
+        with self._lock:
+            binding = self._bindings.pop(app, None)
+        if binding:
+            binding.leave()
 
     def _stay(self) -> None:
         failures = refusals = 0
@@ -172,8 +166,9 @@ class Terminal:
             token = self._token() if callable(self._token) else self._token
             url = self._endpoints.next(token)
             self._on_state("connecting", url)
-            login = Login(self._app, self._device, token, self._seen.position, self._keep_alive_s, self._tls)
-            link = Link(url, login, Hear(lambda: self._opened(link, url), self._take, self._outbox.answered))
+            position = self._inlet.position
+            login = Login(self._app, self._device, token, position, self._mode, self._keep_alive_s, self._tls)
+            link = Link(url, login, Hear(lambda: self._opened(link, url), self._take))
             self._link = link
             return End() if self._stopping.is_set() else link.run()
         except Refused as refused:
@@ -181,41 +176,37 @@ class Terminal:
         except Exception as error:  # noqa: BLE001: whatever it was, the terminal stays and tries again
             return End(cause=str(error) or repr(error))
         finally:
-            self._outbox.close()
-            self._link = None
+            self._closed()
 
     def _opened(self, link: Link, url: str) -> None:
+        self._inlet.open(link.publish)
         self._outbox.open(link.publish)
         self._on_state("online", url)
+        with self._lock:
+            self._open, bindings = link, list(self._bindings.values())
+        for binding in bindings:
+            binding.open(link.publish)
+
+    def _closed(self) -> None:
+        self._link = None
+        self._inlet.close()
+        self._outbox.close()
+        with self._lock:
+            bindings = list(self._bindings.values()) if self._open else []
+            self._open = None
+        for binding in bindings:
+            binding.close()
 
     def _take(self, packet: MQTTMessage) -> None:
-        kind, _, last = packet.topic[len(f"push/{self._app}/") :].partition("/")
-        if kind not in ("msg", "res"):
-            self._called(self._on_order, {"op": kind, **json.loads(packet.payload)})
-            return
-        told = dict(packet.properties.UserProperty)
-        id, seq = told["id"], told["seq"]
-        if self._seen.is_new(id, seq):
-            is_json = getattr(packet.properties, "ContentType", None) == "application/json"
-            payload = json.loads(packet.payload) if is_json else packet.payload
-            message = Message(
-                id,
-                seq,
-                told["type"],
-                told["ts"],
-                told["traceparent"],
-                payload,
-                is_command=told.get("class") == "command",
-                deadline=told.get("deadline"),
-                sender=told.get("from"),
-                request=last if kind == "res" else None,
-            )
-            self._called(self._on_message, message)
-        self._seen.note(id, seq)
+        _, app, *levels = packet.topic.split("/")
+        to = self._inlet if app == self._app else self._bindings.get(app)
+        if to:
+            to.take(levels, packet)
 
-    def _called(self, callback: Callable[[Any], object], argument: Any) -> None:
-        """An application that fails at a message would fail at it again: it counts as received."""
-        try:
-            callback(argument)
-        except Exception:  # noqa: BLE001: applications raise what they like
-            _log.exception("a callback of the application failed")
+    def _order(self, order: Order) -> None:
+        if order["op"] not in ("bind", "unbind"):
+            self._on_order(order)
+            return
+        binding = self._bindings.get(order["app"])
+        if binding:
+            binding.told(order)

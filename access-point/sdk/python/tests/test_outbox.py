@@ -14,40 +14,42 @@ class OutboxTest(unittest.TestCase):
     def test_messages_go_out_one_after_the_other_in_order(self):
         outbox, published = Outbox({}, "outbox"), []
         sent = [outbox.put(message("1")), outbox.put(message("2"))]
-        outbox.open(published.append)
-        self.assertEqual(published, [message("1")])
-        outbox.answered(0)
+        outbox.open(lambda *sending: published.append(sending))
+        self.assertEqual([upward for upward, _ in published], [message("1")])
+        published[0][1](0)
         self.assertTrue(sent[0].done())
-        self.assertEqual(published, [message("1"), message("2")])
-        outbox.answered(0)
+        self.assertEqual([upward for upward, _ in published], [message("1"), message("2")])
+        published[1][1](0)
         self.assertTrue(sent[1].done())
 
     def test_what_a_broken_link_leaves_open_goes_out_over_the_next_also_in_another_process(self):
         storage, published = {}, []
         before = Outbox(storage, "outbox")
         before.put(message("1"))
-        before.open(lambda _: None)
+        before.open(lambda *_: None)
         before.close()
-        before.open(published.append)
-        Outbox(storage, "outbox").open(published.append)
+        before.open(lambda upward, _: published.append(upward))
+        Outbox(storage, "outbox").open(lambda upward, _: published.append(upward))
         self.assertEqual(published, [message("1")] * 2)
+        self.assertEqual(published[0].id, published[1].id)
+        self.assertNotEqual(published[0].id, message("1").id)
 
     def test_an_answer_that_a_repetition_would_not_change_ends_a_message(self):
         outbox, published = Outbox({}, "outbox"), []
         bad = outbox.put(message("bad"))
         outbox.put(message("good"))
-        outbox.open(published.append)
-        outbox.answered(0x99)
+        outbox.open(lambda *sending: published.append(sending))
+        published[0][1](0x99)
         self.assertIsInstance(bad.exception(), NotTaken)
-        self.assertEqual(published[-1], message("good"))
+        self.assertEqual(published[-1][0], message("good"))
 
     def test_a_quota_that_is_used_up_is_waited_for(self):
         outbox, published = Outbox({}, "outbox"), []
         taken = outbox.put(message("1"))
 
-        def publish(upward):
+        def publish(upward, answered):
             published.append(upward)
-            outbox.answered(0x97 if len(published) == 1 else 0)
+            answered(0x97 if len(published) == 1 else 0)
 
         with patch("fanfare.outbox.backoff", return_value=0.01):
             outbox.open(publish)

@@ -31,9 +31,26 @@ pub(super) struct Measured {
     pub(super) arrived: Latency,
 }
 
+/// The unicasts of a run.
+#[derive(Clone, Copy, Debug)]
+pub struct Unicasts {
+    /// How many a second.
+    pub per_s: u32,
+    /// For how long.
+    pub lasting: Duration,
+    /// Whether each has an idempotency key: then the platform looks for an earlier one before it queues it.
+    pub keyed: bool,
+}
+
+impl Unicasts {
+    /// So many a second for so long, without keys.
+    pub fn unkeyed(per_s: u32, lasting: Duration) -> Self {
+        Self { per_s, lasting, keyed: false }
+    }
+}
+
 struct Run {
-    per_s: u32,
-    lasting: Duration,
+    unicasts: Unicasts,
     reply: oneshot::Sender<Result<Measured, Error>>,
 }
 
@@ -63,7 +80,7 @@ impl Probe {
                 while let Some(run) = asked.recv().await {
                     let connected = fleet.wait_connected(fleet.len(), CONNECT_PATIENCE).await;
                     let measured = match connected {
-                        Ok(()) => measure(&api, &sheet, &devices, run.per_s, run.lasting).await,
+                        Ok(()) => measure(&api, &sheet, &devices, run.unicasts).await,
                         Err(error) => Err(error),
                     };
                     drop(run.reply.send(measured)); // nobody waits for it any more
@@ -73,10 +90,10 @@ impl Probe {
         Ok(Self { runs })
     }
 
-    pub(super) async fn run(&self, per_s: u32, lasting: Duration) -> Result<Measured, Error> {
+    pub(super) async fn run(&self, unicasts: Unicasts) -> Result<Measured, Error> {
         let gone = || Error::Corrupt("the probe's thread is gone".to_owned());
         let (reply, measured) = oneshot::channel();
-        self.runs.send(Run { per_s, lasting, reply }).await.map_err(|_| gone())?;
+        self.runs.send(Run { unicasts, reply }).await.map_err(|_| gone())?;
         measured.await.map_err(|_| gone())?
     }
 }
@@ -129,20 +146,15 @@ impl Observer for Sheet {
     }
 }
 
-async fn measure(
-    api: &Api,
-    sheet: &Arc<Sheet>,
-    devices: &[DeviceId],
-    per_s: u32,
-    lasting: Duration,
-) -> Result<Measured, Error> {
+async fn measure(api: &Api, sheet: &Arc<Sheet>, devices: &[DeviceId], unicasts: Unicasts) -> Result<Measured, Error> {
+    let Unicasts { per_s, lasting, keyed } = unicasts;
     sheet.clear();
     let accepted = open_loop(per_s, lasting, |n, from| {
         let number = sheet.sent(from);
         let device = &devices[usize::try_from(n).unwrap_or(0) % devices.len()];
         let send = super::message(&sheet.run, 'u', number, Audience::device(device));
         let api = api.clone();
-        async move { api.send(&send).await.map(drop) }
+        async move { if keyed { api.send(&send).await } else { api.send_unkeyed(&send).await }.map(drop) }
     })
     .await;
     if let Some(failure) = &accepted.first_failure {

@@ -43,6 +43,8 @@ impl fmt::Display for ConnectReport {
 pub struct UnicastReport {
     /// The rate.
     pub per_s: u32,
+    /// Whether each had an idempotency key.
+    pub keyed: bool,
     /// From the request to the answer.
     #[serde(serialize_with = "latency_of")]
     pub accepted: Load,
@@ -59,7 +61,8 @@ fn latency_of<S: serde::Serializer>(load: &Load, serializer: S) -> Result<S::Ok,
 impl fmt::Display for UnicastReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let count = self.arrived.count();
-        writeln!(f, "unicast    {count} at {}/s; server CPU {} each", self.per_s, each(self.server_cpu, count as f64))?;
+        let (kind, cpu) = (if self.keyed { "keyed" } else { "unkeyed" }, each(self.server_cpu, count as f64));
+        writeln!(f, "unicast    {count} {kind} at {}/s; server CPU {cpu} each", self.per_s)?;
         writeln!(f, "  to device  {}", self.arrived)?;
         write!(f, "  to answer  {}", self.accepted.latency)
     }

@@ -7,7 +7,8 @@ use serde::Serialize;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 
 use super::{
-    Options, Others, Progress, REST, Target, UnrestOptions, generator::Command, herd::HerdOptions, muster::Muster,
+    Options, Others, Progress, REST, Target, Unicasts, UnrestOptions, generator::Command, herd::HerdOptions,
+    muster::Muster,
 };
 use crate::{Error, Latency, Usage, Verdict};
 
@@ -113,7 +114,7 @@ async fn beside_broadcasts(
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut most = Held::default();
     let probe = muster.probe.clone();
-    let mut measuring = pin!(probe.run(options.per_s, options.lasting));
+    let mut measuring = pin!(probe.run(Unicasts::unkeyed(options.per_s, options.lasting)));
     loop {
         tokio::select! {
             measured = &mut measuring => return Ok((measured?.arrived, most)),

@@ -5,7 +5,9 @@ use std::{fmt, pin::pin, time::Duration};
 use serde::Serialize;
 use tokio::time::Instant;
 
-use super::{Options, Others, Progress, Target, UnrestOptions, generator::Command, muster::Muster, probe::Probe};
+use super::{
+    Options, Others, Progress, Target, Unicasts, UnrestOptions, generator::Command, muster::Muster, probe::Probe,
+};
 use crate::{Error, Latency, Verdict};
 
 /// How soon all must be back, and synced.
@@ -65,7 +67,7 @@ pub async fn storm(target: &Target, options: &UnrestOptions, progress: Progress<
     muster.connect().await?;
     progress("connected", all, all);
     let probe = muster.probe.clone();
-    let without = probe.run(*per_s, *lasting).await?.arrived;
+    let without = probe.run(Unicasts::unkeyed(*per_s, *lasting)).await?.arrived;
 
     let (opened, begun) = (muster.herd.count().opened + all, Instant::now());
     muster.herd.order(Command::Storm).await?;
@@ -92,7 +94,7 @@ async fn beside<T>(
 ) -> Result<(T, Latency), Error> {
     let (mut other, mut over, mut latency) = (pin!(other), None, Latency::default());
     loop {
-        let mut slice = pin!(probe.run(per_s, SLICE));
+        let mut slice = pin!(probe.run(Unicasts::unkeyed(per_s, SLICE)));
         let measured = loop {
             tokio::select! {
                 measured = &mut slice => break measured?,

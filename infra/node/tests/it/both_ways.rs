@@ -82,6 +82,20 @@ async fn requests(sandbox: &Sandbox, api: &Api) {
     assert_eq!(answer.correlation_data, Some(vec![0, 255]));
 }
 
+/// What a device sends again, because it heard no answer, products read once if the device names it.
+async fn repeated(sandbox: &Sandbox, api: &Api) {
+    let mut five = Terminal::open(sandbox, api, "five", Version::V5).await;
+    for (name, n) in [("first", 1), ("first", 1), ("second", 2), ("first", 1), ("third", 3)] {
+        let publish = Publish::new("push/demo/up/step", n.to_string());
+        let named = Publish { user_properties: vec![("id".to_owned(), name.to_owned())], ..publish };
+        assert_eq!(five.publish(named).await, Reason::SUCCESS);
+    }
+    let is_there = |page: &Value| page["data"].as_array().unwrap().iter().any(|uplink| uplink["payload"] == 3);
+    let page = until(api, "/v1/uplink?type=step", is_there).await;
+    let payloads: Vec<_> = page["data"].as_array().unwrap().iter().map(|uplink| &uplink["payload"]).collect();
+    assert_eq!(payloads, [&json!(1), &json!(2), &json!(3)]);
+}
+
 /// Where the app lets them, devices send to each other.
 async fn peers(sandbox: &Sandbox, api: &Api) {
     let mut three = Terminal::open(sandbox, api, "three", Version::V5).await;
@@ -107,6 +121,7 @@ async fn both_ways(back_ends: On) {
     let api = sandbox.api();
     commands(&sandbox, &api).await;
     requests(&sandbox, &api).await;
+    repeated(&sandbox, &api).await;
     peers(&sandbox, &api).await;
     server.kill().await.unwrap();
 }

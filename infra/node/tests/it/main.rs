@@ -12,6 +12,7 @@ mod import;
 mod kill_nine;
 mod logs;
 mod marketing;
+mod on_wake;
 mod presence;
 mod reports;
 mod sandbox;

@@ -80,11 +80,16 @@ impl Sandbox {
         let (http, mqtt, tls, metrics) = [(); 4].map(|()| steady_address().unwrap()).into();
         let dir = tempfile::tempdir().unwrap();
         let mut sandbox = Self { dir, http, mqtt, tls, key: String::new(), metrics, more: servers };
-        let created = sandbox.run(&["app", "create", "demo", "--admin"]);
+        sandbox.key = sandbox.create_app("demo");
+        sandbox
+    }
+
+    /// Adds an app while nothing is running; a key of it that may do everything.
+    pub(crate) fn create_app(&self, name: &str) -> String {
+        let created = self.run(&["app", "create", name, "--admin"]);
         let printed = String::from_utf8(created.stdout).unwrap();
         let key = printed.split_whitespace().find(|word| word.starts_with("ak_live_"));
-        sandbox.key = key.unwrap_or_else(|| panic!("no key in {printed:?}")).to_owned();
-        sandbox
+        key.unwrap_or_else(|| panic!("no key in {printed:?}")).to_owned()
     }
 
     /// Has it speak TLS too, from its next start on.

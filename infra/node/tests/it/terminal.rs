@@ -62,7 +62,12 @@ impl Terminal {
 
     /// The next message, acked.
     pub(crate) async fn take(&mut self) -> Publish {
-        match self.next().await {
+        let message = self.next().await;
+        self.ack(message).await
+    }
+
+    async fn ack(&mut self, message: Packet) -> Publish {
+        match message {
             Packet::Publish(publish) => {
                 let ack = PubAck { packet_id: publish.packet_id, reason: Reason::SUCCESS };
                 self.send(&Packet::PubAck(ack)).await;
@@ -70,6 +75,15 @@ impl Terminal {
             }
             other => panic!("instead of a message: {other:?}"),
         }
+    }
+
+    /// Pings: the message that waited for the device to be awake comes with the answer, before or after it. It is acked.
+    pub(crate) async fn take_pinging(&mut self) -> Publish {
+        self.send(&Packet::PingReq).await;
+        let packets = [self.next().await, self.next().await];
+        assert!(packets.contains(&Packet::PingResp), "{packets:?}");
+        let message = packets.into_iter().find(|packet| *packet != Packet::PingResp).unwrap();
+        self.ack(message).await
     }
 
     /// Nothing comes.

@@ -2,6 +2,8 @@
 //!
 //! `infra/test` installs what they stand on; without it these tests are skipped, loudly.
 
+mod gentle;
+
 use std::{
     path::{Path, PathBuf},
     process::Stdio,
@@ -39,7 +41,8 @@ struct Device {
     child: Child,
     input: Option<ChildStdin>,
     lines: Lines<BufReader<ChildStdout>>,
-    /// The names that senders gave the messages, in the order in which they came.
+    /// The names that senders gave the messages, in the order in which they came, behind the name of an app that shares the
+    /// link.
     names: Vec<String>,
     /// Everything else.
     events: Vec<Value>,
@@ -93,9 +96,11 @@ impl Device {
             let line = timeout(LINE_PATIENCE, self.lines.next_line()).await;
             let line = line.unwrap_or_else(|_| panic!("nothing more than {:?} {:?}", self.names, self.events)).unwrap();
             let line: Value = serde_json::from_str(&line.expect("the device ended")).unwrap();
-            match line["event"] == "message" {
-                true => self.names.push(line["payload"]["msg"].as_str().unwrap().to_owned()),
-                false => self.events.push(line),
+            let name = || line["payload"]["msg"].as_str().unwrap().to_owned();
+            match (line["event"] == "message", line["app"].as_str()) {
+                (true, None) => self.names.push(name()),
+                (true, Some(app)) => self.names.push(format!("{app} {}", name())),
+                (false, _) => self.events.push(line),
             }
         }
     }
@@ -159,14 +164,13 @@ async fn each_message_once_and_in_order(sdk: Sdk) {
     server.kill().await.unwrap();
 }
 
-/// Waits until products can read exactly these, of which the platform may have been sent some twice.
+/// Waits until products can read exactly these, however often they were sent.
 async fn uplinks(api: &Api, path: &str, wanted: &[Value]) {
     let read = async {
         loop {
             let page = api.get(path).await.unwrap();
-            let mut payloads: Vec<Value> =
+            let payloads: Vec<Value> =
                 page["data"].as_array().unwrap().iter().map(|uplink| uplink["payload"].clone()).collect();
-            payloads.dedup();
             if payloads == wanted {
                 return;
             }

@@ -100,6 +100,17 @@ pub async fn accepting_after_the_append_keeps_what_happened(place: &mut dyn Plac
     assert_eq!(again, [Appended::Again]);
 }
 
+/// Until when it can wait is known of a message whatever else is said of it.
+pub async fn an_entry_tells_until_when_its_message_can_wait(place: &mut dyn Place) {
+    let store = place.open().await;
+    let command = Class::Command { device: name("dev-1") };
+    for (n, class, due_at) in [(1, Class::Message, Some(later(9))), (2, command, None)] {
+        let message = Message { class, due_at, ..message(n) };
+        accept(&*store, &message).await;
+        assert_eq!(entry(&*store, n).await, Some(Entry::from(&message)));
+    }
+}
+
 /// It is over from the start, and is not queued for ever.
 pub async fn a_message_for_nobody_stays_dispatched(place: &mut dyn Place) {
     let store = place.open().await;

@@ -9,18 +9,25 @@ use super::{
 };
 use crate::{Error, Receipts};
 
+/// Messages whose tallies are changed in one step, about half a millisecond: unicasts wait for it to be appended. What is
+/// added twice changes nothing, so a few steps are as good as one.
+const TOGETHER_MAX: usize = 64;
+
 #[async_trait]
 impl Receipts for Embedded {
     async fn add_receipts(&self, batches: Vec<ReceiptBatch>) -> Result<(), Error> {
-        self.write(move |draft| {
-            for ReceiptBatch { app, receipts } in batches {
-                for receipt in receipts {
-                    amend(draft, &app, receipt.message, |tally| tally.add(&receipt))?;
-                }
-            }
-            Ok(())
-        })
-        .await
+        let of_app =
+            |ReceiptBatch { app, receipts }| receipts.into_iter().map(move |receipt| (AppId::clone(&app), receipt));
+        let all: Vec<_> = batches.into_iter().flat_map(of_app).collect();
+        for some in all.chunks(TOGETHER_MAX) {
+            let some = some.to_vec();
+            self.write(move |draft| {
+                some.iter()
+                    .try_for_each(|(app, receipt)| amend(draft, app, receipt.message, |tally| tally.add(receipt)))
+            })
+            .await?;
+        }
+        Ok(())
     }
 
     async fn tally(&self, app: &AppId, message: MessageId) -> Result<Option<Tally>, Error> {

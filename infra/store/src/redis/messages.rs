@@ -40,7 +40,8 @@ struct Given(
     Timestamp,
     BTreeMap<String, String>,
     (u128, u64, u8),
-    #[serde(default, skip_serializing_if = "Class::is_message")] Class,
+    #[serde(default, skip_serializing_if = "Option::is_none")] Option<Class>,
+    #[serde(default, skip_serializing_if = "Option::is_none")] Option<Timestamp>,
 );
 
 impl Record for Given {
@@ -51,8 +52,10 @@ fn pack(entry: &Entry) -> Vec<u8> {
     let TraceParent { trace_id, parent_id, flags } = entry.trace;
     let trace = (trace_id, parent_id, flags);
     let (kind, metadata) = (entry.kind.clone(), entry.metadata.clone());
-    let class = entry.class.clone();
-    Given(entry.lane, entry.env, kind, entry.created_at, entry.expires_at, metadata, trace, class).encode()
+    // Fields have their places: one is left out only with all that follow.
+    let class = Some(entry.class.clone()).filter(|class| !class.is_message() || entry.due_at.is_some());
+    let (created_at, expires_at, due_at) = (entry.created_at, entry.expires_at, entry.due_at);
+    Given(entry.lane, entry.env, kind, created_at, expires_at, metadata, trace, class, due_at).encode()
 }
 
 /// What is kept of a message.
@@ -64,7 +67,8 @@ pub(super) struct Kept {
 
 fn unpack(id: MessageId, kept: &[u8], failed: Option<String>) -> Result<Kept, Error> {
     let (head, given) = kept.split_at_checked(HEAD_BYTES).ok_or_else(|| take::corrupt("a message", &"too short"))?;
-    let Given(lane, env, kind, created_at, expires_at, metadata, trace, class) = take::record(given, "a message")?;
+    let given = take::record(given, "a message")?;
+    let Given(lane, env, kind, created_at, expires_at, metadata, trace, class, due_at) = given;
     let when = |at| Some(number(head, at)).filter(|millis| *millis > 0).map(Timestamp::from_millis);
     let (trace_id, parent_id, flags) = trace;
     let dispatched_at = when(0);
@@ -73,9 +77,10 @@ fn unpack(id: MessageId, kept: &[u8], failed: Option<String>) -> Result<Kept, Er
         lane,
         env,
         kind,
-        class,
+        class: class.unwrap_or_default(),
         created_at,
         expires_at,
+        due_at,
         metadata,
         trace: TraceParent { trace_id, parent_id, flags },
         dispatched_at,
