@@ -4,8 +4,9 @@
 
 use std::{
     net::IpAddr,
-    num::{NonZeroU32, NonZeroUsize},
+    num::{NonZero, NonZeroU32, NonZeroUsize},
     sync::Arc,
+    thread::available_parallelism,
     time::Duration,
 };
 
@@ -25,12 +26,22 @@ use crate::{
 /// Waits shorter than this are none: a timer would take longer.
 const TICK: Duration = Duration::from_millis(1);
 
+/// Connections let in a second for each core, when nobody says: a fraction of what it could, for those who are in need it
+/// as well. With fewer, devices that are turned away again and again would stay away for longer and longer.
+const CONNECTS_PER_S_EACH_CORE: u32 = 500;
+
 /// Connections taken for each that may be let in, so that a queue can form here and its end is told at once; beyond that they
 /// wait in the system's own queue. Taking one, and closing it again, costs those who are in something as well.
 const TAKEN_EACH: u32 = 4;
 
 /// So many a second are always taken: they are no burden.
 const TAKEN_MIN: u32 = 1_000;
+
+/// Connections let in a second on this machine, when nobody says.
+pub(crate) fn connects_per_s() -> Option<NonZeroU32> {
+    let cores = u32::try_from(available_parallelism().map_or(1, NonZero::get)).unwrap_or(u32::MAX);
+    NonZeroU32::new(CONNECTS_PER_S_EACH_CORE.saturating_mul(cores))
+}
 
 /// What newcomers have to wait for.
 pub(crate) struct Calm {

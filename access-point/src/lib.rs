@@ -47,9 +47,8 @@ mod worker;
 
 use std::{
     net::SocketAddr,
-    num::{NonZero, NonZeroU32, NonZeroUsize},
+    num::{NonZeroU32, NonZeroUsize},
     sync::Arc,
-    thread::available_parallelism,
     time::Duration,
 };
 
@@ -154,7 +153,7 @@ impl Config {
             node,
             connections_max: 18_000,
             connections_per_address_max: None,
-            connects_per_s: NonZeroU32::new(CONNECTS_PER_S_EACH_CORE.saturating_mul(cores())),
+            connects_per_s: calm::connects_per_s(),
             packet_max_bytes: 256 * 1024,
             keep_alive: KeepAlive { default_s: 300, min_s: 15, max_s: 1_200 },
             ack_timeout: Duration::from_secs(20),
@@ -171,10 +170,6 @@ impl Config {
             proxies: Vec::new(),
         }
     }
-}
-
-fn cores() -> u32 {
-    u32::try_from(available_parallelism().map_or(1, NonZero::get)).unwrap_or(u32::MAX)
 }
 
 /// Where devices come in. On each, the first byte tells MQTT from WebSocket at `/mqtt`.
@@ -216,10 +211,6 @@ pub enum Error {
     #[error("access point: a worker has panicked")]
     Worker,
 }
-
-/// Connections let in a second for each core, when nobody says: a fraction of what it could, for those who are in need it
-/// as well. With fewer, devices that are turned away again and again would stay away for longer and longer.
-const CONNECTS_PER_S_EACH_CORE: u32 = 500;
 
 /// Sessions that are looked for at the same time: bounds what a storm of devices asks of the store, and what all of them
 /// ask when it is back.
