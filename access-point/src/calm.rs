@@ -4,8 +4,9 @@
 
 use std::{
     net::IpAddr,
-    num::{NonZeroU32, NonZeroUsize},
+    num::{NonZero, NonZeroU32, NonZeroUsize},
     sync::Arc,
+    thread::available_parallelism,
     time::Duration,
 };
 
@@ -25,8 +26,26 @@ use crate::{
 /// Waits shorter than this are none: a timer would take longer.
 const TICK: Duration = Duration::from_millis(1);
 
+/// Connections let in a second for each core, when nobody says: a fraction of what it could, for those who are in need it
+/// as well. With fewer, devices that are turned away again and again would stay away for longer and longer.
+const CONNECTS_PER_S_EACH_CORE: u32 = 500;
+
+/// Connections taken for each that may be let in, so that a queue can form here and its end is told at once; beyond that they
+/// wait in the system's own queue. Taking one, and closing it again, costs those who are in something as well.
+const TAKEN_EACH: u32 = 4;
+
+/// So many a second are always taken: they are no burden.
+const TAKEN_MIN: u32 = 1_000;
+
+/// Connections let in a second on this machine, when nobody says.
+pub(crate) fn connects_per_s() -> Option<NonZeroU32> {
+    let cores = u32::try_from(available_parallelism().map_or(1, NonZero::get)).unwrap_or(u32::MAX);
+    NonZeroU32::new(CONNECTS_PER_S_EACH_CORE.saturating_mul(cores))
+}
+
 /// What newcomers have to wait for.
 pub(crate) struct Calm {
+    taking: Option<Mutex<Pace>>,
     pace: Option<Mutex<Pace>>,
     addresses: Option<Arc<Addresses>>,
     flaps: Mutex<Flaps>,
@@ -44,12 +63,22 @@ pub(crate) struct Newcomer {
 impl Calm {
     /// So many newcomers a second and so many connections of one address; absent: any number.
     pub(crate) fn new(per_s: Option<NonZeroU32>, per_address: Option<NonZeroUsize>, metrics: Metrics) -> Self {
+        let pace = |per_s: NonZeroU32| Mutex::new(Pace::new(per_s, Instant::now()));
+        let taken = per_s.and_then(|per_s| NonZeroU32::new(per_s.get().saturating_mul(TAKEN_EACH).max(TAKEN_MIN)));
         Self {
-            pace: per_s.map(|per_s| Mutex::new(Pace::new(per_s, Instant::now()))),
+            taking: taken.map(pace),
+            pace: per_s.map(pace),
             addresses: per_address.map(Addresses::new),
             flaps: Mutex::default(),
             metrics,
         }
+    }
+
+    /// Waits until another connection may be taken from the system, whoever it is from.
+    pub(crate) async fn taking(&self) {
+        let now = Instant::now();
+        let wait = self.taking.as_ref().and_then(|pace| pace.lock().turn(now, Duration::MAX));
+        until(now, wait.unwrap_or_default()).await;
     }
 
     /// Waits for the turn of whoever comes from this address; nothing is read and nothing is computed for it before.

@@ -20,11 +20,12 @@ use crate::{
     doze::Doze,
     drain::Evicted,
     entry::Origin,
-    errand::{self, Home, Outcome, Parting},
+    errand::{Home, Outcome},
     fetch::Fetch,
     heartbeat::Heartbeat,
     link::Link,
     listen::Place,
+    parting::{Parting, part},
     pull::Sent,
     quota::Bucket,
     timeline::Timeline,
@@ -170,9 +171,15 @@ impl Connection {
         self.with_buffer(turn, Self::go_on)
     }
 
-    /// Its timeline has grown.
-    pub(crate) fn follow(&mut self, turn: &mut Turn) -> Result<(), Close> {
+    /// Its timeline has grown; says whether it can follow now. One that does not read, or has too much to ack, follows when
+    /// it can, and must not cost those who are passed with it.
+    pub(crate) fn grown(&mut self) -> bool {
         self.behind[Stream::Timeline as usize] = true;
+        self.can_deliver()
+    }
+
+    /// Follows its timeline.
+    pub(crate) fn follow(&mut self, turn: &mut Turn) -> Result<(), Close> {
         self.with_buffer(turn, Self::send)
     }
 
@@ -368,6 +375,6 @@ impl Connection {
         drop(self.presence);
         turn.site.sightings.note(&self.peer, handle.epoch, true, turn.now);
         let route = (*close != Close::TakenOver).then_some(handle);
-        errand::say_goodbye(&turn.site, Parting { link: self.link, last, route, evicted, place: self.place });
+        part(&turn.site, Parting { link: self.link, last, route, evicted, place: self.place });
     }
 }

@@ -1,10 +1,10 @@
 //! What a connection needs and cannot wait for in its worker's turn: its streams from the store, what it brings up to
-//! the broker, its goodbye. Each is a task of its own, whose outcome comes back to the worker.
+//! the broker. Each is a task of its own, whose outcome comes back to the worker.
 
 use std::{sync::Arc, time::Duration};
 
 use model::{Position, Seq};
-use mqtt::{Packet, Reason};
+use mqtt::Reason;
 use store::InboxEntry;
 use tokio::time::{Instant, sleep, timeout};
 use tracing::debug;
@@ -13,18 +13,12 @@ use crate::{
     Site,
     admit::heads,
     connection::Peer,
-    drain::Evicted,
     fetch::Asked,
     inbound::Batch,
-    link::Link,
-    listen::Place,
     registry::Handle,
     timeline::{Page, Timeline},
     worker::Seat,
 };
-
-/// How long a device that is to go elsewhere waits for its cursor to be kept: several times as long as that usually takes.
-const HANDOVER_MAX: Duration = Duration::from_secs(1);
 
 /// How long the broker may take for what devices send up; then they are told to try again.
 pub(crate) const UPLOAD_MAX: Duration = Duration::from_secs(4);
@@ -142,37 +136,4 @@ pub(crate) fn refused(error: &broker::Error) -> Reason {
         broker::Error::Full(_) => Reason::QUOTA_EXCEEDED,
         broker::Error::Unavailable(_) | broker::Error::Corrupt(_) => Reason::IMPLEMENTATION,
     }
-}
-
-/// A connection that is over.
-pub(crate) struct Parting {
-    pub(crate) link: Link,
-    /// What there is to say to the device.
-    pub(crate) last: Vec<Packet>,
-    /// Its route, unless that is another session's now.
-    pub(crate) route: Option<Arc<Handle>>,
-    /// What is known of a device that is to go elsewhere.
-    pub(crate) evicted: Option<Evicted>,
-    pub(crate) place: Place,
-}
-
-/// Says the last words to a device and gives its route up. One that is to go elsewhere hears them when its cursor is where it
-/// will be looked for: else it would be sent again what it has acked.
-pub(crate) fn say_goodbye(site: &Arc<Site>, parting: Parting) {
-    let site = site.clone();
-    tokio::spawn(async move {
-        let Parting { link, last, route, evicted, place } = parting;
-        if let (Some(evicted), Some(handle)) = (evicted, &route) {
-            let _ = timeout(HANDOVER_MAX, site.outbox.kept(&handle.app, handle.ordinal)).await;
-            site.drains.note(evicted, site.deps.clock.now());
-        }
-        link.close(&last).await;
-        if let Some(route) = route
-            && let Err(error) = site.deps.store.release(&route.app, route.ordinal, route.epoch).await
-        {
-            let (app, device) = (&route.app, route.ordinal.0);
-            debug!(%app, device.ordinal = device, %error, "a route stays behind; nobody trusts it");
-        }
-        drop(place);
-    });
 }

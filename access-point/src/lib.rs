@@ -30,6 +30,7 @@ mod open;
 mod outbox;
 mod pace;
 mod packed;
+mod parting;
 mod peer;
 mod pull;
 mod quota;
@@ -76,6 +77,7 @@ use crate::{
     metrics::Metrics,
     outbox::Outbox,
     packed::Packed,
+    parting::Partings,
     quota::Types,
     registry::Registry,
     sightings::Sightings,
@@ -119,7 +121,8 @@ pub struct Config {
     pub connections_max: usize,
     /// Open connections of one address (of an IPv6 network of 64 bits); absent: any number. Behind a proxy all have one.
     pub connections_per_address_max: Option<NonZeroUsize>,
-    /// Connections let in a second; the others wait for their turn, up to four seconds. Absent: any number.
+    /// Connections let in a second; the others wait for their turn, up to four seconds. Four times as many are taken from
+    /// the system a second, and four times as many closed that are lost. Absent: any number.
     pub connects_per_s: Option<NonZeroU32>,
     /// The largest packet that a device may send once it is known, in bytes.
     pub packet_max_bytes: usize,
@@ -150,7 +153,7 @@ impl Config {
             node,
             connections_max: 18_000,
             connections_per_address_max: None,
-            connects_per_s: NonZeroU32::new(5_000),
+            connects_per_s: calm::connects_per_s(),
             packet_max_bytes: 256 * 1024,
             keep_alive: KeepAlive { default_s: 300, min_s: 15, max_s: 1_200 },
             ack_timeout: Duration::from_secs(20),
@@ -227,6 +230,7 @@ pub(crate) struct Site {
     pub(crate) apps: Apps,
     pub(crate) calm: Calm,
     pub(crate) drains: Drains,
+    pub(crate) partings: Partings,
     pub(crate) heartbeats: Arc<Heartbeats>,
     pub(crate) arrivals: Arrivals,
     pub(crate) inlets: Inlets,
@@ -279,6 +283,7 @@ impl AccessPoint {
             places: Arc::new(Semaphore::new(config.connections_max)),
             calm: Calm::new(config.connects_per_s, config.connections_per_address_max, metrics.clone()),
             drains: Drains::default(),
+            partings: Partings::new(config.connects_per_s),
             heartbeats: Arc::default(),
             config,
             apps: Apps::new(deps.store.clone()),
@@ -328,6 +333,7 @@ impl AccessPoint {
         background.spawn(until(site.shutdown.clone(), sweep::run(site.clone())));
         background.spawn(until(site.shutdown.clone(), routes::keep(site.clone())));
         background.spawn(until(site.shutdown.clone(), drain::follow(site.clone())));
+        background.spawn(parting::run(site.clone()));
         let apps = site.clone();
         background.spawn(until(site.shutdown.clone(), async move { apps.apps.keep_fresh().await }));
         let (told, teller) = (CancellationToken::new(), site.clone());

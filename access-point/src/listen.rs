@@ -76,9 +76,13 @@ pub(crate) async fn accept_all(
 async fn accept(listener: &TcpListener, door: &Door, site: &Arc<Site>, shutdown: &CancellationToken) -> io::Result<()> {
     let mut spare = Spare::new();
     loop {
+        let accept = async {
+            site.calm.taking().await;
+            listener.accept().await
+        };
         let accepted = tokio::select! {
             () = shutdown.cancelled() => return Ok(()),
-            accepted = listener.accept() => accepted,
+            accepted = accept => accepted,
         };
         match accepted {
             Ok((socket, from)) => take(site, Arrived { socket, from, door: door.clone() }),

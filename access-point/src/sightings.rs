@@ -1,8 +1,12 @@
 //! What is seen of devices here: who comes, from where, and who goes. Gathered for a moment and told to the filter in
-//! batches, so that a storm of devices costs a few publications. Best effort: what is lost with this process is told by
+//! batches, some at a time, so that a storm of devices is noted after it rather than in it. Best effort: what is lost with this process is told by
 //! the next sessions of its devices.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::Arc,
+    time::Duration,
+};
 
 use broker::Publication;
 use model::{
@@ -20,8 +24,12 @@ use crate::{Site, connection::Peer, entry::Origin};
 /// How long sightings are gathered: a device that comes and goes in this time is one of them.
 const GATHER: Duration = Duration::from_secs(1);
 
-/// Devices in one publication: far below what a broker takes.
-const DEVICES_MAX: usize = 1_000;
+/// Devices told at once: what others have to write waits for no more than that.
+const TOLD_MAX: usize = 250;
+
+/// Pause between two publications, when more wait: after a storm there is something to tell of every device, and the store
+/// is also where unicasts wait to be appended.
+const PAUSE: Duration = Duration::from_millis(50);
 
 /// Devices that wait to be told; beyond it those that come later are not, until they come again. More than an access
 /// point holds, many times.
@@ -43,10 +51,47 @@ impl Latest {
     }
 }
 
+type Who = (AppId, Ordinal);
+
+/// The latest of each device, and in which order they are to be told.
+#[derive(Debug, Default)]
+struct Waiting {
+    latest: HashMap<Who, Latest>,
+    turns: VecDeque<Who>,
+}
+
+impl Waiting {
+    /// Has a device wait, in the turn that it has already if it has one; false when too many do.
+    fn add(&mut self, who: Who, latest: Latest) -> bool {
+        match self.latest.get_mut(&who) {
+            Some(known) if latest.is_after(known) => *known = latest,
+            Some(_) => {}
+            None if self.turns.len() >= WAITING_MAX => return false,
+            None => {
+                self.turns.push_back(who.clone());
+                self.latest.insert(who, latest);
+            }
+        }
+        true
+    }
+
+    /// Whose turn it is.
+    fn take(&mut self) -> Vec<(Who, Latest)> {
+        let some = self.turns.len().min(TOLD_MAX);
+        let of = |who| self.latest.remove(&who).map(|latest| (who, latest));
+        let taken = self.turns.drain(..some).filter_map(of).collect();
+        if self.turns.is_empty() {
+            // What a storm has filled is not kept for the next one.
+            *self = Self::default();
+        }
+        taken
+    }
+}
+
 /// What is yet to be told.
 #[derive(Debug)]
 pub(crate) struct Sightings {
-    waiting: Mutex<HashMap<(AppId, Ordinal), Latest>>,
+    waiting: Mutex<Waiting>,
     /// This run of the access point, once it has said that it runs.
     run: Mutex<Option<Run>>,
     lost: Counter,
@@ -64,51 +109,47 @@ impl Sightings {
         self.add((peer.app.clone(), peer.ordinal), latest);
     }
 
-    fn add(&self, who: (AppId, Ordinal), latest: Latest) {
-        let mut waiting = self.waiting.lock();
-        let is_full = waiting.len() >= WAITING_MAX;
-        match waiting.get_mut(&who) {
-            Some(known) if latest.is_after(known) => *known = latest,
-            Some(_) => {}
-            None if is_full => _ = self.lost.inc(),
-            None => _ = waiting.insert(who, latest),
+    fn add(&self, who: Who, latest: Latest) {
+        if !self.waiting.lock().add(who, latest) {
+            self.lost.inc();
         }
     }
 
-    fn publications(&self, run: &Run) -> (Vec<Publication>, HashMap<(AppId, Ordinal), Latest>) {
-        let leaving = std::mem::take(&mut *self.waiting.lock());
-        let mut apps = HashMap::<&AppId, Vec<Sighting>>::new();
-        for ((app, ordinal), latest) in &leaving {
-            let seen = Seen {
-                epoch: latest.epoch,
-                at: latest.at,
-                run: (!latest.over).then(|| run.clone()),
-                transport: latest.origin.transport.to_owned(),
-                ip_prefix: ip_prefix(latest.origin.address),
-            };
-            let sighting = Sighting { device: latest.device.clone(), ordinal: *ordinal, seen };
-            apps.entry(app).or_default().push(sighting);
-        }
-        let mut publications = Vec::new();
-        for (app, devices) in apps {
-            for some in devices.chunks(DEVICES_MAX) {
-                let sightings = model::Sightings { app: app.clone(), devices: some.to_vec() };
-                let body = Reported::Seen(sightings).encode().into();
-                publications.push(Publication { queue: Queue::Reports, body });
-            }
-        }
-        (publications, leaving)
+    fn is_waiting(&self) -> bool {
+        !self.waiting.lock().turns.is_empty()
     }
+}
+
+fn publications(leaving: &[(Who, Latest)], run: &Run) -> Vec<Publication> {
+    let mut apps = HashMap::<&AppId, Vec<Sighting>>::new();
+    for ((app, ordinal), latest) in leaving {
+        let seen = Seen {
+            epoch: latest.epoch,
+            at: latest.at,
+            run: (!latest.over).then(|| run.clone()),
+            transport: latest.origin.transport.to_owned(),
+            ip_prefix: ip_prefix(latest.origin.address),
+        };
+        let sighting = Sighting { device: latest.device.clone(), ordinal: *ordinal, seen };
+        apps.entry(app).or_default().push(sighting);
+    }
+    let told = |(app, devices): (&AppId, Vec<Sighting>)| {
+        let sightings = model::Sightings { app: app.clone(), devices };
+        Publication { queue: Queue::Reports, body: Reported::Seen(sightings).encode().into() }
+    };
+    apps.into_iter().map(told).collect()
 }
 
 /// Tells what is seen, again and again, and once more when `done` is cancelled: then every session is over.
 pub(crate) async fn tell(site: Arc<Site>, done: CancellationToken) {
     loop {
         let is_done = done.run_until_cancelled(sleep(GATHER.mul_f64(rand::random_range(0.5..1.5)))).await.is_none();
-        if !site.sightings.waiting.lock().is_empty()
-            && let Err(why) = try_tell(&site).await
-        {
-            debug!(why, "what was seen of devices must wait");
+        while site.sightings.is_waiting() {
+            if let Err(why) = try_tell(&site).await {
+                debug!(why, "what was seen of devices must wait");
+                break;
+            }
+            let _ = done.run_until_cancelled(sleep(PAUSE)).await;
         }
         if is_done {
             return;
@@ -118,8 +159,8 @@ pub(crate) async fn tell(site: Arc<Site>, done: CancellationToken) {
 
 async fn try_tell(site: &Site) -> Result<(), String> {
     let run = run(site).await?;
-    let (publications, leaving) = site.sightings.publications(&run);
-    let published = site.deps.broker.publish(publications).await;
+    let leaving = site.sightings.waiting.lock().take();
+    let published = site.deps.broker.publish(publications(&leaving, &run)).await;
     if published.is_err() {
         leaving.into_iter().for_each(|(who, latest)| site.sightings.add(who, latest));
     }
@@ -136,4 +177,41 @@ async fn run(site: &Site) -> Result<Run, String> {
         *known = Some(Run { node: here.id, boot: here.boot });
     }
     known.clone().ok_or_else(|| "this node has not said yet that it runs".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn latest(ordinal: u32, epoch: u64, over: bool) -> (Who, Latest) {
+        let origin = Origin { address: [127, 0, 0, 1].into(), transport: "tcp" };
+        let device = format!("d{ordinal}").parse().unwrap();
+        let latest = Latest { device, epoch: Epoch(epoch), over, at: Timestamp::from_millis(epoch), origin };
+        (("demo".parse().unwrap(), Ordinal(ordinal)), latest)
+    }
+
+    fn add(waiting: &mut Waiting, (who, latest): (Who, Latest)) -> bool {
+        waiting.add(who, latest)
+    }
+
+    #[test]
+    fn a_storm_is_told_some_at_a_time_and_in_order() {
+        let mut waiting = Waiting::default();
+        (0..600).for_each(|device| assert!(add(&mut waiting, latest(device, 1, true))));
+        assert!(add(&mut waiting, latest(0, 2, false)), "whoever is back keeps its turn");
+        let told: Vec<_> = std::iter::from_fn(|| Some(waiting.take()).filter(|some| !some.is_empty())).collect();
+        assert_eq!(told.iter().map(Vec::len).collect::<Vec<_>>(), [TOLD_MAX, TOLD_MAX, 100]);
+        assert!(told.iter().flatten().map(|((_, ordinal), _)| ordinal.0).eq(0..600));
+        assert_eq!((told[0][0].1.epoch, told[0][0].1.over), (Epoch(2), false));
+    }
+
+    #[test]
+    fn what_is_older_than_what_waits_is_forgotten() {
+        let mut waiting = Waiting::default();
+        assert!(add(&mut waiting, latest(7, 2, false)));
+        assert!(add(&mut waiting, latest(7, 1, true)));
+        let taken = waiting.take();
+        assert_eq!((taken.len(), taken[0].1.epoch), (1, Epoch(2)));
+        assert!(waiting.take().is_empty());
+    }
 }

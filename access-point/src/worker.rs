@@ -30,6 +30,9 @@ const WORKERS_MAX: usize = 16;
 /// Connections served in a turn because they were called, and because of their sockets: some hundred microseconds.
 const SERVED_MAX: usize = 32;
 
+/// Connections that end in a turn, by their sockets: each costs several times as much as one that is served.
+const ENDED_MAX: usize = 8;
+
 /// Records of a table that a broadcast goes past in a turn, of which most may not be for it; and those it is sent to.
 const PASSED_MAX: usize = 1_024;
 const SENT_MAX: usize = 32;
@@ -136,9 +139,13 @@ impl Worker {
             let Some(seat) = self.called.pop_front() else { break };
             self.serve(seat, Connection::called);
         }
+        let before = self.table.len();
         for _ in 0..SERVED_MAX {
             let Some(seat) = self.ready.pop_front() else { break };
             self.serve(seat, Connection::ready);
+            if before - self.table.len() >= ENDED_MAX {
+                break;
+            }
         }
         if self.turn.instant >= self.walk_at {
             self.walk();
@@ -198,7 +205,7 @@ impl Worker {
             let at = (walk.at + passed) % end.max(1);
             passed += 1;
             let of_app = self.table.at(at).filter(|(_, connection)| connection.peer.app == walk.app);
-            if let Some((seat, _)) = of_app {
+            if let Some(seat) = of_app.and_then(|(seat, connection)| connection.grown().then_some(seat)) {
                 let before = self.turn.sent;
                 self.serve(seat, Connection::follow);
                 sent += usize::from(self.turn.sent != before);

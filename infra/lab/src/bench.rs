@@ -12,6 +12,7 @@ mod generator;
 mod herd;
 mod intake;
 mod muster;
+mod others;
 pub mod population;
 pub mod postgres;
 mod probe;
@@ -34,13 +35,14 @@ pub use audience::{AudienceOptions, AudienceReport, audience, device_row};
 pub use floor::{FloorOptions, floor, sink};
 pub use generator::generate;
 pub use intake::{IntakeOptions, intake};
+pub use others::{Others, UnrestOptions};
 pub use probe::Unicasts;
 pub use report::{BroadcastReport, ConnectReport, FloorReport, IntakeReport, IsolationReport, UnicastReport};
 pub use rows::Asked;
 pub use scale::{ScaleOptions, ScaleReport, scale};
 pub use silent::{SilentOptions, SilentReport, silent};
-pub use stalled::{StalledOptions, StalledReport, stalled};
-pub use storm::{StormOptions, StormReport, storm};
+pub use stalled::{StalledReport, stalled};
+pub use storm::{StormReport, storm};
 pub use wire::{WireReport, WireTarget, wire};
 
 use crate::{

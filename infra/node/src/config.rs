@@ -115,7 +115,7 @@ pub(crate) struct AccessPoint {
     pub(crate) tls_advertise: Option<String>,
     pub(crate) connections_max: usize,
     pub(crate) connections_per_address_max: usize,
-    pub(crate) connects_per_s: u32,
+    connects_per_s: Option<u32>,
     pub(crate) keep_alive_s: u16,
     pub(crate) keep_alive_min_s: u16,
     pub(crate) keep_alive_max_s: u16,
@@ -177,10 +177,11 @@ impl Config {
 
     pub(crate) fn access_point(&self) -> access_point::Config {
         let settings = &self.access_point;
+        let defaults = access_point::Config::new(self.node.clone());
         access_point::Config {
             connections_max: settings.connections_max,
             connections_per_address_max: NonZeroUsize::new(settings.connections_per_address_max),
-            connects_per_s: NonZeroU32::new(settings.connects_per_s),
+            connects_per_s: settings.connects_per_s.map_or(defaults.connects_per_s, NonZeroU32::new),
             keep_alive: access_point::KeepAlive {
                 default_s: settings.keep_alive_s,
                 min_s: settings.keep_alive_min_s,
@@ -196,7 +197,7 @@ impl Config {
                 within: self.shutdown_grace().saturating_sub(Duration::from_secs(settings.drain_wait_s) + LAST_WORDS),
             },
             proxies: settings.proxies.clone(),
-            ..access_point::Config::new(self.node.clone())
+            ..defaults
         }
     }
 

@@ -6,7 +6,10 @@ use std::{fmt, fs, pin::pin, time::Duration};
 use serde::Serialize;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 
-use super::{Options, Progress, REST, Target, Unicasts, generator::Command, herd::HerdOptions, muster::Muster};
+use super::{
+    Options, Others, Progress, REST, Target, Unicasts, UnrestOptions, generator::Command, herd::HerdOptions,
+    muster::Muster,
+};
 use crate::{Error, Latency, Usage, Verdict};
 
 /// Between two broadcasts.
@@ -24,21 +27,6 @@ const PATIENCE: Duration = Duration::from_secs(120);
 /// The kernel counts what sockets hold in pages.
 const PAGE_BYTES: u64 = 4_096;
 
-/// How large it is.
-#[derive(Clone, Debug)]
-pub struct StalledOptions {
-    /// Devices that stop reading.
-    pub devices: u32,
-    /// Devices that go on, among which measured unicasts go round.
-    pub probes: u32,
-    /// Unicasts a second.
-    pub per_s: u32,
-    /// How long broadcasts go on while nobody reads.
-    pub lasting: Duration,
-    /// The command that runs [`generate`](super::generate) in a process of its own.
-    pub generator: Vec<String>,
-}
-
 /// What came of it.
 #[derive(Clone, Debug, Serialize)]
 pub struct StalledReport {
@@ -48,10 +36,8 @@ pub struct StalledReport {
     pub bytes_each: Option<f64>,
     /// What the kernel of this machine held for each at most, both ends of the socket together, in bytes.
     pub kernel_bytes_each: f64,
-    /// Unicasts to others while broadcasts went on, before those devices came.
-    pub without: Latency,
-    /// The same while they did not read.
-    pub with: Latency,
+    /// Unicasts to others while broadcasts went on, before those devices came and while they did not read.
+    pub others: Others,
     /// From reading again to having everything.
     pub caught_up: Duration,
     /// The judgement.
@@ -59,27 +45,21 @@ pub struct StalledReport {
 }
 
 impl StalledReport {
-    /// Whether every promise was kept, and memory within its bound.
+    /// Whether every promise was kept, memory within its bound, and others did not notice.
     pub fn holds(&self) -> bool {
-        self.verdict.holds() && self.bytes_each.is_none_or(|bytes| bytes < EACH_MAX)
-    }
-
-    /// By how much they raised the others' p99.
-    pub fn p99_ratio(&self) -> f64 {
-        self.with.quantile(0.99).as_secs_f64() / self.without.quantile(0.99).as_secs_f64().max(1e-9)
+        let is_lean = self.bytes_each.is_none_or(|bytes| bytes < EACH_MAX);
+        self.verdict.holds() && is_lean && self.others.are_well()
     }
 }
 
 impl fmt::Display for StalledReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { devices, bytes_each, kernel_bytes_each, without, with, caught_up, verdict } = self;
+        let Self { devices, bytes_each, kernel_bytes_each, others, caught_up, verdict } = self;
         let kib = |bytes: f64| format!("{:.1} KiB", bytes / 1_024.0);
         let server = bytes_each.map_or_else(|| "-".to_owned(), kib);
         writeln!(f, "stalled    {devices} devices do not read while broadcasts of {BODY_BYTES} bytes go on")?;
         writeln!(f, "  memory     {server} of the server each, {} of the kernel", kib(*kernel_bytes_each))?;
-        writeln!(f, "  without    {without}")?;
-        writeln!(f, "  with       {with}")?;
-        writeln!(f, "  p99 ratio  {:.2}", self.p99_ratio())?;
+        writeln!(f, "{others}")?;
         writeln!(f, "  again      all have everything {:.1} s after they read again", caught_up.as_secs_f64())?;
         writeln!(f, "{verdict}")?;
         write!(f, "stalled    {}", if self.holds() { "holds" } else { "BROKEN" })
@@ -90,12 +70,8 @@ impl fmt::Display for StalledReport {
 ///
 /// # Errors
 /// [`Error::Corrupt`] when messages do not arrive at all; a broken promise is not an error but in the report.
-pub async fn stalled(
-    target: &Target,
-    options: &StalledOptions,
-    progress: Progress<'_>,
-) -> Result<StalledReport, Error> {
-    let StalledOptions { devices, probes, generator, .. } = options;
+pub async fn stalled(target: &Target, options: &UnrestOptions, progress: Progress<'_>) -> Result<StalledReport, Error> {
+    let UnrestOptions { devices, probes, generator, .. } = options;
     let (size, all) = (Options { devices: *devices, probes: *probes }, *devices as usize);
     let shape = |usual| HerdOptions { receive_buffer_bytes: Some(RECEIVE_BUFFER_BYTES), ..usual };
     let mut muster = Muster::begin(target, generator, size, shape, progress).await?;
@@ -122,8 +98,7 @@ pub async fn stalled(
         devices: *devices,
         bytes_each: before.server.zip(most.server).map(|(before, most)| grown(before, most)),
         kernel_bytes_each: grown(before.kernel, most.kernel),
-        without,
-        with,
+        others: Others { without, with },
         caught_up,
         verdict: muster.end().await?.verdict,
     })
@@ -133,7 +108,7 @@ pub async fn stalled(
 async fn beside_broadcasts(
     muster: &mut Muster,
     target: &Target,
-    options: &StalledOptions,
+    options: &UnrestOptions,
 ) -> Result<(Latency, Held), Error> {
     let mut ticks = interval(BROADCAST_EVERY);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);

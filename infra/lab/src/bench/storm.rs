@@ -5,7 +5,9 @@ use std::{fmt, pin::pin, time::Duration};
 use serde::Serialize;
 use tokio::time::Instant;
 
-use super::{Options, Progress, Target, Unicasts, generator::Command, muster::Muster, probe::Probe};
+use super::{
+    Options, Others, Progress, Target, Unicasts, UnrestOptions, generator::Command, muster::Muster, probe::Probe,
+};
 use crate::{Error, Latency, Verdict};
 
 /// How soon all must be back, and synced.
@@ -17,21 +19,6 @@ const SLICE: Duration = Duration::from_millis(500);
 /// How long the herd may take to notice that its links are cut.
 const CUT_PATIENCE: Duration = Duration::from_secs(5);
 
-/// How large it is.
-#[derive(Clone, Debug)]
-pub struct StormOptions {
-    /// Devices that are cut off.
-    pub devices: u32,
-    /// Devices that are not, among which measured unicasts go round.
-    pub probes: u32,
-    /// Unicasts a second.
-    pub per_s: u32,
-    /// How long they are measured before.
-    pub lasting: Duration,
-    /// The command that runs [`generate`](super::generate) in a process of its own.
-    pub generator: Vec<String>,
-}
-
 /// What came of it.
 #[derive(Clone, Debug, Serialize)]
 pub struct StormReport {
@@ -41,37 +28,28 @@ pub struct StormReport {
     pub back: Duration,
     /// From the cut until all had what was sent meanwhile.
     pub synced: Duration,
-    /// Unicasts to others before.
-    pub before: Latency,
-    /// The same until all were back.
-    pub during: Latency,
+    /// Unicasts to others before, and until all were synced.
+    pub others: Others,
     /// The judgement.
     pub verdict: Verdict,
 }
 
 impl StormReport {
-    /// Whether every promise was kept, and all were back in time.
+    /// Whether every promise was kept, all were back in time, and others did not notice.
     pub fn holds(&self) -> bool {
-        self.verdict.holds() && self.back.max(self.synced) <= BACK_MAX
-    }
-
-    /// By how much the storm raised the others' p99.
-    pub fn p99_ratio(&self) -> f64 {
-        self.during.quantile(0.99).as_secs_f64() / self.before.quantile(0.99).as_secs_f64().max(1e-9)
+        self.verdict.holds() && self.back.max(self.synced) <= BACK_MAX && self.others.are_well()
     }
 }
 
 impl fmt::Display for StormReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { devices, back, synced, before, during, verdict } = self;
+        let Self { devices, back, synced, others, verdict } = self;
         let [back, synced] = [back, synced].map(Duration::as_secs_f64);
         writeln!(
             f,
             "storm      {devices} devices cut off at once: connected after {back:.1} s, synced after {synced:.1} s"
         )?;
-        writeln!(f, "  before     {before}")?;
-        writeln!(f, "  during     {during}")?;
-        writeln!(f, "  p99 ratio  {:.2}", self.p99_ratio())?;
+        writeln!(f, "{others}")?;
         writeln!(f, "{verdict}")?;
         write!(f, "storm      {}", if self.holds() { "holds" } else { "BROKEN" })
     }
@@ -82,14 +60,14 @@ impl fmt::Display for StormReport {
 /// # Errors
 /// [`Error::Corrupt`] when they do not come back, or unicasts to others do not arrive; a broken promise is not an error
 /// but in the report.
-pub async fn storm(target: &Target, options: &StormOptions, progress: Progress<'_>) -> Result<StormReport, Error> {
-    let StormOptions { devices, probes, per_s, lasting, generator } = options;
+pub async fn storm(target: &Target, options: &UnrestOptions, progress: Progress<'_>) -> Result<StormReport, Error> {
+    let UnrestOptions { devices, probes, per_s, lasting, generator } = options;
     let (size, all) = (Options { devices: *devices, probes: *probes }, *devices as usize);
     let mut muster = Muster::begin(target, generator, size, |usual| usual, progress).await?;
     muster.connect().await?;
     progress("connected", all, all);
     let probe = muster.probe.clone();
-    let before = probe.run(Unicasts::unkeyed(*per_s, *lasting)).await?.arrived;
+    let without = probe.run(Unicasts::unkeyed(*per_s, *lasting)).await?.arrived;
 
     let (opened, begun) = (muster.herd.count().opened + all, Instant::now());
     muster.herd.order(Command::Storm).await?;
@@ -102,10 +80,10 @@ pub async fn storm(target: &Target, options: &StormOptions, progress: Progress<'
         herd.wait("synced", PATIENCE, |count| count.delivered >= due).await?;
         Ok((back, begun.elapsed()))
     };
-    let ((back, synced), during) = beside(&probe, *per_s, returning).await?;
+    let ((back, synced), with) = beside(&probe, *per_s, returning).await?;
     progress("back", all, all);
     let (devices, verdict) = (*devices, muster.end().await?.verdict);
-    Ok(StormReport { devices, back, synced, before, during, verdict })
+    Ok(StormReport { devices, back, synced, others: Others { without, with }, verdict })
 }
 
 /// Measures unicasts, once at least, until something else is over.

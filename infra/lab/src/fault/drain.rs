@@ -142,7 +142,7 @@ pub async fn drain(scenario: &Drain) -> Result<DrainReport, Error> {
     }
     fleet.wait_connected(fleet.len(), CONNECT_PATIENCE * (devices / 1_000 + 1)).await?;
     let second = Server::start(launch, api).await?;
-    wait_known(api, other).await?;
+    wait_known(api, other, *elsewhere).await?;
 
     let stop = CancellationToken::new();
     let sending = send(api.clone(), history.clone(), ids.clone(), stop.clone());
@@ -170,32 +170,47 @@ fn plan(n: u32) -> Result<Plan, Error> {
     Ok(Plan { id, profile: Profile::default(), version, states_after: false })
 }
 
-/// Waits until an access point is known to run, and so devices can be sent there.
-async fn wait_known(api: &Api, node: &NodeId) -> Result<(), Error> {
+/// What an access point tells of itself.
+#[derive(Deserialize)]
+struct Endpoint {
+    address: String,
+    connections: u64,
+}
+
+impl Endpoint {
+    async fn of(api: &Api, node: &NodeId) -> Result<Self, Error> {
+        #[derive(Deserialize)]
+        struct View {
+            endpoint: Endpoint,
+        }
+        let view = api.get(&format!("/v1/nodes/{node}")).await?;
+        let View { endpoint } = serde_json::from_value(view).map_err(|error| Error::Corrupt(error.to_string()))?;
+        Ok(endpoint)
+    }
+}
+
+/// Waits until an access point is known to run, and so devices can be sent there. An earlier one of its name, whose lease
+/// has not ended yet, was elsewhere.
+async fn wait_known(api: &Api, node: &NodeId, listener: SocketAddr) -> Result<(), Error> {
     let deadline = Instant::now() + KNOWN_PATIENCE;
-    while let Err(error) = api.get(&format!("/v1/nodes/{node}")).await {
+    loop {
+        let known = Endpoint::of(api, node).await;
+        if known.as_ref().is_ok_and(|endpoint| endpoint.address == listener.to_string()) {
+            return Ok(());
+        }
         if Instant::now() >= deadline {
-            return Err(error);
+            let other =
+                |endpoint: Endpoint| Error::unavailable("not_known", format!("{node} is at {}", endpoint.address));
+            return Err(known.map_or_else(|error| error, other));
         }
         sleep(LOOK_EVERY).await;
     }
-    Ok(())
 }
 
 /// How many connections an access point tells of, once it has had time to tell of the last change.
 async fn connections(api: &Api, node: &NodeId) -> Result<u64, Error> {
-    #[derive(Deserialize)]
-    struct View {
-        endpoint: Endpoint,
-    }
-    #[derive(Deserialize)]
-    struct Endpoint {
-        connections: u64,
-    }
     sleep(TOLD_WITHIN).await;
-    let view = api.get(&format!("/v1/nodes/{node}")).await?;
-    let View { endpoint } = serde_json::from_value(view).map_err(|error| Error::Corrupt(error.to_string()))?;
-    Ok(endpoint.connections)
+    Ok(Endpoint::of(api, node).await?.connections)
 }
 
 /// Waits until the drain is over and every device is connected; says what is told of it, and when the last device was.

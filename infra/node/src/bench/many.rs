@@ -12,7 +12,7 @@ use std::{
 use anyhow::Context as _;
 use clap::Args;
 use lab::{
-    bench::{self, ScaleOptions, SilentOptions, StalledOptions, StormOptions},
+    bench::{self, ScaleOptions, SilentOptions, UnrestOptions},
     fault::Server,
 };
 
@@ -77,6 +77,17 @@ struct Others {
     seconds: u64,
 }
 
+impl Others {
+    /// They beside so many devices, whose generator leaves the processors to the server and to the measurement: the devices
+    /// that it stands for have their own.
+    fn beside(self, devices: u32) -> anyhow::Result<UnrestOptions> {
+        let Self { probes, rate: per_s, seconds } = self;
+        let modest = ["nice", "-n", "10"].map(String::from);
+        let generator = modest.into_iter().chain(generator()?).collect();
+        Ok(UnrestOptions { devices, probes, per_s, lasting: Duration::from_secs(seconds), generator })
+    }
+}
+
 pub(super) async fn scale(size: Scale, config: Config) -> anyhow::Result<ExitCode> {
     if size.access_points > 1 {
         ensure_shared(&config)?;
@@ -101,10 +112,7 @@ pub(super) async fn scale(size: Scale, config: Config) -> anyhow::Result<ExitCod
 
 pub(super) async fn stalled(size: Stalled, config: Config) -> anyhow::Result<ExitCode> {
     let subject = start(config).await?;
-    let Stalled { devices, others: Others { probes, rate: per_s, seconds } } = size;
-    let lasting = Duration::from_secs(seconds);
-    let options = StalledOptions { devices, probes, per_s, lasting, generator: generator()? };
-    let report = bench::stalled(&subject.target, &options, &told).await?;
+    let report = bench::stalled(&subject.target, &size.others.beside(size.devices)?, &told).await?;
     Ok(shown(&report, report.holds()))
 }
 
@@ -119,10 +127,7 @@ pub(super) async fn silent(Silent { devices, keep_alive, drop }: Silent, config:
 pub(super) async fn storm(size: Storm, config: Config) -> anyhow::Result<ExitCode> {
     // How it lets devices in is what is looked at.
     let subject = start_with(config, &[]).await?;
-    let Storm { devices, others: Others { probes, rate: per_s, seconds } } = size;
-    let lasting = Duration::from_secs(seconds);
-    let options = StormOptions { devices, probes, per_s, lasting, generator: generator()? };
-    let report = bench::storm(&subject.target, &options, &told).await?;
+    let report = bench::storm(&subject.target, &size.others.beside(size.devices)?, &told).await?;
     Ok(shown(&report, report.holds()))
 }
 
