@@ -274,8 +274,8 @@ async fn elsewhere(site: &Site) -> Vec<Endpoint> {
     open.into_iter().take(ELSEWHERE_MAX).cloned().collect()
 }
 
-/// Where devices are sent. A part of them goes only where there is more room than here: anywhere else it would be too many
-/// again, and come back.
+/// Where devices are sent. A part of them goes only where there is more room than here, while there is such a place: anywhere
+/// else it would be too many again, and come back.
 async fn destinations(site: &Site, order: &Drain) -> Vec<Endpoint> {
     let mut elsewhere = elsewhere(site).await;
     let here = site.endpoint().load();

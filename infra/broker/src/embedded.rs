@@ -1,8 +1,8 @@
 //! The broker in this process: queues as key ranges of the embedded engine.
 //!
 //! A batch is one step of the engine's next group, whatever queues it goes to, and is confirmed when the group is on
-//! disk. Its messages then join the part of their queue that is in memory, from which the queue's own task hands them
-//! to consumers; what does not fit there is read back when its turn comes. Acks are gathered and go with a later
+//! disk. Its messages join the part of their queue that is in memory as soon as they are written, from which the queue's own
+//! task hands them to consumers while the disk is still flushing; what does not fit there is read back when its turn comes. Acks are gathered and go with a later
 //! group. After a crash, what had been handed out is suspected of it, and handed out again with care.
 
 mod bells;
@@ -33,7 +33,6 @@ pub use crate::Limits;
 use crate::{Bells, Broker, Consumer, DeadLetter, Depth, Error, Publication, Ring};
 use bells::Belfry;
 use queue::{Queue, Shared};
-use window::Message;
 
 /// How long acks are gathered: a flush for each would take every second turn of the disk from publishers.
 const ACKS_GATHERED: Duration = Duration::from_millis(5);
@@ -119,8 +118,8 @@ impl Broker for Embedded {
         let parts = bodies.into_iter().map(|(name, bodies)| Ok((Arc::clone(self.queue(name)?), bodies)));
         let parts = parts.collect::<Result<Vec<_>, Error>>()?;
         let at = self.shared.clock.now();
-        let tell = |appended: Result<Vec<Part<Message>>, Error>| {
-            appended.map(|parts| parts.into_iter().for_each(|(queue, messages)| queue.published(messages)))
+        let tell = |appended: Result<Vec<Part<u64>>, Error>| {
+            appended.map(|parts| parts.into_iter().for_each(|(queue, end)| queue.flushed(end)))
         };
         self.engine.write_then(move |tx| append(tx, at, parts), tell).await?
     }
@@ -147,16 +146,16 @@ impl Broker for Embedded {
 }
 
 /// The part of a batch that goes to one queue.
-type Part<T> = (Arc<Queue>, Vec<T>);
+type Part<T> = (Arc<Queue>, T);
 
 /// Writes a batch down when every queue of it has room. Part of a step: nothing else changes a queue's size meanwhile.
-fn append(tx: &mut Tx<'_>, at: Timestamp, parts: Vec<Part<Bytes>>) -> Result<Vec<Part<Message>>, Error> {
+fn append(tx: &mut Tx<'_>, at: Timestamp, parts: Vec<Part<Vec<Bytes>>>) -> Result<Vec<Part<u64>>, Error> {
     for (queue, bodies) in &parts {
         queue.room_for(bodies)?;
     }
     let append = |(queue, bodies): Part<_>| {
-        let messages = queue.append(tx, at, bodies);
-        (queue, messages)
+        let end = queue.append(tx, at, bodies);
+        (queue, end)
     };
     Ok(parts.into_iter().map(append).collect())
 }

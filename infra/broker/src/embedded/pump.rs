@@ -59,7 +59,7 @@ impl Queue {
         if read.first().is_none_or(|first| first.seq != from) {
             return Err(Error::Corrupt(format!("message {from} of queue {} is missing", self.name)));
         }
-        self.state.lock().supply.refilled(read);
+        self.state.lock().supply.add(read);
         Ok(())
     }
 

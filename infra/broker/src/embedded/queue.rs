@@ -99,20 +99,24 @@ impl Queue {
         if state.room_for(bodies, self.shared.limits) { Ok(()) } else { Err(Error::Full(self.name)) }
     }
 
-    /// Writes a batch down. Part of a step.
-    pub(super) fn append(&self, tx: &mut Tx<'_>, at: Timestamp, bodies: Vec<Bytes>) -> Vec<Message> {
-        let (messages, ledger) = self.state.lock().append(bodies);
+    /// Writes a batch down, and has it handed out: whatever comes of it is flushed after it, and a group that cannot be
+    /// flushed ends the process. Part of a step. Gives the seq after the last.
+    pub(super) fn append(&self, tx: &mut Tx<'_>, at: Timestamp, bodies: Vec<Bytes>) -> u64 {
+        let (messages, end, ledger) = self.state.lock().append(bodies);
         for Message { seq, body } in &messages {
             tx.insert(&self.shared.spaces.messages, key::message(self.name, *seq), key::encode_message(at, body));
         }
         self.keep(tx, ledger);
-        messages
+        self.state.lock().supply.add(messages);
+        self.changed.notify_one();
+        end
     }
 
-    /// What was appended is durable.
-    pub(super) fn published(&self, messages: Vec<Message>) {
-        self.state.lock().supply.published(messages);
-        self.changed.notify_one();
+    /// All messages before `end` are durable.
+    pub(super) fn flushed(&self, end: u64) {
+        if self.state.lock().supply.flushed(end) {
+            self.changed.notify_one();
+        }
     }
 
     /// Removes what was acked. Part of a step.

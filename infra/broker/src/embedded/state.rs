@@ -125,8 +125,8 @@ impl State {
             && self.ledger.bytes + bytes <= limits.bytes_max
     }
 
-    /// Numbers what is being published. Nobody sees it before it is durable.
-    pub(super) fn append(&mut self, bodies: Vec<Bytes>) -> (Vec<Message>, Ledger) {
+    /// Numbers what is being published; with it come the seq after the last, and the ledger.
+    pub(super) fn append(&mut self, bodies: Vec<Bytes>) -> (Vec<Message>, u64, Ledger) {
         let mut messages = Vec::with_capacity(bodies.len());
         for body in bodies {
             self.ledger.messages += 1;
@@ -134,7 +134,7 @@ impl State {
             messages.push(Message { seq: self.next, body });
             self.next += 1;
         }
-        (messages, self.ledger)
+        (messages, self.next, self.ledger)
     }
 
     /// What has been acked and is still on disk, and the ledger without it; nothing when there is nothing.

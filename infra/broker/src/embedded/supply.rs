@@ -63,16 +63,17 @@ impl Supply {
         self.mark = mark;
     }
 
-    /// Messages became durable.
-    pub(super) fn published(&mut self, messages: Vec<Message>) {
-        self.window.published(messages);
-    }
-
-    /// Messages were read on request.
-    pub(super) fn refilled(&mut self, messages: Vec<Message>) {
+    /// Messages were published, or read on request.
+    pub(super) fn add(&mut self, messages: Vec<Message>) {
         for message in messages {
             self.window.offer(message);
         }
+    }
+
+    /// All messages before `end` became durable. True when that lets any be read on.
+    pub(super) fn flushed(&mut self, end: u64) -> bool {
+        self.window.flushed(end);
+        self.window.missing().is_some()
     }
 
     /// Takes the next message and the number of its attempt, or says what it takes first.
@@ -157,7 +158,7 @@ mod tests {
     #[test]
     fn nothing_goes_past_the_mark() {
         let mut supply = Supply::new(0, 1);
-        supply.published((1..=3).map(message).collect());
+        supply.add((1..=3).map(message).collect());
         assert_eq!(next(&mut supply), Err(Next::Mark(1)));
         supply.marked(2);
         assert_eq!((next(&mut supply), next(&mut supply)), (Ok((1, 1)), Ok((2, 1))));

@@ -34,12 +34,9 @@ impl Window {
         Self { waiting: VecDeque::new(), bytes: 0, cursor, end }
     }
 
-    /// Messages became durable; what fits stays here.
-    pub(super) fn published(&mut self, messages: Vec<Message>) {
-        self.end = messages.last().map_or(self.end, |last| last.seq + 1);
-        for message in messages {
-            self.offer(message);
-        }
+    /// All before `end` became durable, so that what did not fit here can be read back.
+    pub(super) fn flushed(&mut self, end: u64) {
+        self.end = end;
     }
 
     /// Takes the message when it is the next one and there is room, which there always is for the first.
@@ -91,12 +88,13 @@ mod tests {
     #[test]
     fn what_does_not_fit_is_missing_until_it_is_read() {
         let mut window = Window::new(1, 1);
-        window.published((1..=20_000).map(|seq| message(seq, 1)).collect());
+        (1..=20_000).for_each(|seq| window.offer(message(seq, 1)));
+        window.flushed(20_001);
         assert_eq!(window.size(), (MESSAGES_MAX, MESSAGES_MAX));
         assert_eq!(window.missing(), None);
         while window.take().is_some() {}
         assert_eq!((window.missing(), window.untaken()), (Some(10_001), 10_001));
-        window.published(vec![message(20_001, 1)]);
+        window.offer(message(20_001, 1));
         assert_eq!(window.first(), None, "a message must not overtake those on disk");
         window.offer(message(10_001, 1));
         window.offer(message(10_001, 1));
@@ -106,8 +104,11 @@ mod tests {
     #[test]
     fn bytes_are_bounded_but_one_message_always_fits() {
         let mut window = Window::new(1, 1);
-        window.published(vec![message(1, BYTES_MAX + 1), message(2, 1)]);
+        window.offer(message(1, BYTES_MAX + 1));
+        window.offer(message(2, 1));
         assert_eq!(window.take().map(|message| message.seq), Some(1));
+        assert_eq!(window.missing(), None, "what is not on disk yet cannot be read back");
+        window.flushed(3);
         assert_eq!(window.missing(), Some(2));
     }
 }
