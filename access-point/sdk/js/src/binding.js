@@ -2,14 +2,13 @@
 
 import { Inlet } from "./inlet.js";
 import { Outbox } from "./outbox.js";
-import { backoff, pause } from "./pause.js";
+import { Comeback, pause } from "./pause.js";
 import { Session } from "./session.js";
 
 /** Why an app is not on the link that asking again does not change, unless with another token. */
 const REFUSALS = new Set(["token", "unknown_app", "revoked", "rejected", "too_many", "receive_maximum"]);
-/** The same device is connected elsewhere; it counts for so many failures. */
+/** The same device is connected elsewhere. */
 const TAKEN_OVER = "taken_over";
-const TAKEN_OVER_FAILURES = 4;
 
 /** An app that shares a link. */
 export class Binding {
@@ -18,8 +17,7 @@ export class Binding {
   #outbox;
   #publish = null;
   #link = new AbortController();
-  #failures = 0;
-  #refusals = 0;
+  #comeback;
 
   /** What the application does with it. */
   session;
@@ -28,6 +26,7 @@ export class Binding {
   constructor(options) {
     this.#options = options;
     const { app, device, storage } = options;
+    this.#comeback = new Comeback(options.token);
     this.#inlet = new Inlet(options);
     this.#outbox = new Outbox(storage, `fanfare/${app}/${device}/outbox`);
     this.session = new Session(app, this.#inlet, this.#outbox);
@@ -40,7 +39,7 @@ export class Binding {
   open(publish) {
     this.#publish = publish;
     this.#link = new AbortController();
-    this.#failures = 0;
+    this.#comeback.succeeded();
     this.#ask();
   }
 
@@ -69,7 +68,7 @@ export class Binding {
    */
   async told({ op, reason }) {
     if (op === "bind") {
-      this.#refusals = 0;
+      this.#comeback.accepted();
       this.#inlet.open(this.#publish);
       this.#outbox.open(this.#publish);
       this.#options.onState("online", this.#options.host);
@@ -108,14 +107,12 @@ export class Binding {
   }
 
   async #again(reason) {
-    const { token, onState } = this.#options;
-    this.#refusals = REFUSALS.has(reason) ? this.#refusals + 1 : 0;
-    // A new token gets one chance.
-    if (this.#refusals > (typeof token === "function" ? 1 : 0)) return onState("stopped", reason);
-    if (reason === TAKEN_OVER) this.#failures = Math.max(this.#failures, TAKEN_OVER_FAILURES);
+    const { onState } = this.#options;
+    const wait = this.#comeback.after({ isRefusal: REFUSALS.has(reason), isTakenOver: reason === TAKEN_OVER });
+    if (wait === undefined) return onState("stopped", reason);
     onState("waiting", reason);
     const { signal } = this.#link;
-    await pause(backoff(this.#failures++), signal);
+    await pause(wait, signal);
     if (!signal.aborted) this.#ask();
   }
 

@@ -14,6 +14,42 @@ export function backoff(failures) {
   return Math.random() * Math.min(LONGEST_MS, FIRST_MS * 2 ** Math.min(failures, DOUBLED_MAX));
 }
 
+/** Failures that it counts for when the same device is connected elsewhere: two must not throw each other out all the time. */
+const TAKEN_OVER_FAILURES = 4;
+
+/** Whether and when to try again, for a terminal or an app on its link. */
+export class Comeback {
+  #chances;
+  #failures = 0;
+  #refusals = 0;
+
+  /** @param {unknown} token a new one gets one chance, if it says how to get one */
+  constructor(token) {
+    this.#chances = typeof token === "function" ? 1 : 0;
+  }
+
+  /** What came before was good: what follows is not a failure in a row. */
+  succeeded() {
+    this.#failures = 0;
+  }
+
+  /** Nothing is wrong with who it is. */
+  accepted() {
+    this.#refusals = 0;
+  }
+
+  /**
+   * @param {{ isRefusal: boolean, isTakenOver: boolean }} end
+   * @returns {number | undefined} milliseconds until the next try; nothing when that would change nothing
+   */
+  after({ isRefusal, isTakenOver }) {
+    this.#refusals = isRefusal ? this.#refusals + 1 : 0;
+    if (this.#refusals > this.#chances) return undefined;
+    if (isTakenOver) this.#failures = Math.max(this.#failures, TAKEN_OVER_FAILURES);
+    return backoff(this.#failures++);
+  }
+}
+
 /**
  * @param {number} ms
  * @param {AbortSignal} [signal] ends the pause early

@@ -8,7 +8,7 @@ import { Endpoints, Refused } from "./endpoints.js";
 import { Inlet } from "./inlet.js";
 import { Link } from "./link.js";
 import { Outbox } from "./outbox.js";
-import { backoff, pause } from "./pause.js";
+import { Comeback, pause } from "./pause.js";
 import { Session } from "./session.js";
 import { MemoryStorage } from "./storage.js";
 
@@ -22,8 +22,6 @@ const KEEP_ALIVE_OF_PLATFORM_S = 65_535;
 const REFUSALS = new Set([0x84, 0x85, 0x86, 0x87, 0x8a, 0x8c, 0x98]);
 /** The same device is connected elsewhere. */
 const TAKEN_OVER = 0x8e;
-/** Failures that this counts for: two terminals with one device id must not throw each other out all the time. */
-const TAKEN_OVER_FAILURES = 4;
 
 /**
  * @typedef {import("./inlet.js").Ears & {
@@ -117,22 +115,18 @@ export class Terminal extends Session {
   }
 
   async #stay() {
-    const canRenew = typeof this.#options.token === "function";
-    let failures = 0;
-    let refusals = 0;
+    const comeback = new Comeback(this.#options.token);
     while (!this.#stop.signal.aborted) {
       const since = Date.now();
       const { opened, reason, elsewhere = [], cause } = await this.#once();
       if (this.#stop.signal.aborted) break;
-      refusals = REFUSALS.has(reason) ? refusals + 1 : 0;
-      // A new token gets one chance.
-      if (refusals > (canRenew ? 1 : 0)) return this.#options.onState("stopped", cause);
+      if (opened && Date.now() - since > GOOD_MS) comeback.succeeded();
+      const wait = comeback.after({ isRefusal: REFUSALS.has(reason), isTakenOver: reason === TAKEN_OVER });
+      if (wait === undefined) return this.#options.onState("stopped", cause);
       if (elsewhere.length > 0) this.#endpoints.moved(elsewhere);
       else if (!opened || reason !== undefined) this.#endpoints.failed();
-      if (opened && Date.now() - since > GOOD_MS) failures = 0;
-      if (reason === TAKEN_OVER) failures = Math.max(failures, TAKEN_OVER_FAILURES);
       this.#options.onState("waiting", cause);
-      await pause(backoff(failures++), this.#stop.signal);
+      await pause(wait, this.#stop.signal);
     }
     this.#options.onState("stopped", "as asked");
   }

@@ -13,7 +13,7 @@ from paho.mqtt.client import MQTTMessage
 
 from .inlet import Ears, Inlet, Publish
 from .outbox import Outbox, Upward
-from .pause import backoff
+from .pause import Comeback
 from .session import Session
 
 REFUSALS = {"token", "unknown_app", "revoked", "rejected", "too_many", "receive_maximum"}
@@ -21,8 +21,6 @@ REFUSALS = {"token", "unknown_app", "revoked", "rejected", "too_many", "receive_
 
 TAKEN_OVER = "taken_over"
 """The same device is connected elsewhere."""
-TAKEN_OVER_FAILURES = 4
-"""Failures that this counts for."""
 
 BAD_PAYLOAD = 0x99
 
@@ -51,12 +49,13 @@ class Binding:
         self._lock = threading.Lock()
         self._publish: Optional[Publish] = None
         self._timer: Optional[threading.Timer] = None
-        self._failures = self._refusals = 0
+        self._comeback = Comeback(wish.token)
         self.session = Session(wish.app, self._inlet, self._outbox)
 
     def open(self, publish: Publish) -> None:
         """There is a link."""
-        self._publish, self._failures = publish, 0
+        self._publish = publish
+        self._comeback.succeeded()
         self._ask_after(0, publish)
 
     def close(self) -> None:
@@ -82,7 +81,7 @@ class Binding:
         if publish is None:
             return
         if order["op"] == "bind":
-            self._refusals = 0
+            self._comeback.accepted()
             self._inlet.open(publish)
             self._outbox.open(publish)
             self._wish.state("online", self._wish.host)
@@ -129,16 +128,12 @@ class Binding:
             self._wish.state("stopped", f"no app is called {self._wish.app}")
 
     def _again(self, reason: str, publish: Publish) -> None:
-        self._refusals = self._refusals + 1 if reason in REFUSALS else 0
-        # A new token gets one chance.
-        if self._refusals > (1 if callable(self._wish.token) else 0):
+        pause_s = self._comeback.after(is_refusal=reason in REFUSALS, is_taken_over=reason == TAKEN_OVER)
+        if pause_s is None:
             self._wish.state("stopped", reason)
             return
-        if reason == TAKEN_OVER:
-            self._failures = max(self._failures, TAKEN_OVER_FAILURES)
         self._wish.state("waiting", reason)
-        self._ask_after(backoff(self._failures), publish)
-        self._failures += 1
+        self._ask_after(pause_s, publish)
 
     def _request(self, bind: dict[str, str]) -> Upward:
         return Upward(f"push/{self._wish.host}/bind", "application/json", json.dumps(bind))

@@ -16,7 +16,7 @@ from .endpoints import Endpoints, Refused, Source
 from .inlet import Ears, Inlet, Message
 from .link import End, Hear, Link, Login
 from .outbox import Outbox
-from .pause import backoff
+from .pause import Comeback
 from .session import Session
 
 GOOD_S = 30.0
@@ -31,8 +31,6 @@ REFUSALS = {0x84, 0x85, 0x86, NOT_AUTHORISED, 0x8A, 0x8C, 0x98}
 
 TAKEN_OVER = 0x8E
 """The same device is connected elsewhere."""
-TAKEN_OVER_FAILURES = 4
-"""Failures that this counts for: two terminals with one device id must not throw each other out all the time."""
 
 Order = dict[str, Any]
 
@@ -136,28 +134,24 @@ class Terminal(Session):
             binding.leave()
 
     def _stay(self) -> None:
-        failures = refusals = 0
+        comeback = Comeback(self._token)
         while not self._stopping.is_set():
             since = time.monotonic()
             end = self._once()
             if self._stopping.is_set():
                 break
-            refusals = refusals + 1 if end.reason in REFUSALS else 0
-            # A new token gets one chance.
-            if refusals > (1 if callable(self._token) else 0):
+            if end.opened and time.monotonic() - since > GOOD_S:
+                comeback.succeeded()
+            pause_s = comeback.after(is_refusal=end.reason in REFUSALS, is_taken_over=end.reason == TAKEN_OVER)
+            if pause_s is None:
                 self._on_state("stopped", end.cause)
                 return
             if end.elsewhere:
                 self._endpoints.moved(end.elsewhere)
             elif not end.opened or end.reason is not None:
                 self._endpoints.failed()
-            if end.opened and time.monotonic() - since > GOOD_S:
-                failures = 0
-            if end.reason == TAKEN_OVER:
-                failures = max(failures, TAKEN_OVER_FAILURES)
             self._on_state("waiting", end.cause)
-            self._stopping.wait(backoff(failures))
-            failures += 1
+            self._stopping.wait(pause_s)
         self._on_state("stopped", "as asked")
 
     def _once(self) -> End:
