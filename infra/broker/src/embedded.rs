@@ -1,9 +1,10 @@
 //! The broker in this process: queues as key ranges of the embedded engine.
 //!
 //! A batch is one step of the engine's next group, whatever queues it goes to, and is confirmed when the group is on
-//! disk. Its messages join the part of their queue that is in memory as soon as they are written, from which the queue's own
-//! task hands them to consumers while the disk is still flushing; what does not fit there is read back when its turn comes. Acks are gathered and go with a later
-//! group. After a crash, what had been handed out is suspected of it, and handed out again with care.
+//! disk. Its messages join the part of their queue that is in memory as soon as they are written, from which the queue's
+//! own task hands them to consumers while the disk is still flushing; what does not fit there is read back when its turn
+//! comes. Acks are gathered and go with a later group. After a crash, what had been handed out is suspected of it, and
+//! handed out again with care.
 
 mod bells;
 mod dead;

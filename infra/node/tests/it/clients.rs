@@ -257,7 +257,7 @@ async fn hear_all(clients: Vec<Running>, guises: &[Guise<'_>], sent: &[Vec<Messa
         let wanted =
             [&format!("1-{}", guise.device), "2-multicast", "3-broadcast"].map(|name| format!("{when}-{name}"));
         assert_eq!(names(guise.kind, guise.v5, &heard), wanted, "{:?} over {:?}", guise.kind, guise.via);
-        acked(guise.sandbox, sent, &guise.device).await;
+        acked(guise.sandbox, &guise.sandbox.api(), sent, &guise.device).await;
     }
 }
 
@@ -286,9 +286,8 @@ async fn online_then_offline(back_ends: On, kind: Kind, v5: bool) {
     server.kill().await.unwrap();
 }
 
-/// Waits until every message counts as acked by the device.
-pub(crate) async fn acked(sandbox: &Sandbox, messages: &[MessageId], device: &DeviceId) {
-    let api = &sandbox.api();
+/// Waits until every message of an app counts as acked by the device.
+pub(crate) async fn acked(sandbox: &Sandbox, api: &Api, messages: &[MessageId], device: &DeviceId) {
     for message in messages {
         let asked = async {
             // On a busy machine the store may not answer in time: that is told, and asked again.

@@ -129,6 +129,6 @@ async fn a_browser_listens_to_events_and_acks_on_the_same_port_as_products() {
     let head = format!("POST /v1/stream/ack?token={token} HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n");
     posts.write(format!("{head}{:x}\r\n{ack}\r\n0\r\n\r\n", ack.len()).as_bytes()).await;
     assert!(posts.answer().await.0.starts_with("HTTP/1.1 204 "));
-    acked(&sandbox, &[sent.id], &id).await;
+    acked(&sandbox, &sandbox.api(), &[sent.id], &id).await;
     server.kill().await.unwrap();
 }

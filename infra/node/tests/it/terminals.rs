@@ -2,8 +2,6 @@
 //!
 //! `infra/test` installs what they stand on; without it these tests are skipped, loudly.
 
-mod gentle;
-
 use std::{
     path::{Path, PathBuf},
     process::Stdio,
@@ -26,6 +24,23 @@ use crate::{
     clients::{Via, acked, tools},
     sandbox::Sandbox,
 };
+
+/// The same test for both SDKs, JavaScript first.
+macro_rules! both_sdks {
+    ($($test:ident: $js:ident $python:ident;)+) => {
+        $(#[tokio::test(flavor = "multi_thread")]
+        async fn $js() {
+            $test(Sdk::Js).await;
+        }
+
+        #[tokio::test(flavor = "multi_thread")]
+        async fn $python() {
+            $test(Sdk::Python).await;
+        })+
+    };
+}
+
+mod gentle;
 
 /// How long a line of a device may take: it may be pausing before it connects again, for longer after each failure.
 const LINE_PATIENCE: Duration = Duration::from_secs(60);
@@ -122,6 +137,14 @@ impl Device {
     }
 }
 
+/// The device of the examples, registered, and a token of it.
+async fn enrolled(api: &Api) -> (DeviceId, String) {
+    let id: DeviceId = "dev-1".parse().unwrap();
+    api.register(&id, &Profile::default()).await.unwrap();
+    let token = api.token(&id, 600).await.unwrap().token;
+    (id, token)
+}
+
 async fn send(api: &Api, name: &str, to: Audience) -> MessageId {
     api.send(&Send::named(name, to, 3_600)).await.unwrap().id
 }
@@ -133,9 +156,7 @@ async fn each_message_once_and_in_order(sdk: Sdk) {
     let sandbox = Sandbox::new();
     let server = sandbox.start().await;
     let (api, platform) = (sandbox.api(), format!("http://{}", sandbox.http));
-    let id: DeviceId = "dev-1".parse().unwrap();
-    api.register(&id, &Profile::default()).await.unwrap();
-    let token = api.token(&id, 600).await.unwrap().token;
+    let (id, token) = enrolled(&api).await;
     let memory = sandbox.dir.path().join("device");
 
     let mut device = sdk.start(&tools, &platform, &token, &memory);
@@ -153,14 +174,14 @@ async fn each_message_once_and_in_order(sdk: Sdk) {
     sent.push(send(&api, "3", Audience::device(&id)).await);
     device.until(|device| device.names.len() == 3 && device.told("taken") == 2).await;
     // What it acked it remembers; what it only printed it would print again.
-    acked(&sandbox, &sent, &id).await;
+    acked(&sandbox, &api, &sent, &id).await;
     device.child.kill().await.unwrap();
     assert_eq!(device.names, ["1", "2", "3"]);
 
     sent.push(send(&api, "4", Audience::All).await);
     let mut device = sdk.start(&tools, &platform, &token, &memory);
     device.until(|device| device.names.len() == 1).await;
-    acked(&sandbox, &sent, &id).await;
+    acked(&sandbox, &api, &sent, &id).await;
     assert_eq!(device.end().await, ["4"]);
     uplinks(&api, "/v1/uplink", &[json!({"n": 1}), json!({"n": 2})]).await;
     server.kill().await.unwrap();
@@ -188,9 +209,7 @@ async fn both_ways(sdk: Sdk) {
     let sandbox = Sandbox::new();
     let server = sandbox.start().await;
     let (api, platform) = (sandbox.api(), format!("mqtt://{}", sandbox.mqtt));
-    let id: DeviceId = "dev-1".parse().unwrap();
-    api.register(&id, &Profile::default()).await.unwrap();
-    let token = api.token(&id, 600).await.unwrap().token;
+    let (id, token) = enrolled(&api).await;
     let mut device = sdk.start(&tools, &platform, &token, &sandbox.dir.path().join("device"));
     let order = json!({"class": "command", "to": {"devices": [id]}, "ttl_s": 60, "payload": {"msg": "open"}});
     let command = api.post("/v1/messages", &order).await.unwrap()["id"].clone();
@@ -217,9 +236,7 @@ async fn every_transport(sdk: Sdk) {
     sandbox.secure();
     let server = sandbox.start().await;
     let api = sandbox.api();
-    let id: DeviceId = "dev-1".parse().unwrap();
-    api.register(&id, &Profile::default()).await.unwrap();
-    let token = api.token(&id, 600).await.unwrap().token;
+    let (id, token) = enrolled(&api).await;
     let memory = sandbox.dir.path().join("device");
     for via in Via::ALL {
         let mut command = sdk.example(&tools, &via.url(&sandbox), &token, &memory);
@@ -248,44 +265,11 @@ async fn a_refused_token_stops_it(sdk: Sdk) {
     server.kill().await.unwrap();
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn the_js_sdk_gives_each_message_once_and_in_order() {
-    each_message_once_and_in_order(Sdk::Js).await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn the_python_sdk_gives_each_message_once_and_in_order() {
-    each_message_once_and_in_order(Sdk::Python).await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn the_js_sdk_carries_out_commands_and_is_answered() {
-    both_ways(Sdk::Js).await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn the_python_sdk_carries_out_commands_and_is_answered() {
-    both_ways(Sdk::Python).await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn the_js_sdk_speaks_over_every_transport() {
-    every_transport(Sdk::Js).await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn the_python_sdk_speaks_over_every_transport() {
-    every_transport(Sdk::Python).await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_refused_token_stops_the_js_sdk() {
-    a_refused_token_stops_it(Sdk::Js).await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_refused_token_stops_the_python_sdk() {
-    a_refused_token_stops_it(Sdk::Python).await;
+both_sdks! {
+    each_message_once_and_in_order: the_js_sdk_gives_each_message_once_and_in_order the_python_sdk_gives_each_message_once_and_in_order;
+    both_ways: the_js_sdk_carries_out_commands_and_is_answered the_python_sdk_carries_out_commands_and_is_answered;
+    every_transport: the_js_sdk_speaks_over_every_transport the_python_sdk_speaks_over_every_transport;
+    a_refused_token_stops_it: a_refused_token_stops_the_js_sdk a_refused_token_stops_the_python_sdk;
 }
 
 /// The demo page has two devices: one speaks MQTT over WebSocket, the other listens to server-sent events.
@@ -311,7 +295,7 @@ async fn a_page_in_chromium_gets_each_message_once_by_websocket_and_by_events() 
     let all = send(&api, "3", Audience::All).await;
     page.until(|page| page.names.len() == 4).await;
     for (device, messages) in devices.iter().zip([[first, all], [second, all]]) {
-        acked(&sandbox, &messages, device).await;
+        acked(&sandbox, &api, &messages, device).await;
     }
 
     page.send("reload").await;

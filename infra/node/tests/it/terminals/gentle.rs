@@ -1,13 +1,9 @@
 //! The terminal SDKs where they are gentle to batteries and networks: told instead of pushed, packed, several apps on one link.
 
-use std::time::Duration;
-
-use lab::{Api, Audience, api::Profile, metrics};
-use model::{DeviceId, Stage};
+use lab::{Api, Audience, metrics};
 use serde_json::json;
-use tokio::time::{sleep, timeout};
 
-use super::{Device, LINE_PATIENCE, Sdk, send, uplinks};
+use super::{Device, Sdk, enrolled, send, uplinks};
 use crate::{
     clients::{acked, tools},
     sandbox::Sandbox,
@@ -19,9 +15,7 @@ async fn fetches_what_it_is_told_of(sdk: Sdk) {
     let sandbox = Sandbox::new();
     let server = sandbox.start().await;
     let (api, platform) = (sandbox.api(), format!("mqtt://{}", sandbox.mqtt));
-    let id: DeviceId = "dev-1".parse().unwrap();
-    api.register(&id, &Profile::default()).await.unwrap();
-    let token = api.token(&id, 600).await.unwrap().token;
+    let (id, token) = enrolled(&api).await;
     let memory = sandbox.dir.path().join("device");
     let start = || {
         let mut command = sdk.example(&tools, &platform, &token, &memory);
@@ -39,7 +33,7 @@ async fn fetches_what_it_is_told_of(sdk: Sdk) {
     sent.push(send(&api, "all", Audience::All).await);
     names.push("all".to_owned());
     device.until(|device| device.names.len() == names.len()).await;
-    acked(&sandbox, &sent, &id).await;
+    acked(&sandbox, &api, &sent, &id).await;
     assert_eq!(device.end().await, names);
     let pages = metrics::sum(&[sandbox.metrics], "fanfare_pages_total", "").await.unwrap();
     assert!((3.0..6.0).contains(&pages), "{pages} pages");
@@ -57,9 +51,7 @@ async fn unpacks_what_comes_packed(sdk: Sdk) {
     let sandbox = Sandbox::new();
     let server = sandbox.start().await;
     let (api, platform) = (sandbox.api(), format!("mqtt://{}", sandbox.mqtt));
-    let id: DeviceId = "dev-1".parse().unwrap();
-    api.register(&id, &Profile::default()).await.unwrap();
-    let token = api.token(&id, 600).await.unwrap().token;
+    let (_, token) = enrolled(&api).await;
     let mut device = sdk.start(&tools, &platform, &token, &sandbox.dir.path().join("device"));
     let long = "again ".repeat(300);
     let message = json!({"to": "all", "payload": {"msg": long}});
@@ -78,16 +70,13 @@ async fn shares_its_link(sdk: Sdk) {
     let server = sandbox.start().await;
     let platform = format!("http://{}", sandbox.http);
     let (api, other) = (sandbox.api(), Api::new(&platform, &other_key));
-    let id: DeviceId = "dev-1".parse().unwrap();
-    let mut tokens = Vec::new();
-    for of in [&api, &other, &Api::new(&platform, &third_key)] {
-        of.register(&id, &Profile::default()).await.unwrap();
-        tokens.push(of.token(&id, 600).await.unwrap().token);
-    }
+    let (id, own_token) = enrolled(&api).await;
+    let (_, other_token) = enrolled(&other).await;
+    enrolled(&Api::new(&platform, &third_key)).await;
     let memory = sandbox.dir.path().join("device");
     let start = || {
-        let mut command = sdk.example(&tools, &platform, &tokens[0], &memory);
-        command.arg(format!("other={}", tokens[1])).arg(format!("third={}", tokens[1]));
+        let mut command = sdk.example(&tools, &platform, &own_token, &memory);
+        command.arg(format!("other={other_token}")).arg(format!("third={other_token}"));
         Device::run(command)
     };
     let mut device = start();
@@ -115,42 +104,13 @@ async fn shares_its_link(sdk: Sdk) {
     let last = send(&other, "4", Audience::device(&id)).await;
     let mut device = start();
     device.until(|device| device.names.len() == 1).await;
-    let shows = async {
-        while other.stage(last, &id).await.unwrap() != Stage::Acked {
-            sleep(Duration::from_millis(20)).await;
-        }
-    };
-    timeout(LINE_PATIENCE, shows).await.expect("the ack does not show in the receipts");
+    acked(&sandbox, &other, &[last], &id).await;
     assert_eq!(device.end().await, ["other 4"]);
     server.kill().await.unwrap();
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn the_js_sdk_fetches_what_it_is_told_of() {
-    fetches_what_it_is_told_of(Sdk::Js).await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn the_python_sdk_fetches_what_it_is_told_of() {
-    fetches_what_it_is_told_of(Sdk::Python).await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn the_js_sdk_unpacks_what_comes_packed() {
-    unpacks_what_comes_packed(Sdk::Js).await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn the_python_sdk_unpacks_what_comes_packed() {
-    unpacks_what_comes_packed(Sdk::Python).await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn the_js_sdk_shares_its_link_with_other_apps() {
-    shares_its_link(Sdk::Js).await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn the_python_sdk_shares_its_link_with_other_apps() {
-    shares_its_link(Sdk::Python).await;
+both_sdks! {
+    fetches_what_it_is_told_of: the_js_sdk_fetches_what_it_is_told_of the_python_sdk_fetches_what_it_is_told_of;
+    unpacks_what_comes_packed: the_js_sdk_unpacks_what_comes_packed the_python_sdk_unpacks_what_comes_packed;
+    shares_its_link: the_js_sdk_shares_its_link_with_other_apps the_python_sdk_shares_its_link_with_other_apps;
 }
