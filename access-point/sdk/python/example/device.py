@@ -12,14 +12,20 @@ Ends with its input. It carries out whatever it is commanded.
 import json
 import os
 import sys
+import threading
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 from fanfare import Folder, Terminal  # noqa: E402: as it lies in the repository, without installing it
 
 
+# What is said stays whole lines, whichever thread of the terminal says it.
+saying = threading.Lock()
+
+
 def say(**line):
-    print(json.dumps(line), flush=True)
+    with saying:
+        print(json.dumps(line), flush=True)
 
 
 def on_state(state, detail):
