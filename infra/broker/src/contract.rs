@@ -68,6 +68,7 @@ macro_rules! contract_suite {
             // Queues.
             a_confirmed_message_survives_a_kill,
             a_queue_hands_out_in_the_order_of_confirms,
+            what_is_left_behind_stays_in_order,
             any_bytes_come_back_unchanged,
             a_full_queue_refuses_the_whole_batch_and_loses_nothing,
             queues_do_not_block_each_other,

@@ -68,6 +68,12 @@ impl Queue {
         lanes.chain([Self::Receipts, Self::Uplink, Self::Reports])
     }
 
+    /// Whether its messages stay in order whatever happens to their consumers: one at a time takes from it, and what one
+    /// leaves behind goes to the next before anything later.
+    pub fn is_in_order(self) -> bool {
+        matches!(self, Self::Reports)
+    }
+
     /// The first routing level of this queue, if it is a lane's.
     pub fn lane(self) -> Option<Lane> {
         match self {

@@ -49,6 +49,30 @@ pub async fn a_queue_hands_out_in_the_order_of_confirms(fixture: &mut impl Fixtu
     }
 }
 
+/// What a consumer leaves behind goes to the next before anything later, where order is kept.
+pub async fn what_is_left_behind_stays_in_order(fixture: &mut impl Fixture) {
+    for queue in Queue::all().filter(|queue| queue.is_in_order()) {
+        let broker = fixture.open().await;
+        broker.publish(numbers(queue, 0..20)).await.unwrap();
+        let mut consumer = broker.consume(queue, 8).await.unwrap();
+        let mut held = take(&mut consumer, 8).await;
+        drop(held.remove(5));
+        held.drain(..3).for_each(|delivery| delivery.ack());
+        drop((consumer, held, broker));
+        fixture.end(End::Killed).await;
+        let broker = fixture.open().await;
+        let mut consumer = broker.consume(queue, 8).await.unwrap();
+        let mut next = None;
+        while next != Some(20) {
+            let delivery = take(&mut consumer, 1).await.remove(0);
+            let taken = number(&delivery);
+            assert!(next.map_or(taken <= 3, |next| taken == next), "{taken} comes where {next:?} should");
+            next = Some(taken + 1);
+            delivery.ack();
+        }
+    }
+}
+
 /// A body is any bytes, from none to the largest message there is.
 pub async fn any_bytes_come_back_unchanged(fixture: &mut impl Fixture) {
     let broker = fixture.open().await;

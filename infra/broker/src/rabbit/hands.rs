@@ -4,7 +4,8 @@
 //! A message is known here by its seq, which is never used twice. A parcel is an AMQP message, known by its delivery
 //! tag: it is acked when each of its messages is settled. A suspect is a message that was handed out before: it goes
 //! by way of the retry queue, where it is alone in its parcel, and the broker counts its attempts durably. While that
-//! queue takes nothing, suspects are tried in place, one at a time, and counted by this process only.
+//! queue takes nothing, suspects are tried in place, one at a time, and counted by this process only. A queue that
+//! keeps order has no suspects: what was handed out before goes again in its place.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -12,7 +13,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use model::Timestamp;
+use model::{Queue, Timestamp};
 
 use super::chunk::Chunk;
 use crate::{
@@ -71,6 +72,8 @@ pub(super) struct Verdicts {
 pub(super) struct Hands {
     /// Why nothing happens here any more.
     ended: Option<Error>,
+    /// The queue keeps order.
+    in_order: bool,
     pub(super) consumers: Consumers,
     /// The suspect that is next.
     trial: Option<Message>,
@@ -87,6 +90,11 @@ pub(super) struct Hands {
 }
 
 impl Hands {
+    /// Nothing is here yet.
+    pub(super) fn of(queue: Queue) -> Self {
+        Self { in_order: queue.is_in_order(), ..Self::default() }
+    }
+
     /// That this goes on.
     pub(super) fn open(&self) -> Result<(), Error> {
         self.ended.clone().map_or(Ok(()), Err)
@@ -103,9 +111,13 @@ impl Hands {
         self.fresh.extend(messages);
     }
 
-    /// Takes in a parcel that was here before, or in another process that is gone. Any of its messages may be what
-    /// killed that process.
-    pub(super) fn came_back(&mut self, parcel: u64, chunk: Chunk) {
+    /// Takes in a parcel that was here before, or in another process that is gone: so often was it handed out. Any of
+    /// its messages may be what killed that process.
+    pub(super) fn came_back(&mut self, parcel: u64, chunk: Chunk, before: u32) {
+        if self.in_order {
+            let messages = self.unpack(parcel, chunk, before.saturating_add(1), false);
+            return self.fresh.extend(messages);
+        }
         let messages = self.unpack(parcel, chunk, 1, false);
         self.moves.extend(messages);
     }
@@ -167,6 +179,10 @@ impl Hands {
         if self.parcels.get(&parcel).is_some_and(|parcel| parcel.suspect) {
             self.parcels.remove(&parcel);
             self.back.push(parcel);
+        } else if self.in_order {
+            let place = self.fresh.partition_point(|message| message.tag.seq < tag.seq);
+            let tag = Tag { seq: tag.seq, attempt: tag.attempt.saturating_add(1) };
+            self.fresh.insert(place, Message { tag, ..out.message });
         } else {
             self.moves.push_back(out.message);
         }
@@ -365,7 +381,7 @@ mod tests {
     #[test]
     fn suspects_that_cannot_be_moved_are_tried_in_place_one_at_a_time() {
         let (mut hands, _, mut taken) = hands();
-        hands.came_back(1, chunk(2));
+        hands.came_back(1, chunk(2), 1);
         for seq in [1, 2] {
             hands.try_in_place();
             hand_out(&mut hands, true);
@@ -376,11 +392,29 @@ mod tests {
             assert!(hands.ack(tag(seq)));
         }
         assert_eq!(hands.verdicts().up_to, Some(1));
-        hands.came_back(2, chunk(2));
+        hands.came_back(2, chunk(2), 1);
         hands.try_in_place();
         hand_out(&mut hands, true);
         assert!(hands.give_back(tag(3)));
         assert!(hands.take_moves().iter().map(|message| (message.tag.seq, message.tag.attempt)).eq([(4, 1), (3, 2)]));
+    }
+
+    #[test]
+    fn a_queue_that_keeps_order_has_what_came_back_in_its_place() {
+        let (mut hands, id, mut taken) = hands();
+        hands.in_order = true;
+        hands.came_back(1, chunk(2), 3);
+        hands.arrived(2, chunk(2));
+        hand_out(&mut hands, false);
+        assert!(hands.ack(Tag { seq: 2, attempt: 4 }));
+        hands.give_back_all(id);
+        assert!(!hands.has_moves());
+        hand_out(&mut hands, false);
+        let mut attempts = Vec::new();
+        while let Ok(delivery) = taken.try_recv() {
+            attempts.push(delivery.attempt());
+        }
+        assert_eq!(attempts, [4, 4, 1, 1, 5, 2, 2]);
     }
 
     #[test]

@@ -54,7 +54,7 @@ impl Intake {
         dead: Publisher,
     ) -> (Arc<Self>, mpsc::Receiver<Wish>) {
         let (wishes, wished) = mpsc::channel(WISHES_MAX);
-        let (hands, changed) = Default::default();
+        let (hands, changed) = (Mutex::new(Hands::of(queue)), Notify::new());
         let intake = Arc::new_cyclic(|me| Self {
             queue,
             site,

@@ -141,7 +141,7 @@ struct Pump<'a> {
     main: Option<lapin::Consumer>,
     /// How many AMQP messages it may have here.
     window: u16,
-    /// Something came back from a process that died.
+    /// Something came back from a process that died, and is a suspect.
     came_back: bool,
     /// A suspect was given back to the retry queue, of which this is the consumer: it comes again, though the broker
     /// may say meanwhile that nothing waits.
@@ -177,6 +177,9 @@ impl<'a> Pump<'a> {
 
     /// Whether suspects may be waiting, here or anywhere.
     fn is_careful(&self) -> bool {
+        if self.intake.queue.is_in_order() {
+            return false;
+        }
         let hands = self.intake.hands.lock();
         let waiting = self.empty < LOOKS && self.waiting.1.elapsed() < HUNG;
         waiting || self.returning || hands.has_back() || self.mover.is_busy(&hands)
@@ -258,16 +261,16 @@ impl<'a> Pump<'a> {
 
     async fn take(&mut self, delivery: Delivery) -> Result<(), Error> {
         let parcel = delivery.delivery_tag;
-        let before = delivery.redelivered || redeliveries(&delivery) > 0;
+        let before = redeliveries(&delivery);
         let body = Bytes::from(delivery.data);
         let Ok(chunk) = Chunk::decode(body.clone()) else {
             return self.set_aside(parcel, body).await;
         };
         self.intake.room.passed(chunk.parts.len());
         let mut hands = self.intake.hands.lock();
-        if before {
-            self.came_back = true;
-            hands.came_back(parcel, chunk);
+        if before > 0 {
+            self.came_back = !self.intake.queue.is_in_order();
+            hands.came_back(parcel, chunk, before);
         } else {
             hands.arrived(parcel, chunk);
         }
@@ -377,5 +380,5 @@ fn redeliveries(delivery: &Delivery) -> u32 {
         Some(AMQPValue::ShortUInt(count)) => Some((*count).into()),
         _ => None,
     };
-    count.unwrap_or(u32::from(delivery.redelivered))
+    count.unwrap_or_default().max(delivery.redelivered.into())
 }

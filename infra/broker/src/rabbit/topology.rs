@@ -43,8 +43,9 @@ pub(super) async fn declare(site: &Site, session: &Session) -> Result<(), Error>
         }
     }
     for queue in model::Queue::all() {
-        durable(session, &mut channel, &names.queue(queue), bounded(site)).await?;
-        durable(session, &mut channel, &names.retry(queue), one_at_a_time(site)).await?;
+        let arguments = if queue.is_in_order() { by_one(bounded(site)) } else { bounded(site) };
+        durable(session, &mut channel, &names.queue(queue), arguments).await?;
+        durable(session, &mut channel, &names.retry(queue), by_one(quorum(site))).await?;
         if let model::Queue::Push(lane, shard) = queue {
             let (queue, lane_exchange) = (names.queue(queue).into(), names.push_lane(lane).into());
             let key = Names::push_key(lane, shard).into();
@@ -109,9 +110,9 @@ fn bounded(site: &Site) -> FieldTable {
     arguments
 }
 
-/// Suspects go to one consumer in all the cluster, which takes one at a time.
-fn one_at_a_time(site: &Site) -> FieldTable {
-    let mut arguments = quorum(site);
+/// Taken from by one consumer in all the cluster. The next begins when the node knows that the last is gone, in the
+/// step that puts back what that one held.
+fn by_one(mut arguments: FieldTable) -> FieldTable {
     arguments.insert("x-single-active-consumer".into(), AMQPValue::Boolean(true));
     arguments
 }

@@ -12,7 +12,10 @@ use lapin::{
 use model::{Lane, Queue, Shard};
 use tokio::time::{Instant, sleep, timeout};
 
-use super::place::{DEADLINE, look, start};
+use super::{
+    place::{DEADLINE, look, start},
+    proxy::Network,
+};
 
 fn push() -> Queue {
     Queue::Push(Lane::Unicast, Shard::all().next().unwrap())
@@ -70,6 +73,28 @@ async fn what_is_not_ours_is_set_aside() {
     timeout(DEADLINE, consumer.next(10)).await.unwrap().remove(0).ack();
     let dead = broker.dead_letters(10).await.unwrap();
     assert_eq!(dead.iter().map(|letter| &letter.body[..]).collect::<Vec<_>>(), [b"{}"]);
+}
+
+#[tokio::test]
+async fn a_queue_that_keeps_order_waits_for_what_its_last_consumer_held() {
+    let Some(mut place) = start().await else { return };
+    let [first, second] = [place.connect().await, place.connect().await];
+    // More than a process takes in beyond what its consumers hold.
+    let batch = (0..30).map(|n: u8| Publication { queue: Queue::Reports, body: vec![n].into() });
+    first.publish(batch.collect()).await.unwrap();
+    let mut held = first.consume(Queue::Reports, 4).await.unwrap();
+    let mut taken = Vec::new();
+    while taken.len() < 4 {
+        taken.extend(timeout(DEADLINE, held.next(4)).await.unwrap());
+    }
+    let mut next = second.consume(Queue::Reports, 8).await.unwrap();
+    assert!(timeout(Duration::from_millis(300), next.next(8)).await.is_err(), "what is later goes first");
+    place.proxies[0].set(Network::Cut);
+    for expected in 0..30 {
+        let delivery = timeout(DEADLINE, next.next(1)).await.unwrap().remove(0);
+        assert_eq!(delivery.body()[..], [expected]);
+        delivery.ack();
+    }
 }
 
 #[tokio::test]
