@@ -60,6 +60,11 @@ pub async fn what_is_left_behind_stays_in_order(fixture: &mut impl Fixture) {
         held.drain(..3).for_each(|delivery| delivery.ack());
         drop((consumer, held, broker));
         fixture.end(End::Killed).await;
+        // The next dies too, with one in its hands.
+        let broker = fixture.open().await;
+        let mut consumer = broker.consume(queue, 8).await.unwrap();
+        drop((take(&mut consumer, 1).await, consumer, broker));
+        fixture.end(End::Killed).await;
         let broker = fixture.open().await;
         let mut consumer = broker.consume(queue, 8).await.unwrap();
         let mut next = None;

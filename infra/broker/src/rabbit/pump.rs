@@ -141,7 +141,7 @@ struct Pump<'a> {
     main: Option<lapin::Consumer>,
     /// How many AMQP messages it may have here.
     window: u16,
-    /// Something came back from a process that died, and is a suspect.
+    /// Something came back from a process that died.
     came_back: bool,
     /// A suspect was given back to the retry queue, of which this is the consumer: it comes again, though the broker
     /// may say meanwhile that nothing waits.
@@ -165,7 +165,7 @@ impl<'a> Pump<'a> {
             channel,
             retry,
             main: None,
-            window: PARCELS_MIN,
+            window: intake.hands.lock().window(PARCELS_MIN),
             came_back: false,
             returning: false,
             empty: 0,
@@ -198,7 +198,9 @@ impl<'a> Pump<'a> {
             (hands.verdicts(), hands.window(self.window))
         };
         self.tell(verdicts).await?;
-        if self.came_back || window != self.window {
+        if self.intake.queue.is_in_order() {
+            self.gather().await?;
+        } else if self.came_back || window != self.window {
             self.window = window;
             self.unsubscribe().await?;
         }
@@ -250,6 +252,15 @@ impl<'a> Pump<'a> {
         Ok(())
     }
 
+    /// Takes in all that came back, when some of it did.
+    async fn gather(&mut self) -> Result<(), Error> {
+        if self.came_back {
+            self.depth().await?;
+            self.came_back = false;
+        }
+        Ok(())
+    }
+
     /// Takes in what was delivered, and what else is there.
     async fn take_all(&mut self, delivery: Delivery) -> Result<(), Error> {
         self.take(delivery).await?;
@@ -269,7 +280,7 @@ impl<'a> Pump<'a> {
         self.intake.room.passed(chunk.parts.len());
         let mut hands = self.intake.hands.lock();
         if before > 0 {
-            self.came_back = !self.intake.queue.is_in_order();
+            self.came_back = true;
             hands.came_back(parcel, chunk, before);
         } else {
             hands.arrived(parcel, chunk);
