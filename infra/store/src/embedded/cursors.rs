@@ -28,7 +28,7 @@ impl Cursors for Embedded {
     }
 
     async fn save_cursors(&self, writes: Vec<CursorWrite>) -> Result<Vec<bool>, Error> {
-        self.write(move |draft| writes.into_iter().map(|write| save(draft, write)).collect()).await
+        self.write_few_at_a_time(writes, |draft, few| few.into_iter().map(|write| save(draft, write)).collect()).await
     }
 }
 

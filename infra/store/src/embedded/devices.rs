@@ -53,7 +53,7 @@ impl Devices for Embedded {
 
     async fn amend(&self, app: &AppId, amendments: Vec<Amendment>, now: Timestamp) -> Result<Vec<bool>, Error> {
         let app = app.clone();
-        self.write(move |draft| amend(draft, &app, amendments, now)).await
+        self.write_few_at_a_time(amendments, move |draft, few| amend(draft, &app, few, now)).await
     }
 
     async fn devices(&self, app: &AppId, ids: &[DeviceId]) -> Result<Vec<Option<Device>>, Error> {

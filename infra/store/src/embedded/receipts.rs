@@ -1,7 +1,7 @@
 //! What is known of deliveries. A tally lies in two places: the audience, written once, and the answers to it.
 
 use async_trait::async_trait;
-use model::{AppId, MessageId, Ordinals, ReceiptBatch, Tally};
+use model::{AppId, MessageId, Ordinals, Receipt, ReceiptBatch, Tally};
 
 use super::{
     Embedded, key,
@@ -9,25 +9,18 @@ use super::{
 };
 use crate::{Error, Receipts};
 
-/// Messages whose tallies are changed in one step, about half a millisecond: unicasts wait for it to be appended. What is
-/// added twice changes nothing, so a few steps are as good as one.
-const TOGETHER_MAX: usize = 64;
-
 #[async_trait]
 impl Receipts for Embedded {
     async fn add_receipts(&self, batches: Vec<ReceiptBatch>) -> Result<(), Error> {
         let of_app =
             |ReceiptBatch { app, receipts }| receipts.into_iter().map(move |receipt| (AppId::clone(&app), receipt));
         let all: Vec<_> = batches.into_iter().flat_map(of_app).collect();
-        for some in all.chunks(TOGETHER_MAX) {
-            let some = some.to_vec();
-            self.write(move |draft| {
-                some.iter()
-                    .try_for_each(|(app, receipt)| amend(draft, app, receipt.message, |tally| tally.add(receipt)))
-            })
-            .await?;
-        }
-        Ok(())
+        let add = |draft: &mut Draft<'_, '_>, few: Vec<(AppId, Receipt)>| {
+            let mut few = few.into_iter();
+            few.try_for_each(|(app, receipt)| amend(draft, &app, receipt.message, |tally| tally.add(&receipt)))?;
+            Ok(Vec::new())
+        };
+        self.write_few_at_a_time(all, add).await.map(|_: Vec<()>| ())
     }
 
     async fn tally(&self, app: &AppId, message: MessageId) -> Result<Option<Tally>, Error> {
