@@ -11,8 +11,8 @@ use tracing::{debug, warn};
 use super::Outcomes;
 use crate::{Deps, attributes::Catalogue};
 
-/// Devices changed in one step: whoever else wants to write waits for it, and after a storm there is one for every device.
-const STEP_MAX: usize = 250;
+/// Devices changed in one call: whoever else asks the store waits for it, and after a storm there is one for every device.
+const CALL_MAX: usize = 250;
 
 /// How often devices that others change meanwhile are read again; each time somebody else has succeeded.
 const ROUNDS_MAX: usize = 8;
@@ -48,7 +48,7 @@ pub(super) async fn merge(deps: &Deps, reported: &[Reported]) -> Result<Outcomes
         let mut merging = Merging { deps, app, catalogues: HashMap::new() };
         let mut devices: Vec<_> = devices.into_iter().collect();
         while !devices.is_empty() {
-            let page = devices.split_off(devices.len().saturating_sub(STEP_MAX));
+            let page = devices.split_off(devices.len().saturating_sub(CALL_MAX));
             merging.page(page, &mut outcomes).await?;
         }
     }

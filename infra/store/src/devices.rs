@@ -42,7 +42,7 @@ pub trait Devices: Send + Sync {
 
     /// Replaces profiles, each only while the device is there, and what is known about it is what was read; says of each,
     /// in the order given, whether it was. Whoever is told no reads the device again and makes a new change of it: of two
-    /// who change one device at the same time, neither undoes what the other did.
+    /// who change one device at the same time, neither undoes what the other did. When it fails, some may be replaced.
     async fn amend(&self, app: &AppId, amendments: Vec<Amendment>, now: Timestamp) -> Result<Vec<bool>, Error>;
 
     /// The devices of these names, in the order given.
