@@ -37,10 +37,10 @@ const UNREPORTED_MAX: usize = 1_000_000;
 /// Messages in one batch of receipts: keeps a publication well below what a broker takes.
 const BATCH_MESSAGES_MAX: usize = 2_000;
 
-/// Cursors in one write: appends of unicasts wait for no more than this many at a time.
+/// Cursors in one call of the store: appends of unicasts wait for no more than this many at a time.
 const CURSORS_MAX: usize = 128;
 
-/// Pause between two such writes: after a broadcast there is a cursor to keep for every device, and the store is also
+/// Pause between two such calls: after a broadcast there is a cursor to keep for every device, and the store is also
 /// where unicasts wait to be appended.
 const CURSORS_PAUSE: Duration = Duration::from_millis(4);
 

@@ -15,17 +15,17 @@ impl Receipts for Embedded {
         let of_app =
             |ReceiptBatch { app, receipts }| receipts.into_iter().map(move |receipt| (AppId::clone(&app), receipt));
         let all: Vec<_> = batches.into_iter().flat_map(of_app).collect();
-        let add = |draft: &mut Draft<'_, '_>, few: Vec<(AppId, Receipt)>| {
-            let mut few = few.into_iter();
-            few.try_for_each(|(app, receipt)| amend(draft, &app, receipt.message, |tally| tally.add(&receipt)))?;
-            Ok(Vec::new())
-        };
-        self.write_few_at_a_time(all, add).await.map(|_: Vec<()>| ())
+        let done = self.write_few_at_a_time(all, |draft, few| few.iter().map(|told| add(draft, told)).collect());
+        done.await.map(drop::<Vec<()>>)
     }
 
     async fn tally(&self, app: &AppId, message: MessageId) -> Result<Option<Tally>, Error> {
         tally(&self.view(), app, message)
     }
+}
+
+fn add(draft: &mut Draft<'_, '_>, (app, receipt): &(AppId, Receipt)) -> Result<(), Error> {
+    amend(draft, app, receipt.message, |tally| tally.add(receipt))
 }
 
 /// The tally of a message, with whom it is for.
