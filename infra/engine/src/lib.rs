@@ -7,6 +7,7 @@
 
 mod committer;
 mod journal;
+mod retired;
 
 use std::{
     ops::{Bound, RangeBounds},
@@ -19,6 +20,7 @@ use thiserror::Error;
 
 use committer::Committer;
 pub use fjall::Slice;
+use retired::Retired;
 
 /// Journals kept before memtables must go to disk; bounds the time of recovery.
 const JOURNAL_MAX_BYTES: u64 = 256 * 1024 * 1024;
@@ -160,6 +162,7 @@ pub struct Engine {
     dir: PathBuf,
     db: SingleWriterTxDatabase,
     committer: Committer,
+    retired: Retired,
 }
 
 impl Engine {
@@ -179,7 +182,7 @@ impl Engine {
             error => error.into(),
         })?;
         let committer = Committer::start(db.clone());
-        Ok(Arc::new(Self { dir: dir.to_owned(), db, committer }))
+        Ok(Arc::new(Self { dir: dir.to_owned(), db, committer, retired: Retired::start() }))
     }
 
     /// The keyspace of this name, created when it is not there.
@@ -188,7 +191,9 @@ impl Engine {
     /// When the disk refuses.
     pub fn keyspace(&self, name: &str) -> Result<Keyspace, Error> {
         let options = || KeyspaceCreateOptions::default().max_memtable_size(MEMTABLE_BYTES);
-        Ok(Keyspace(self.db.keyspace(name, options)?))
+        let keyspace = self.db.keyspace(name, options)?;
+        self.retired.look_after(keyspace.clone());
+        Ok(Keyspace(keyspace))
     }
 
     /// What is durable now.
