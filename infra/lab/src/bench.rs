@@ -60,6 +60,11 @@ const CONNECT_PATIENCE: Duration = Duration::from_secs(10);
 const FANOUT_PATIENCE: Duration = Duration::from_secs(60);
 /// Pause that lets everything under way come to rest.
 const REST: Duration = Duration::from_secs(2);
+/// What a server at rest uses of a core: who came is told and kept for seconds after a crowd is connected, and that would
+/// be measured with whatever comes next.
+const IDLE_CORES: f64 = 0.05;
+/// A server that uses more than that all the time is measured as it is.
+const IDLE_PATIENCE: Duration = Duration::from_secs(30);
 /// The keep alive of idle devices: so long that it disturbs no measurement.
 const KEEP_ALIVE_S: u16 = 1_200;
 /// How long the messages of a bench live, in seconds.
@@ -76,6 +81,27 @@ pub struct Target {
     pub pid: Option<u32>,
     /// The processes on this machine that it relies on, by name: their CPU is told too.
     pub behind: Vec<(&'static str, u32)>,
+}
+
+impl Target {
+    /// Lets everything under way come to rest.
+    async fn rest(&self) -> Result<(), Error> {
+        let begun = Instant::now();
+        let mut before = self.usage()?;
+        loop {
+            sleep(REST).await;
+            let now = self.usage()?;
+            let is_idle = cpu(before, now).is_none_or(|used| used <= REST.mul_f64(IDLE_CORES));
+            if is_idle || begun.elapsed() > IDLE_PATIENCE {
+                return Ok(());
+            }
+            before = now;
+        }
+    }
+
+    fn usage(&self) -> Result<Option<Usage>, Error> {
+        self.pid.map(Usage::of).transpose()
+    }
 }
 
 /// How large a bench is.
@@ -129,15 +155,15 @@ impl Bench {
     /// # Errors
     /// [`Error::Unavailable`] when not all of them get through.
     pub async fn connect(&self) -> Result<ConnectReport, Error> {
-        let before = self.usage()?;
+        let before = self.target.usage()?;
         let begun = Instant::now();
         self.fleet.order(0..self.fleet.len(), Orders::ONLINE);
         let thousands = u32::try_from(self.fleet.len() / 1_000).unwrap_or(u32::MAX);
         self.fleet.wait_connected(self.fleet.len(), CONNECT_PATIENCE * (thousands + 1)).await?;
         let took = begun.elapsed();
-        let connected = self.usage()?;
-        sleep(REST).await;
-        let rested = self.usage()?;
+        let connected = self.target.usage()?;
+        self.target.rest().await?;
+        let rested = self.target.usage()?;
         let devices = self.fleet.len();
         Ok(ConnectReport {
             devices,
@@ -152,9 +178,9 @@ impl Bench {
     /// # Errors
     /// [`Error::Corrupt`] when some never arrive or cannot be sent: then there is nothing to report.
     pub async fn unicast(&self, unicasts: Unicasts) -> Result<UnicastReport, Error> {
-        let before = self.usage()?;
+        let before = self.target.usage()?;
         let measured = self.probe.run(unicasts).await?;
-        let server_cpu = cpu(before, self.usage()?);
+        let server_cpu = cpu(before, self.target.usage()?);
         Ok(UnicastReport {
             per_s: unicasts.per_s,
             keyed: unicasts.keyed,
@@ -169,10 +195,10 @@ impl Bench {
     /// # Errors
     /// [`Error::Corrupt`] when they do not all arrive.
     pub async fn broadcast(&self, count: u32) -> Result<BroadcastReport, Error> {
-        let before = self.usage()?;
+        let before = self.target.usage()?;
         let devices = self.fleet.len();
         let took = self.crowd.reach(&self.target.api, &self.run, count, devices, FANOUT_PATIENCE).await?;
-        let server_cpu = cpu(before, self.usage()?);
+        let server_cpu = cpu(before, self.target.usage()?);
         Ok(BroadcastReport { devices, count, last: took, server_cpu })
     }
 
@@ -182,7 +208,7 @@ impl Bench {
     /// As [`unicast`](Self::unicast) and [`broadcast`](Self::broadcast).
     pub async fn isolation(&self, unicasts: Unicasts) -> Result<IsolationReport, Error> {
         let idle = self.unicast(unicasts).await?;
-        sleep(REST).await;
+        self.target.rest().await?;
         let begun = Instant::now();
         let mut broadcasts = Vec::new();
         let mut loaded = std::pin::pin!(self.unicast(unicasts));
@@ -200,10 +226,6 @@ impl Bench {
     /// Hangs up.
     pub async fn close(self) {
         self.fleet.close().await;
-    }
-
-    fn usage(&self) -> Result<Option<Usage>, Error> {
-        self.target.pid.map(Usage::of).transpose()
     }
 }
 

@@ -18,7 +18,7 @@ use tokio::{
 };
 
 use super::{
-    CONNECT_PATIENCE, IntakeReport, KEEP_ALIVE_S, Progress, REST, TTL_S, Target, client::Client, cpu, name_of_run, plan,
+    CONNECT_PATIENCE, IntakeReport, KEEP_ALIVE_S, Progress, TTL_S, Target, client::Client, cpu, name_of_run, plan,
 };
 use crate::{
     Arrival, Audience, Error, Fleet, Observer, Orders, Usage,
@@ -62,7 +62,7 @@ pub async fn intake(target: &Target, options: IntakeOptions, progress: Progress<
     let fleet = Fleet::new(identities, line, tally.clone());
     fleet.order(0..fleet.len(), Orders::ONLINE);
     fleet.wait_connected(fleet.len(), CONNECT_PATIENCE * (options.devices / 1_000 + 1)).await?;
-    sleep(REST).await;
+    target.rest().await?;
     let report = measure(target, options, Arc::new(requests), &tally).await;
     fleet.close().await;
     report

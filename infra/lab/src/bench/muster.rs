@@ -5,10 +5,9 @@ use std::{sync::Arc, time::Duration};
 
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use model::{DeviceId, SystemClock};
-use tokio::time::sleep;
 
 use super::{
-    CONNECT_PATIENCE, Options, Progress, REST, TTL_S, Target,
+    CONNECT_PATIENCE, Options, Progress, TTL_S, Target,
     generator::Command,
     herd::{Herd, HerdOptions},
     name_of_run, plan,
@@ -92,8 +91,7 @@ impl Muster {
         self.herd.order(Command::Connect).await?;
         let limit = patience(CONNECT_PATIENCE, u32::try_from(all).unwrap_or(u32::MAX));
         self.herd.wait("connected", limit, |count| count.connected == all && count.delivered >= due).await?;
-        sleep(REST).await;
-        Ok(())
+        self.target.rest().await
     }
 
     /// Sends a message to everybody, with a body of about so many bytes.

@@ -4,13 +4,12 @@
 use std::{fmt, fs, pin::pin, time::Duration};
 
 use serde::Serialize;
-use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
+use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use super::{
-    Options, Others, Progress, REST, Target, Unicasts, UnrestOptions, generator::Command, herd::HerdOptions,
-    muster::Muster,
+    Options, Others, Progress, Target, Unicasts, UnrestOptions, generator::Command, herd::HerdOptions, muster::Muster,
 };
-use crate::{Error, Latency, Usage, Verdict};
+use crate::{Error, Latency, Verdict};
 
 /// Between two broadcasts.
 const BROADCAST_EVERY: Duration = Duration::from_millis(250);
@@ -85,7 +84,7 @@ pub async fn stalled(target: &Target, options: &UnrestOptions, progress: Progres
     for _ in 0..FILLING {
         muster.broadcast(BODY_BYTES).await?;
     }
-    sleep(REST).await;
+    target.rest().await?;
     let filled = Held::now(target)?;
     let (with, most) = beside_broadcasts(&mut muster, target, options).await?;
     let most = most.max(filled);
@@ -137,7 +136,7 @@ struct Held {
 
 impl Held {
     fn now(target: &Target) -> Result<Self, Error> {
-        let server = target.pid.map(Usage::of).transpose()?.map(|usage| usage.rss_bytes);
+        let server = target.usage()?.map(|usage| usage.rss_bytes);
         let kernel = pages_of_tcp(&fs::read_to_string("/proc/net/sockstat")?).unwrap_or_default() * PAGE_BYTES;
         Ok(Self { server, kernel })
     }

@@ -82,7 +82,7 @@ impl Others {
     /// that it stands for have their own.
     fn beside(self, devices: u32) -> anyhow::Result<UnrestOptions> {
         let Self { probes, rate: per_s, seconds } = self;
-        let modest = ["nice", "-n", "10"].map(String::from);
+        let modest = ["chrt", "--idle", "0"].map(String::from);
         let generator = modest.into_iter().chain(generator()?).collect();
         Ok(UnrestOptions { devices, probes, per_s, lasting: Duration::from_secs(seconds), generator })
     }
