@@ -101,6 +101,8 @@ pub(crate) struct Connection {
     token_ends: Instant,
     /// Its cursor has moved, and its worker knows.
     moved: bool,
+    /// Its socket has woken its worker, which has not come yet.
+    woken: bool,
     held: Held,
     seat: Seat,
     pub(crate) waker: Waker,
@@ -134,6 +136,7 @@ impl Connection {
             bound: None,
             token_ends,
             moved: false,
+            woken: false,
             held: Held::default(),
             seat,
             waker,
@@ -166,16 +169,23 @@ impl Connection {
         })
     }
 
+    /// Its socket has woken its worker, which will come to it.
+    pub(crate) fn woken(&mut self) {
+        self.woken = true;
+    }
+
     /// Its socket can be read or written.
     pub(crate) fn ready(&mut self, turn: &mut Turn) -> Result<(), Close> {
+        self.woken = false;
         self.with_buffer(turn, Self::go_on)
     }
 
     /// Its timeline has grown; says whether it can follow now. One that does not read, or has too much to ack, follows when
-    /// it can, and must not cost those who are passed with it.
+    /// it can, and must not cost those who are passed with it. One whose socket has woken follows when its worker comes to
+    /// it: it may be over, and a crowd of those is not written to.
     pub(crate) fn grown(&mut self) -> bool {
         self.behind[Stream::Timeline as usize] = true;
-        self.can_deliver()
+        !self.woken && self.can_deliver()
     }
 
     /// Follows its timeline.

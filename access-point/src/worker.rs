@@ -27,20 +27,21 @@ use crate::{Site, close::Close, connection::Connection, errand::Done};
 /// Workers at most: more cores than this have better things to do.
 const WORKERS_MAX: usize = 16;
 
-/// Connections served in a turn because they were called, and because of their sockets: some hundred microseconds.
-const SERVED_MAX: usize = 32;
+/// How long a turn goes on with one kind of thing when there is more of it: then what was begun is brought to its end, and
+/// it is another's turn. A unicast waits for several turns on its way, so they are short while there are unicasts; alone, a
+/// broadcast gains from longer ones.
+const STRETCH: Duration = Duration::from_micros(100);
+const STRETCH_ALONE: Duration = Duration::from_micros(300);
 
-/// Connections that end in a turn, by their sockets: each costs several times as much as one that is served.
-const ENDED_MAX: usize = 8;
-
-/// Records of a table that a broadcast goes past in a turn, of which most may not be for it; and those it is sent to.
-const PASSED_MAX: usize = 1_024;
-const SENT_MAX: usize = 32;
-
-/// While unicasts were written so lately, a broadcast leaves the core to their like for so long between two stretches: one
-/// core then serves about ten thousand devices a second, and has most of its time left. Alone, it need not wait.
+/// While a unicast was written so lately there may be more.
 const BESIDE_UNICASTS: Duration = Duration::from_secs(1);
-const GENTLE_PAUSE: Duration = Duration::from_millis(3);
+
+/// For so long a broadcast leaves the core to unicasts between two stretches: one core then serves some thousand devices a
+/// second, and has most of its time left.
+const GENTLE_PAUSE: Duration = Duration::from_millis(1);
+
+/// Records of a table that a broadcast goes past in a turn, of which most may not be for it.
+const PASSED_MAX: usize = 1_024;
 
 /// How often the worker looks whose time is up, and hands over cursors: fine beside every deadline of a connection.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
@@ -135,20 +136,21 @@ impl Worker {
     fn turn(&mut self) -> bool {
         self.turn.begin();
         self.open_mail();
-        for _ in 0..SERVED_MAX {
-            let Some(seat) = self.called.pop_front() else { break };
+        let stretch = if self.is_beside_unicasts() { STRETCH } else { STRETCH_ALONE };
+        let begun = Instant::now();
+        while begun.elapsed() < stretch
+            && let Some(seat) = self.called.pop_front()
+        {
             self.serve(seat, Connection::called);
         }
-        let before = self.table.len();
-        for _ in 0..SERVED_MAX {
-            let Some(seat) = self.ready.pop_front() else { break };
+        let begun = Instant::now();
+        while begun.elapsed() < stretch
+            && let Some(seat) = self.ready.pop_front()
+        {
             self.serve(seat, Connection::ready);
-            if before - self.table.len() >= ENDED_MAX {
-                break;
-            }
         }
         if self.turn.instant >= self.walk_at {
-            self.walk();
+            self.walk(stretch);
         }
         if self.turn.instant >= self.look_at {
             self.look();
@@ -156,6 +158,10 @@ impl Worker {
         self.turn.end();
         let walks = !self.walks.is_empty() && self.turn.instant >= self.walk_at;
         walks || !self.called.is_empty() || !self.ready.is_empty()
+    }
+
+    fn is_beside_unicasts(&self) -> bool {
+        self.turn.unicast_at.is_some_and(|at| self.turn.instant < at + BESIDE_UNICASTS)
     }
 
     /// When there is something to do even if nothing happens.
@@ -181,7 +187,10 @@ impl Worker {
             self.serve(seat, |connection, turn| connection.conclude(outcome, turn));
         }
         self.called.extend(mail.called.drain(..));
-        self.ready.extend(mail.ready.drain(..));
+        for seat in mail.ready.drain(..) {
+            self.table.get_mut(seat).into_iter().for_each(Connection::woken);
+            self.ready.push_back(seat);
+        }
         for app in mail.grown.drain(..) {
             self.grown(app);
         }
@@ -197,21 +206,19 @@ impl Worker {
     }
 
     /// Goes a stretch of the table for one app, and then it is another's turn.
-    fn walk(&mut self) {
+    fn walk(&mut self, stretch: Duration) {
         let Some(mut walk) = self.walks.pop_front() else { return };
-        let (mut passed, mut sent) = (0, 0);
+        let (mut passed, begun) = (0, Instant::now());
         let end = self.table.end();
-        while passed < PASSED_MAX.min(walk.left) && sent < SENT_MAX {
+        while passed < PASSED_MAX.min(walk.left) && begun.elapsed() < stretch {
             let at = (walk.at + passed) % end.max(1);
             passed += 1;
             let of_app = self.table.at(at).filter(|(_, connection)| connection.peer.app == walk.app);
             if let Some(seat) = of_app.and_then(|(seat, connection)| connection.grown().then_some(seat)) {
-                let before = self.turn.sent;
                 self.serve(seat, Connection::follow);
-                sent += usize::from(self.turn.sent != before);
             }
         }
-        if self.turn.unicast_at.is_some_and(|at| self.turn.instant < at + BESIDE_UNICASTS) {
+        if self.is_beside_unicasts() {
             self.walk_at = self.turn.instant + GENTLE_PAUSE;
         }
         walk.at = (walk.at + passed) % end.max(1);

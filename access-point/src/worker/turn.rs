@@ -24,8 +24,6 @@ pub(crate) struct Turn {
     pub(crate) instant: Instant,
     /// Lent to the connection that is served: none has one of its own while nothing is under way.
     pub(crate) buffer: Vec<u8>,
-    /// Messages written since the worker began.
-    pub(super) sent: u64,
     /// When the last unicast was written.
     pub(super) unicast_at: Option<Instant>,
     facts: Vec<(AppId, Facts)>,
@@ -36,8 +34,8 @@ pub(crate) struct Turn {
 impl Turn {
     pub(super) fn new(site: Arc<Site>) -> Self {
         let (now, instant) = (site.deps.clock.now(), Instant::now());
-        let (buffer, sent, unicast_at, facts, gained, lost) = Default::default();
-        Self { site, now, instant, buffer, sent, unicast_at, facts, gained, lost }
+        let (buffer, unicast_at, facts, gained, lost) = Default::default();
+        Self { site, now, instant, buffer, unicast_at, facts, gained, lost }
     }
 
     pub(super) fn begin(&mut self) {
@@ -55,7 +53,6 @@ impl Turn {
 
     /// Notes that a message of a lane was written.
     pub(crate) fn wrote(&mut self, lane: Lane) {
-        self.sent += 1;
         if lane == Lane::Unicast {
             self.unicast_at = Some(self.instant);
         }
