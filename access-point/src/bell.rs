@@ -20,6 +20,8 @@ pub(crate) async fn listen(site: Arc<Site>, lane: Lane) {
     loop {
         match site.deps.broker.listen(&site.config.node, lane).await {
             Ok(mut bells) => {
+                // Devices may be in already, and bells for them were rung to nobody.
+                site.unheard.notify_one();
                 while let Some(bell) = bells.heard().await {
                     site.metrics.bells.inc();
                     match Bell::decode(&bell) {

@@ -4,6 +4,7 @@
 
 use std::{
     collections::{HashMap, VecDeque},
+    num::NonZeroU32,
     sync::Arc,
     time::Duration,
 };
@@ -24,12 +25,13 @@ use crate::{Site, connection::Peer, entry::Origin};
 /// How long sightings are gathered: a device that comes and goes in this time is one of them.
 const GATHER: Duration = Duration::from_secs(1);
 
-/// Devices told at once: what others have to write waits for no more than that.
-const TOLD_MAX: usize = 250;
-
 /// Pause between two publications, when more wait: after a storm there is something to tell of every device, and the store
 /// is also where unicasts wait to be appended.
 const PAUSE: Duration = Duration::from_millis(50);
+const PAUSES_PER_S: u32 = 20;
+
+/// Devices told at once where any number is let in.
+const TOLD_MAX: usize = 250;
 
 /// Devices that wait to be told; beyond it those that come later are not, until they come again. More than an access
 /// point holds, many times.
@@ -75,9 +77,9 @@ impl Waiting {
         true
     }
 
-    /// Whose turn it is.
-    fn take(&mut self) -> Vec<(Who, Latest)> {
-        let some = self.turns.len().min(TOLD_MAX);
+    /// Whose turn it is, of so many at most.
+    fn take(&mut self, most: usize) -> Vec<(Who, Latest)> {
+        let some = self.turns.len().min(most);
         let of = |who| self.latest.remove(&who).map(|latest| (who, latest));
         let taken = self.turns.drain(..some).filter_map(of).collect();
         if self.turns.is_empty() {
@@ -92,15 +94,20 @@ impl Waiting {
 #[derive(Debug)]
 pub(crate) struct Sightings {
     waiting: Mutex<Waiting>,
+    /// Devices told at once.
+    each: usize,
     /// This run of the access point, once it has said that it runs.
     run: Mutex<Option<Run>>,
     lost: Counter,
 }
 
 impl Sightings {
-    /// `lost` counts what is never told.
-    pub(crate) fn new(lost: Counter) -> Self {
-        Self { waiting: Mutex::default(), run: Mutex::default(), lost }
+    /// For an access point that lets in so many a second: of as many it is told, so whoever is cut off and soon back is
+    /// told of once. `lost` counts what is never told.
+    pub(crate) fn new(connects_per_s: Option<NonZeroU32>, lost: Counter) -> Self {
+        let each = connects_per_s
+            .map_or(TOLD_MAX, |per_s| usize::try_from(per_s.get().div_ceil(PAUSES_PER_S)).unwrap_or(usize::MAX));
+        Self { waiting: Mutex::default(), each, run: Mutex::default(), lost }
     }
 
     /// Notes that a device's session began, or is `over`.
@@ -159,7 +166,7 @@ pub(crate) async fn tell(site: Arc<Site>, done: CancellationToken) {
 
 async fn try_tell(site: &Site) -> Result<(), String> {
     let run = run(site).await?;
-    let leaving = site.sightings.waiting.lock().take();
+    let leaving = site.sightings.waiting.lock().take(site.sightings.each);
     let published = site.deps.broker.publish(publications(&leaving, &run)).await;
     if published.is_err() {
         leaving.into_iter().for_each(|(who, latest)| site.sightings.add(who, latest));
@@ -197,12 +204,18 @@ mod tests {
     #[test]
     fn a_storm_is_told_some_at_a_time_and_in_order() {
         let mut waiting = Waiting::default();
-        (0..600).for_each(|device| assert!(add(&mut waiting, latest(device, 1, true))));
+        (0..250).for_each(|device| assert!(add(&mut waiting, latest(device, 1, true))));
         assert!(add(&mut waiting, latest(0, 2, false)), "whoever is back keeps its turn");
-        let told: Vec<_> = std::iter::from_fn(|| Some(waiting.take()).filter(|some| !some.is_empty())).collect();
-        assert_eq!(told.iter().map(Vec::len).collect::<Vec<_>>(), [TOLD_MAX, TOLD_MAX, 100]);
-        assert!(told.iter().flatten().map(|((_, ordinal), _)| ordinal.0).eq(0..600));
+        let told: Vec<_> = std::iter::from_fn(|| Some(waiting.take(100)).filter(|some| !some.is_empty())).collect();
+        assert_eq!(told.iter().map(Vec::len).collect::<Vec<_>>(), [100, 100, 50]);
+        assert!(told.iter().flatten().map(|((_, ordinal), _)| ordinal.0).eq(0..250));
         assert_eq!((told[0][0].1.epoch, told[0][0].1.over), (Epoch(2), false));
+    }
+
+    #[test]
+    fn as_many_are_told_of_as_may_come_and_never_none() {
+        let each = |per_s| Sightings::new(NonZeroU32::new(per_s), Counter::default()).each;
+        assert_eq!((each(1_000), each(1), each(0)), (50, 1, TOLD_MAX));
     }
 
     #[test]
@@ -210,8 +223,8 @@ mod tests {
         let mut waiting = Waiting::default();
         assert!(add(&mut waiting, latest(7, 2, false)));
         assert!(add(&mut waiting, latest(7, 1, true)));
-        let taken = waiting.take();
+        let taken = waiting.take(100);
         assert_eq!((taken.len(), taken[0].1.epoch), (1, Epoch(2)));
-        assert!(waiting.take().is_empty());
+        assert!(waiting.take(100).is_empty());
     }
 }

@@ -1,5 +1,6 @@
-//! Compares, every half minute, how far sessions are with the heads of their streams, and what is kept of timelines
-//! with the store; and counts the access points. So a bell that was lost, or rung at a stale route, costs time and never a message.
+//! Compares, every half minute and when bells begin to be heard, how far sessions are with the heads of their streams, and
+//! what is kept of timelines with the store; and counts the access points. So a bell that was lost, or rung at a stale
+//! route, costs time and never a message.
 
 use std::{sync::Arc, time::Duration};
 
@@ -23,7 +24,8 @@ pub(crate) async fn run(site: Arc<Site>) {
     let mut period = site.config.sweep;
     loop {
         share(&site).await;
-        time::sleep(period.mul_f64(rand::random_range(1.0 - JITTER..1.0 + JITTER))).await;
+        let pause = period.mul_f64(rand::random_range(1.0 - JITTER..1.0 + JITTER));
+        let _ = time::timeout(pause, site.unheard.notified()).await;
         period = site.config.sweep;
         for app in site.registry.apps() {
             if let Err(error) = sweep(&site, &app).await {

@@ -334,6 +334,21 @@ async fn a_bell_that_is_lost_costs_no_more_than_a_sweep() {
 }
 
 #[tokio::test]
+async fn what_was_rung_before_bells_were_heard_is_found_as_soon_as_they_are() {
+    let without_sweeps = access_point::Config { sweep: Duration::from_secs(3_600), ..config() };
+    let bench = Bench::start_on(without_sweeps, |broker| Arc::new(Flaky::new(broker, 2))).await;
+    let device = bench.register("dev").await;
+    let mut client = Client::open(&bench, "dev").await;
+    // One lane is listened to only when it has been tried again.
+    let append = store::InboxAppend {
+        message: Arc::new(bench.message(Lane::Unicast, 5)),
+        devices: [device].into_iter().collect::<model::Ordinals>(),
+    };
+    bench.store.append_inbox(vec![append], bench.now()).await.unwrap();
+    assert_eq!(number(&client.take().await), 5);
+}
+
+#[tokio::test]
 async fn a_stop_says_goodbye_and_loses_no_ack() {
     let mut bench = Bench::start(config()).await;
     let device = bench.register("dev").await;

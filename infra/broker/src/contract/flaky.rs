@@ -1,4 +1,4 @@
-//! A broker that fails now and then, for tests of those that publish.
+//! A broker that fails now and then, for tests of those that publish and listen.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -8,17 +8,19 @@ use model::{Lane, NodeId, Queue};
 
 use crate::{Bells, Broker, Consumer, DeadLetter, Depth, Error, Publication, Ring, SharedBroker};
 
-/// A broker whose every n-th publish fails: by turns before it took effect, and after, as when a confirm is lost.
+/// A broker whose every n-th publish fails: by turns before it took effect, and after, as when a confirm is lost. Every n-th
+/// time that somebody wants to listen fails as well.
 pub struct Flaky {
     inner: SharedBroker,
     every: u64,
     publishes: AtomicU64,
+    listens: AtomicU64,
 }
 
 impl Flaky {
-    /// Fails every `every`-th publish to `inner`; `every` is at least 1.
+    /// Fails every `every`-th time on the way to `inner`; `every` is at least 1.
     pub fn new(inner: SharedBroker, every: u64) -> Self {
-        Self { inner, every: every.max(1), publishes: AtomicU64::new(0) }
+        Self { inner, every: every.max(1), publishes: AtomicU64::new(0), listens: AtomicU64::new(0) }
     }
 }
 
@@ -44,6 +46,10 @@ impl Broker for Flaky {
     }
 
     async fn listen(&self, node: &NodeId, lane: Lane) -> Result<Bells, Error> {
+        let count = self.listens.fetch_add(1, Ordering::Relaxed) + 1;
+        if count.is_multiple_of(self.every) {
+            return Err(Error::Unavailable("made to fail".into()));
+        }
         self.inner.listen(node, lane).await
     }
 
