@@ -24,7 +24,7 @@ use crate::{
     openapi::shape::{self, body},
     problem::Problem,
     query::{self, Page, Paging},
-    upload::Upload,
+    upload::{self, Upload},
     view::{self, Time},
 };
 
@@ -283,7 +283,9 @@ pub(crate) async fn upload(State(api): State<Arc<Api>>, Path(id): Path<String>, 
                 None => unknown += 1,
             }
         }
-        unknown += add(&api, &call, named, &mut members).await?;
+        let (found, missing) = upload::patiently(|| ordinals_of(&api, &call, &named)).await?;
+        members |= &found;
+        unknown += missing;
     }
     let count = members.len();
     let (app, env, now) = (call.caller.app(), call.caller.env(), api.clock.now());
@@ -292,22 +294,21 @@ pub(crate) async fn upload(State(api): State<Arc<Api>>, Path(id): Path<String>, 
     Ok(Json(Uploaded { members: count, rows, unknown }).into_response())
 }
 
-/// Adds the devices of these names; returns how many names nobody has.
-async fn add(api: &Api, call: &Call, named: Vec<Named>, members: &mut Ordinals) -> Result<u64, Problem> {
+/// The devices of these names, and how many names nobody has.
+async fn ordinals_of(api: &Api, call: &Call, named: &[Named]) -> Result<(Ordinals, u64), Problem> {
     let (app, env) = (call.caller.app(), call.caller.env());
     let (mut devices, mut users) = (Vec::new(), Vec::new());
     for id in named {
         match id {
-            Named::Device(id) => devices.push(id),
-            Named::User(id) => users.push(id),
+            Named::Device(id) => devices.push(id.clone()),
+            Named::User(id) => users.push(id.clone()),
         }
     }
-    let (known, unknown) = ordinals(&*api.store, app, env, &devices).await?;
-    *members |= &known;
+    let (mut found, unknown) = ordinals(&*api.store, app, env, &devices).await?;
     let mut unknown = unknown.len() as u64;
     for of_user in api.store.devices_of(app, env, &users).await? {
         unknown += u64::from(of_user.is_empty());
-        *members |= &of_user;
+        found |= &of_user;
     }
-    Ok(unknown)
+    Ok((found, unknown))
 }

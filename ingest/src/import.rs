@@ -24,13 +24,14 @@ use crate::{
     fields::Fields,
     gate::{self, Answer, Call},
     problem::Problem,
-    upload::Upload,
+    upload::{self, Upload},
     view::{self, Time},
 };
 
 /// How long a job can be asked for after it was last heard of: a week.
 const KEPT: Duration = Duration::from_hours(7 * 24);
-/// A job that runs is heard of more often than this: longer than a page may take to come and to be kept.
+/// A job that runs is heard of more often than this: longer than a page may take to come and to be kept, with all the
+/// patience of an upload.
 const SILENT_MAX: Duration = Duration::from_secs(60);
 /// Mistakes that a job names.
 const FAULTS_MAX: usize = 100;
@@ -114,28 +115,30 @@ pub(crate) async fn devices(State(api): State<Arc<Api>>, upload: Upload) -> Answ
         created_at: now,
         updated_at: now,
     };
-    note(&api, &call, &mut job).await?;
+    note(&api, &call, &job).await?;
     let outcome = loop {
         let page = match lines.page(PAGE_MAX).await {
             Ok(page) if page.is_empty() => break Ok(()),
             Ok(page) => page,
             Err(broken) => break Err(broken),
         };
-        if let Err(problem) = register(&api, &call, page, &mut job).await {
-            break Err(problem);
+        match upload::patiently(|| register(&api, &call, &page, &job)).await {
+            Ok(further) => job = further,
+            Err(problem) => break Err(problem),
         }
-        note(&api, &call, &mut job).await?;
+        job.updated_at = api.clock.now();
+        note(&api, &call, &job).await?;
     };
     job.state = if outcome.is_ok() { JobState::Completed } else { JobState::Interrupted };
-    note(&api, &call, &mut job).await?;
+    job.updated_at = api.clock.now();
+    note(&api, &call, &job).await?;
     outcome?;
     gate::located(StatusCode::ACCEPTED, format!("/v1/jobs/{}", job.id), JobView::new(&job, api.clock.now()))
 }
 
-async fn note(api: &Api, call: &Call, job: &mut Job) -> Result<(), Problem> {
-    job.updated_at = api.clock.now();
-    let (of, until) = ((call.caller.app(), call.caller.env()), job.updated_at + KEPT);
-    Ok(shelves::note(&*api.store, of, &job.id.to_string(), job, until).await?)
+async fn note(api: &Api, call: &Call, job: &Job) -> Result<(), Problem> {
+    let (of, id, until) = ((call.caller.app(), call.caller.env()), job.id.to_string(), job.updated_at + KEPT);
+    upload::patiently(|| async { Ok(shelves::note(&*api.store, of, &id, job, until).await?) }).await
 }
 
 /// One line as a device.
@@ -152,22 +155,24 @@ fn read(line: &str) -> Result<(DeviceId, Profile), Problem> {
     id.map(|id| (id, profile)).ok_or_else(|| Problem::fault("#/device_id", "missing", "say which device"))
 }
 
-/// Registers a page; rows that cannot be taken are counted, the others are kept.
-async fn register(api: &Api, call: &Call, page: Vec<(u64, String)>, job: &mut Job) -> Result<(), Problem> {
+/// Registers a page; returns how far the job is then. Rows that cannot be taken are counted, the others are kept: as updated,
+/// when an attempt that was not answered had registered them.
+async fn register(api: &Api, call: &Call, page: &[(u64, String)], before: &Job) -> Result<Job, Problem> {
+    let mut job = before.clone();
     let (app, env) = (call.caller.app(), call.caller.env());
     let mut catalogue = Catalogue::read(&api.store, app, env).await?;
     job.rows += page.len() as u64;
     let mut rows = Vec::with_capacity(page.len());
     for (number, line) in page {
-        match read(&line) {
-            Ok((id, profile)) => rows.push((number, id, profile)),
-            Err(problem) => fail(job, number, problem.in_short()),
+        match read(line) {
+            Ok((id, profile)) => rows.push((*number, id, profile)),
+            Err(problem) => fail(&mut job, *number, problem.in_short()),
         }
     }
     for _ in 0..ATTEMPTS {
-        rows = register_once(api, call, &mut catalogue, rows, job).await?;
+        rows = register_once(api, call, &mut catalogue, rows, &mut job).await?;
         if rows.is_empty() {
-            return Ok(());
+            return Ok(job);
         }
     }
     Err(devices::too_many_at_once())

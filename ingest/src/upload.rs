@@ -8,6 +8,7 @@ use axum::{
     extract::{FromRequest, Request},
 };
 use http_body_util::BodyExt as _;
+use tokio::time::{Instant, sleep};
 
 use crate::{
     gate::Call,
@@ -21,6 +22,24 @@ const LINE_MAX_BYTES: usize = 64 * 1024;
 const LINES_MAX: u64 = 10_000_000;
 /// More must come within this time.
 const MORE_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// For how long a store may not answer before an upload breaks off, and the pause before it is asked again.
+const STORE_PATIENCE: Duration = Duration::from_secs(30);
+const STORE_PAUSE: Duration = Duration::from_millis(200);
+
+/// What the store says, asked again while it does not answer: an upload of an hour is not to break off for a moment's
+/// silence. To ask twice must be to ask once.
+pub(crate) async fn patiently<T, F: Future<Output = Result<T, Problem>>>(ask: impl Fn() -> F) -> Result<T, Problem> {
+    let begun = Instant::now();
+    loop {
+        match ask().await {
+            Err(problem) if problem.code() == Code::StoreUnavailable && begun.elapsed() < STORE_PATIENCE => {
+                sleep(STORE_PAUSE).await;
+            }
+            outcome => return outcome,
+        }
+    }
+}
 
 /// A request whose body is yet to be read.
 pub(crate) struct Upload {

@@ -18,7 +18,7 @@ const ASK_EVERY: Duration = Duration::from_millis(100);
 /// What an import took.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub struct Imported {
-    /// Devices that are registered now, and were not before.
+    /// Devices that are registered now.
     pub devices: u64,
     /// From the first row to the answer.
     pub took: Duration,
@@ -72,8 +72,9 @@ pub async fn import(
         known = so_far;
         progress(usize::try_from(so_far).unwrap_or(usize::MAX));
     };
-    if (done.state, done.rows, done.created, done.failed) != (JobState::Completed, rows, rows, 0) {
+    // A row counts as updated when the store kept it and the answer was lost.
+    if (done.state, done.rows, done.created + done.updated) != (JobState::Completed, rows, rows) {
         return Err(Error::Corrupt(format!("{rows} rows were uploaded, and their job came to {done:?}")));
     }
-    Ok(Imported { devices: done.created, took: begun.elapsed(), told })
+    Ok(Imported { devices: rows, took: begun.elapsed(), told })
 }

@@ -25,8 +25,8 @@ pub struct Import {
     pub rows: u64,
     /// Of those, devices that were registered.
     pub created: u64,
-    /// Of those, rows that were refused.
-    pub failed: u64,
+    /// Of those, devices that had been registered before.
+    pub updated: u64,
 }
 
 impl Api {

@@ -76,6 +76,13 @@ impl Sandbox {
         }
     }
 
+    /// On RabbitMQ, and on this Redis instead of the one that tests share; `None` when no servers are there.
+    pub(crate) fn on_redis(url: String) -> Option<Self> {
+        let mut servers = servers()?;
+        servers.push(("FANFARE__STORE__URL".to_owned(), url));
+        Some(Self::with(servers))
+    }
+
     fn with(servers: Vec<(String, String)>) -> Self {
         let (http, mqtt, tls, metrics) = [(); 4].map(|()| steady_address().unwrap()).into();
         let dir = tempfile::tempdir().unwrap();
