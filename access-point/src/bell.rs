@@ -3,6 +3,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use broker::Bells;
 use model::{AppId, Bell, Carried, Lane, Placed, Seq, Stream, record::Record as _};
 use tokio::time;
 use tracing::{debug, warn};
@@ -19,21 +20,33 @@ const FEW: u64 = 1_000;
 pub(crate) async fn listen(site: Arc<Site>, lane: Lane) {
     loop {
         match site.deps.broker.listen(&site.config.node, lane).await {
-            Ok(mut bells) => {
-                // Devices may be in already, and bells for them were rung to nobody.
-                site.unheard.notify_one();
-                while let Some(bell) = bells.heard().await {
-                    site.metrics.bells.inc();
-                    match Bell::decode(&bell) {
-                        Ok(bell) => hear(&site, bell).await,
-                        Err(error) => warn!(%lane, %error, "a bell that cannot be read"),
-                    }
-                }
+            Ok(bells) => {
+                hear_all(&site, lane, bells).await;
                 warn!(%lane, "bells have stopped; listening again");
             }
             Err(error) => warn!(%lane, %error, "cannot listen for bells"),
         }
         time::sleep(RETRY_PAUSE).await;
+    }
+}
+
+/// Until there are no more.
+async fn hear_all(site: &Site, lane: Lane, mut bells: Bells) {
+    let gaps = bells.gaps();
+    loop {
+        let bell = tokio::select! {
+            bell = bells.heard() => bell,
+            () = gaps.next() => {
+                site.unheard.notify_one();
+                continue;
+            }
+        };
+        let Some(bell) = bell else { return };
+        site.metrics.bells.inc();
+        match Bell::decode(&bell) {
+            Ok(bell) => hear(site, bell).await,
+            Err(error) => warn!(%lane, %error, "a bell that cannot be read"),
+        }
     }
 }
 

@@ -1,11 +1,11 @@
-//! Compares, every half minute and when bells begin to be heard, how far sessions are with the heads of their streams, and
+//! Compares, every half minute and when bells may have been missed, how far sessions are with the heads of their streams, and
 //! what is kept of timelines with the store; and counts the access points. So a bell that was lost, or rung at a stale
 //! route, costs time and never a message.
 
 use std::{sync::Arc, time::Duration};
 
 use model::{AppId, Ordinal, Stream, Tier};
-use tokio::time;
+use tokio::time::{self, Instant};
 use tracing::warn;
 
 use crate::{Site, bell, registry::Handle};
@@ -16,17 +16,22 @@ const HEADS_MAX: usize = 500;
 /// Part of the period by which it varies, so that access points do not sweep in step.
 const JITTER: f64 = 0.1;
 
+/// Between two sweeps at least, also while bells are missed all the time: each asks for the heads of all sessions.
+const PAUSE_MIN: Duration = Duration::from_secs(1);
+
 /// The period after a sweep that failed: what it would have found has been late for long enough.
 const RETRY: Duration = Duration::from_secs(2);
 
 /// Sweeps for ever.
 pub(crate) async fn run(site: Arc<Site>) {
-    let mut period = site.config.sweep;
+    let (mut period, mut swept_at) = (site.config.sweep, Instant::now());
     loop {
         share(&site).await;
         let pause = period.mul_f64(rand::random_range(1.0 - JITTER..1.0 + JITTER));
-        let _ = time::timeout(pause, site.unheard.notified()).await;
-        period = site.config.sweep;
+        if time::timeout(pause, site.unheard.notified()).await.is_ok() {
+            time::sleep_until(swept_at + PAUSE_MIN).await;
+        }
+        (period, swept_at) = (site.config.sweep, Instant::now());
         for app in site.registry.apps() {
             if let Err(error) = sweep(&site, &app).await {
                 site.metrics.store_failures.inc();

@@ -87,6 +87,7 @@ macro_rules! contract_suite {
             // Bells.
             bells_reach_one_or_all_of_a_lane,
             bells_are_dropped_when_nobody_takes_them_and_never_block,
+            gaps_are_told,
             a_second_listener_replaces_the_first,
         }
     };

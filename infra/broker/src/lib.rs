@@ -18,6 +18,7 @@ use bytes::Bytes;
 use model::{Lane, NodeId, Queue, Timestamp};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
+use tokio::sync::{Notify, mpsc};
 
 pub use delivery::{Consumer, Delivery};
 
@@ -151,12 +152,37 @@ pub trait Broker: Send + Sync {
 
 /// Bells waiting to be heard; bounded, the newest are dropped when it is full.
 #[derive(Debug)]
-pub struct Bells(tokio::sync::mpsc::Receiver<Bytes>);
+pub struct Bells {
+    bells: mpsc::Receiver<Bytes>,
+    gaps: Gaps,
+}
 
 impl Bells {
     /// The next bell; `None` when somebody else listens in this place now, or the broker is gone.
     pub async fn heard(&mut self) -> Option<Bytes> {
-        self.0.recv().await
+        self.bells.recv().await
+    }
+
+    /// Where its gaps are told of.
+    pub fn gaps(&self) -> Gaps {
+        self.gaps.clone()
+    }
+}
+
+/// Tells a listener that there may have been bells that it did not hear: before it listened, while its broker could not
+/// be reached, when too many waited.
+#[derive(Clone, Debug, Default)]
+pub struct Gaps(Arc<Notify>);
+
+impl Gaps {
+    /// Waits for a gap, unless there was one since the last was told of; the first is where listening begins. What was
+    /// announced in it is to be looked for.
+    pub async fn next(&self) {
+        self.0.notified().await;
+    }
+
+    fn tell(&self) {
+        self.0.notify_one();
     }
 }
 

@@ -45,7 +45,7 @@ use tokio::{
     time::timeout,
 };
 
-use crate::{Bells, Broker, Consumer, DeadLetter, Depth, Error, Publication, Ring};
+use crate::{Bells, Broker, Consumer, DeadLetter, Depth, Error, Gaps, Publication, Ring};
 use bells::{Belfry, Listener};
 use chunk::Load;
 use dead::DeadLetters;
@@ -221,16 +221,16 @@ impl Broker for Rabbit {
     }
 
     async fn listen(&self, node: &NodeId, lane: Lane) -> Result<Bells, Error> {
-        let (heard, bells) = mpsc::channel(bells::WAITING_MAX);
+        let ((heard, bells), gaps) = (mpsc::channel(bells::WAITING_MAX), Gaps::default());
         let (site, link) = (Arc::clone(&self.site), self.watching.clone());
         self.watching.session_within(FIRST).await?;
-        let listener = Listener { site, link, node: node.clone(), lane, heard };
+        let listener = Listener { site, link, node: node.clone(), lane, heard, gaps: gaps.clone() };
         let (begun, begins) = oneshot::channel();
         let task = self.spawn(listener.run(begun));
         let begun = begins.await.unwrap_or_else(|_| Err(Error::Unavailable("shutting down".into())));
         begun.inspect_err(|_| task.abort())?;
         self.belfry.replace(node, lane, task);
-        Ok(Bells(bells))
+        Ok(Bells { bells, gaps })
     }
 
     async fn depth(&self, queue: Queue) -> Result<Depth, Error> {

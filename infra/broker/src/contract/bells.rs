@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use model::{Lane, NodeId};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use super::{DEADLINE, Fixture, GLANCE};
 use crate::{Bells, Ring};
@@ -45,6 +45,23 @@ pub async fn bells_are_dropped_when_nobody_takes_them_and_never_block(fixture: &
     assert!((1..RUNG).contains(&early), "{early} of {RUNG} bells waited");
     broker.ring(Lane::Unicast, &Ring::All, Bytes::from("late"));
     assert_eq!(heard(&mut slow).await.unwrap(), "late");
+}
+
+/// Who listens is told where bells may have been rung that it did not hear: before it began, and when too many waited.
+pub async fn gaps_are_told(fixture: &mut impl Fixture) {
+    const ROUND: usize = 2_000;
+    let broker = fixture.open().await;
+    let mut bells = broker.listen(&node("one"), Lane::Unicast).await.unwrap();
+    let gaps = bells.gaps();
+    timeout(DEADLINE, gaps.next()).await.expect("listening begins with a gap");
+    broker.ring(Lane::Unicast, &Ring::All, Bytes::from("early"));
+    assert_eq!(heard(&mut bells).await.unwrap(), "early");
+    assert!(timeout(GLANCE, gaps.next()).await.is_err(), "nothing was missed");
+    let deadline = Instant::now() + DEADLINE;
+    while timeout(GLANCE, gaps.next()).await.is_err() {
+        assert!(Instant::now() < deadline, "nothing is told of bells that there was no room for");
+        (0..ROUND).for_each(|_| broker.ring(Lane::Unicast, &Ring::All, Bytes::from("many")));
+    }
 }
 
 /// Of two listeners in the same place the newer hears; the older hears that it is over.

@@ -10,25 +10,32 @@ use model::{Lane, NodeId};
 use parking_lot::Mutex;
 use tokio::sync::mpsc;
 
-use crate::{Bells, Ring};
+use crate::{Bells, Gaps, Ring};
 
 /// Bells waiting for one listener: a fifth of a second at 20,000 a second, and a megabyte of common ones. Past it
 /// they are dropped, since the sweep finds what they announced.
 const WAITING_MAX: usize = 4_096;
 
+/// Whom to ring at.
+struct Listener {
+    bells: mpsc::Sender<Bytes>,
+    gaps: Gaps,
+}
+
 #[derive(Default)]
 pub(super) struct Belfry {
-    listeners: Mutex<HashMap<(NodeId, Lane), mpsc::Sender<Bytes>>>,
+    listeners: Mutex<HashMap<(NodeId, Lane), Listener>>,
     dropped: AtomicU64,
 }
 
 impl Belfry {
     pub(super) fn listen(&self, node: &NodeId, lane: Lane) -> Bells {
-        let (ring, heard) = mpsc::channel(WAITING_MAX);
+        let ((ring, bells), gaps) = (mpsc::channel(WAITING_MAX), Gaps::default());
         let mut listeners = self.listeners.lock();
-        listeners.retain(|_, listener| !listener.is_closed());
-        listeners.insert((node.clone(), lane), ring);
-        Bells(heard)
+        listeners.retain(|_, listener| !listener.bells.is_closed());
+        listeners.insert((node.clone(), lane), Listener { bells: ring, gaps: gaps.clone() });
+        gaps.tell();
+        Bells { bells, gaps }
     }
 
     pub(super) fn ring(&self, lane: Lane, whom: &Ring, bell: &Bytes) {
@@ -41,7 +48,8 @@ impl Belfry {
                 }
         };
         for (_, listener) in listeners.iter().filter(|(place, _)| chosen(place)) {
-            if let Err(mpsc::error::TrySendError::Full(_)) = listener.try_send(bell.clone()) {
+            if let Err(mpsc::error::TrySendError::Full(_)) = listener.bells.try_send(bell.clone()) {
+                listener.gaps.tell();
                 self.dropped.fetch_add(1, Ordering::Relaxed);
             }
         }

@@ -29,7 +29,7 @@ use super::{
     chunk,
     link::{Link, Session, Site, answer, unavailable},
 };
-use crate::{Error, Ring};
+use crate::{Error, Gaps, Ring};
 
 /// Bells that wait to be rung, or to be heard by one listener: a fifth of a second at 20,000 a second, and a megabyte
 /// of common ones. Past it they are dropped, since the sweep finds what they announced.
@@ -186,6 +186,7 @@ pub(super) struct Listener {
     pub(super) node: NodeId,
     pub(super) lane: Lane,
     pub(super) heard: mpsc::Sender<Bytes>,
+    pub(super) gaps: Gaps,
 }
 
 impl Listener {
@@ -204,7 +205,10 @@ impl Listener {
                 }
             }
             let ended = match listening {
-                Ok((_channel, bells)) => self.hear(&session, bells, &me).await,
+                Ok((_channel, bells)) => {
+                    self.gaps.tell();
+                    self.hear(&session, bells, &me).await
+                }
                 Err(error) => Err(error),
             };
             match ended {
@@ -267,7 +271,9 @@ impl Listener {
             }
             for bell in chunk::unpack(bell.data.into()).unwrap_or_default() {
                 // A listener that is slow misses what it has no room for.
-                let _ = self.heard.try_send(bell);
+                if self.heard.try_send(bell).is_err() {
+                    self.gaps.tell();
+                }
             }
         }
     }
