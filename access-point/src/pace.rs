@@ -8,6 +8,12 @@ use tokio::time::Instant;
 /// For how long turns that nobody took are kept: a handful of devices never waits, a storm is spread.
 const KEPT_FOR: Duration = Duration::from_millis(200);
 
+/// How many fall to each round when there are so many a second: at least one.
+pub(crate) fn each_round(per_s: u32, round: Duration) -> usize {
+    let millionths = u128::from(per_s) * round.as_micros();
+    usize::try_from(millionths.div_ceil(1_000_000)).unwrap_or(usize::MAX).max(1)
+}
+
 /// Turns at a rate.
 #[derive(Debug)]
 pub(crate) struct Pace {
@@ -52,6 +58,13 @@ mod tests {
         assert_eq!(waits.len(), 401);
         assert_eq!((waits[0], waits[1], waits[400]), (Duration::ZERO, Duration::from_millis(10), MOST));
         assert_eq!(pace.turn(at(begun, 10), MOST), Some(MOST), "whoever went away has taken no turn");
+    }
+
+    #[test]
+    fn a_round_takes_its_part_of_a_second() {
+        let rounds = [(4_000, 2), (1_000, 50), (1_001, 50), (1, 2)];
+        let each = rounds.map(|(per_s, millis)| each_round(per_s, Duration::from_millis(millis)));
+        assert_eq!(each, [8, 50, 51, 1]);
     }
 
     #[test]

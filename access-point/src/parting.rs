@@ -14,14 +14,13 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
-use crate::{Site, drain::Evicted, link::Link, listen::Place, registry::Handle};
+use crate::{Site, drain::Evicted, link::Link, listen::Place, pace::each_round, registry::Handle};
 
 /// How long a device that is to go elsewhere waits for its cursor to be kept: several times as long as that usually takes.
 const HANDOVER_MAX: Duration = Duration::from_secs(1);
 
-/// Between two rounds, and how many of them make a second. The routes of one round are given up in one call.
+/// Between two rounds. The routes of one round are given up in one call.
 const ROUND: Duration = Duration::from_millis(2);
-const ROUNDS_PER_S: u32 = 500;
 
 /// Sockets closed for each connection that may be let in: newcomers hold a place while they wait for their turn, so places
 /// must come free several times as fast as turns.
@@ -45,10 +44,8 @@ pub(crate) struct Partings(Rounds<Parting>);
 impl Partings {
     /// For an access point that lets in so many a second; absent: any number, and as many go at once.
     pub(crate) fn new(connects_per_s: Option<NonZeroU32>) -> Self {
-        let each = connects_per_s.map_or(usize::MAX, |per_s| {
-            usize::try_from(per_s.get().saturating_mul(CLOSED_EACH) / ROUNDS_PER_S).unwrap_or(usize::MAX).max(1)
-        });
-        Self(Rounds::new(each))
+        let each = |per_s: NonZeroU32| each_round(per_s.get().saturating_mul(CLOSED_EACH), ROUND);
+        Self(Rounds::new(connects_per_s.map_or(usize::MAX, each)))
     }
 }
 

@@ -20,7 +20,7 @@ use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
-use crate::{Site, connection::Peer, entry::Origin};
+use crate::{Site, connection::Peer, entry::Origin, pace::each_round};
 
 /// How long sightings are gathered: a device that comes and goes in this time is one of them.
 const GATHER: Duration = Duration::from_secs(1);
@@ -28,7 +28,6 @@ const GATHER: Duration = Duration::from_secs(1);
 /// Pause between two publications, when more wait: after a storm there is something to tell of every device, and the store
 /// is also where unicasts wait to be appended.
 const PAUSE: Duration = Duration::from_millis(50);
-const PAUSES_PER_S: u32 = 20;
 
 /// Devices told at once where any number is let in.
 const TOLD_MAX: usize = 250;
@@ -105,8 +104,7 @@ impl Sightings {
     /// For an access point that lets in so many a second: of as many it is told, so whoever is cut off and soon back is
     /// told of once. `lost` counts what is never told.
     pub(crate) fn new(connects_per_s: Option<NonZeroU32>, lost: Counter) -> Self {
-        let each = connects_per_s
-            .map_or(TOLD_MAX, |per_s| usize::try_from(per_s.get().div_ceil(PAUSES_PER_S)).unwrap_or(usize::MAX));
+        let each = connects_per_s.map_or(TOLD_MAX, |per_s| each_round(per_s.get(), PAUSE));
         Self { waiting: Mutex::default(), each, run: Mutex::default(), lost }
     }
 
