@@ -29,7 +29,7 @@ pub(crate) async fn run(site: Arc<Site>) {
         share(&site).await;
         let pause = period.mul_f64(rand::random_range(1.0 - JITTER..1.0 + JITTER));
         if time::timeout(pause, site.unheard.notified()).await.is_ok() {
-            time::sleep_until(swept_at + PAUSE_MIN).await;
+            time::sleep_until(swept_at + PAUSE_MIN.min(site.config.sweep)).await;
         }
         (period, swept_at) = (site.config.sweep, Instant::now());
         for app in site.registry.apps() {
