@@ -3,7 +3,7 @@
 use std::{
     io::ErrorKind,
     path::Path,
-    process::{Child, Command, Output},
+    process::{Child, Command, Output, Stdio},
     sync::Once,
     time::{Duration, Instant},
 };
@@ -95,7 +95,8 @@ impl Redis {
             .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/redis/durable.conf"))
             .arg("--dir")
             .arg(dir.path());
-        let process = match command.args(["--bind", "127.0.0.1", "--port", &port.to_string()]).spawn() {
+        command.args(["--bind", "127.0.0.1", "--port", &port.to_string()]).stdout(Stdio::null());
+        let process = match command.spawn() {
             Err(error) if error.kind() == ErrorKind::NotFound => {
                 println!("skipped: there is no redis-server; infra/test installs it");
                 return None;
