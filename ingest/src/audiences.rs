@@ -270,7 +270,7 @@ pub(crate) async fn upload(State(api): State<Arc<Api>>, Path(id): Path<String>, 
         if page.is_empty() {
             break;
         }
-        let mut named = Vec::with_capacity(page.len());
+        let (mut devices, mut holders) = (Vec::new(), Vec::new());
         for (number, line) in page {
             let head = line.split(',').next().unwrap_or_default().trim().trim_matches('"');
             if number == 1 && (head == "device_id" || head == "user_id") {
@@ -279,11 +279,12 @@ pub(crate) async fn upload(State(api): State<Arc<Api>>, Path(id): Path<String>, 
             }
             rows += 1;
             match Named::read(&line, users) {
-                Some(id) => named.push(id),
+                Some(Named::Device(id)) => devices.push(id),
+                Some(Named::User(id)) => holders.push(id),
                 None => unknown += 1,
             }
         }
-        let (found, missing) = upload::patiently(|| ordinals_of(&api, &call, &named)).await?;
+        let (found, missing) = upload::patiently(|| ordinals_of(&api, &call, &devices, &holders)).await?;
         members |= &found;
         unknown += missing;
     }
@@ -294,19 +295,17 @@ pub(crate) async fn upload(State(api): State<Arc<Api>>, Path(id): Path<String>, 
     Ok(Json(Uploaded { members: count, rows, unknown }).into_response())
 }
 
-/// The devices of these names, and how many names nobody has.
-async fn ordinals_of(api: &Api, call: &Call, named: &[Named]) -> Result<(Ordinals, u64), Problem> {
+/// These devices and those of these users, and how many of the names nobody has.
+async fn ordinals_of(
+    api: &Api,
+    call: &Call,
+    devices: &[DeviceId],
+    users: &[UserId],
+) -> Result<(Ordinals, u64), Problem> {
     let (app, env) = (call.caller.app(), call.caller.env());
-    let (mut devices, mut users) = (Vec::new(), Vec::new());
-    for id in named {
-        match id {
-            Named::Device(id) => devices.push(id.clone()),
-            Named::User(id) => users.push(id.clone()),
-        }
-    }
-    let (mut found, unknown) = ordinals(&*api.store, app, env, &devices).await?;
+    let (mut found, unknown) = ordinals(&*api.store, app, env, devices).await?;
     let mut unknown = unknown.len() as u64;
-    for of_user in api.store.devices_of(app, env, &users).await? {
+    for of_user in api.store.devices_of(app, env, users).await? {
         unknown += u64::from(of_user.is_empty());
         found |= &of_user;
     }

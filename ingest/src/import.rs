@@ -115,7 +115,7 @@ pub(crate) async fn devices(State(api): State<Arc<Api>>, upload: Upload) -> Answ
         created_at: now,
         updated_at: now,
     };
-    note(&api, &call, &job).await?;
+    note(&api, &call, &mut job).await?;
     let outcome = loop {
         let page = match lines.page(PAGE_MAX).await {
             Ok(page) if page.is_empty() => break Ok(()),
@@ -126,17 +126,17 @@ pub(crate) async fn devices(State(api): State<Arc<Api>>, upload: Upload) -> Answ
             Ok(further) => job = further,
             Err(problem) => break Err(problem),
         }
-        job.updated_at = api.clock.now();
-        note(&api, &call, &job).await?;
+        note(&api, &call, &mut job).await?;
     };
     job.state = if outcome.is_ok() { JobState::Completed } else { JobState::Interrupted };
-    job.updated_at = api.clock.now();
-    note(&api, &call, &job).await?;
+    note(&api, &call, &mut job).await?;
     outcome?;
     gate::located(StatusCode::ACCEPTED, format!("/v1/jobs/{}", job.id), JobView::new(&job, api.clock.now()))
 }
 
-async fn note(api: &Api, call: &Call, job: &Job) -> Result<(), Problem> {
+async fn note(api: &Api, call: &Call, job: &mut Job) -> Result<(), Problem> {
+    job.updated_at = api.clock.now();
+    let job = &*job;
     let (of, id, until) = ((call.caller.app(), call.caller.env()), job.id.to_string(), job.updated_at + KEPT);
     upload::patiently(|| async { Ok(shelves::note(&*api.store, of, &id, job, until).await?) }).await
 }

@@ -20,6 +20,8 @@ const ASK_EVERY: Duration = Duration::from_millis(100);
 pub struct Imported {
     /// Devices that are registered now.
     pub devices: u64,
+    /// Of those, the ones that count as updated: the store had kept them, and its answer was lost.
+    pub again: u64,
     /// From the first row to the answer.
     pub took: Duration,
     /// How often the job told another number of rows before the last.
@@ -28,7 +30,7 @@ pub struct Imported {
 
 impl fmt::Display for Imported {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { devices, took, told } = self;
+        let Self { devices, took, told, .. } = self;
         let per_s = *devices as f64 / took.as_secs_f64().max(1e-9);
         write!(f, "import     {devices} devices in {:.1} s: {per_s:.0}/s; ", took.as_secs_f64())?;
         write!(f, "its job told {told} times how far it was")
@@ -72,9 +74,8 @@ pub async fn import(
         known = so_far;
         progress(usize::try_from(so_far).unwrap_or(usize::MAX));
     };
-    // A row counts as updated when the store kept it and the answer was lost.
     if (done.state, done.rows, done.created + done.updated) != (JobState::Completed, rows, rows) {
         return Err(Error::Corrupt(format!("{rows} rows were uploaded, and their job came to {done:?}")));
     }
-    Ok(Imported { devices: rows, took: begun.elapsed(), told })
+    Ok(Imported { devices: rows, again: done.updated, took: begun.elapsed(), told })
 }
