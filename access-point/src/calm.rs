@@ -7,28 +7,25 @@ use std::{
     num::{NonZero, NonZeroU32, NonZeroUsize},
     sync::Arc,
     thread::available_parallelism,
-    time::Duration,
 };
 
 use model::{AppId, DeviceId, Endpoint, NodeId, node::ANSWER_DELAY_MAX};
 use parking_lot::Mutex;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::Instant;
 use tracing::warn;
 
 use crate::{
     address::{Addresses, Share},
     auth::Refused,
     flap::{Flaps, Party},
+    line::{Line, until},
     metrics::Metrics,
     pace::Pace,
 };
 
-/// Waits shorter than this are none: a timer would take longer.
-const TICK: Duration = Duration::from_millis(1);
-
 /// Connections let in a second for each core, when nobody says: a fraction of what it could, for those who are in need it
-/// as well. With fewer, devices that are turned away again and again would stay away for longer and longer.
-const CONNECTS_PER_S_EACH_CORE: u32 = 500;
+/// as well, and 30,000 devices on two cores are back within a minute.
+const CONNECTS_PER_S_EACH_CORE: u32 = 250;
 
 /// Connections taken for each that may be let in, so that a queue can form here and its end is told at once; beyond that they
 /// wait in the system's own queue. Taking one, and closing it again, costs those who are in something as well.
@@ -46,7 +43,7 @@ pub(crate) fn connects_per_s() -> Option<NonZeroU32> {
 /// What newcomers have to wait for.
 pub(crate) struct Calm {
     taking: Option<Mutex<Pace>>,
-    pace: Option<Mutex<Pace>>,
+    line: Option<Line>,
     addresses: Option<Arc<Addresses>>,
     flaps: Mutex<Flaps>,
     metrics: Metrics,
@@ -67,7 +64,7 @@ impl Calm {
         let taken = per_s.and_then(|per_s| NonZeroU32::new(per_s.get().saturating_mul(TAKEN_EACH).max(TAKEN_MIN)));
         Self {
             taking: taken.map(pace),
-            pace: per_s.map(pace),
+            line: per_s.map(|per_s| Line::new(per_s, metrics.in_line.clone())),
             addresses: per_address.map(Addresses::new),
             flaps: Mutex::default(),
             metrics,
@@ -76,23 +73,27 @@ impl Calm {
 
     /// Waits until another connection may be taken from the system, whoever it is from.
     pub(crate) async fn taking(&self) {
+        let Some(taking) = &self.taking else { return };
         let now = Instant::now();
-        let wait = self.taking.as_ref().and_then(|pace| pace.lock().turn(now, Duration::MAX));
-        until(now, wait.unwrap_or_default()).await;
+        let wait = taking.lock().turn(now);
+        until(now, wait).await;
     }
 
-    /// Waits for the turn of whoever comes from this address; nothing is read and nothing is computed for it before.
-    pub(crate) async fn turn(&self, address: IpAddr) -> Result<Newcomer, Refused> {
+    /// Waits for the turn of whoever comes from this address, for as long as it is `wanted`; nothing is read and nothing is
+    /// computed for it before.
+    pub(crate) async fn turn(
+        &self,
+        address: IpAddr,
+        wanted: impl Fn() -> Result<(), Refused>,
+    ) -> Result<Newcomer, Refused> {
         let came_at = Instant::now();
         let share = match &self.addresses {
             Some(addresses) => Some(Box::new(addresses.share(address).ok_or(Refused::ForNow("address"))?)),
             None => None,
         };
-        let turn = self.pace.as_ref().map(|pace| pace.lock().turn(came_at, ANSWER_DELAY_MAX));
-        match turn {
-            None => {}
-            Some(None) => return Err(Refused::ForNow("paced")),
-            Some(Some(wait)) => until(came_at, wait).await,
+        match &self.line {
+            Some(line) => line.turn(wanted).await?,
+            None => wanted()?,
         }
         Ok(Newcomer { came_at, share })
     }
@@ -115,11 +116,5 @@ impl Calm {
             self.metrics.id_conflicts.inc();
             warn!(%app, device.id = %device, alarm = "device_id_conflict", "two terminals use one device id");
         }
-    }
-}
-
-async fn until(begun: Instant, wait: Duration) {
-    if wait >= TICK {
-        sleep_until(begun + wait).await;
     }
 }

@@ -7,8 +7,10 @@ use std::{
     sync::Arc,
 };
 
+use futures_util::FutureExt as _;
 use rustls::ServerConfig;
 use tokio::{
+    io::{Interest, Ready},
     net::TcpStream,
     time::{Instant, timeout, timeout_at},
 };
@@ -67,15 +69,21 @@ pub(crate) struct Entered {
 
 /// Waits for a connection's turn and finds out what it speaks.
 pub(crate) async fn enter(site: &Site, arrived: Arrived) -> Result<Entered, Refused> {
-    if site.drains.is_closed() {
-        return Err(Refused::ForNow("draining"));
-    }
     let (deadline, late) = (site.config.connect_deadline, |_| Refused::ForNow("connect_deadline"));
     let address = timeout(deadline, address(site, &arrived)).await.map_err(late)??;
-    let newcomer = site.calm.turn(address).await?;
+    let newcomer = site.calm.turn(address, || wanted(site, &arrived.socket)).await?;
     let until = Instant::now() + deadline;
     let (transport, origin) = timeout_at(until, speak(site, arrived, address)).await.map_err(late)??;
     Ok(Entered { transport, origin, newcomer, until })
+}
+
+/// Whether its turn would still be of use to a connection, and the connection to the site.
+fn wanted(site: &Site, socket: &TcpStream) -> Result<(), Refused> {
+    if site.drains.is_closed() {
+        return Err(Refused::ForNow("draining"));
+    }
+    let seen = socket.ready(Interest::READABLE).now_or_never();
+    if seen.is_some_and(|seen| seen.is_ok_and(Ready::is_read_closed)) { Err(Refused::ForNow("lost")) } else { Ok(()) }
 }
 
 /// Where a connection comes from, as far as trusted proxies say.

@@ -23,6 +23,7 @@ mod fetch;
 mod flap;
 mod heartbeat;
 mod inbound;
+mod line;
 mod link;
 mod listen;
 mod metrics;
@@ -121,8 +122,8 @@ pub struct Config {
     pub connections_max: usize,
     /// Open connections of one address (of an IPv6 network of 64 bits); absent: any number. Behind a proxy all have one.
     pub connections_per_address_max: Option<NonZeroUsize>,
-    /// Connections let in a second; the others wait for their turn, up to four seconds. Four times as many are taken from
-    /// the system a second, and four times as many closed that are lost. Absent: any number.
+    /// Connections let in a second; the others stand in line, up to twenty seconds. Four times as many are taken from the
+    /// system a second, and four times as many closed that are lost. Absent: any number.
     pub connects_per_s: Option<NonZeroU32>,
     /// The largest packet that a device may send once it is known, in bytes.
     pub packet_max_bytes: usize,

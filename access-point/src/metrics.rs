@@ -62,6 +62,7 @@ pub(crate) struct Metrics {
     pub(crate) whole_bytes: Counter,
     pub(crate) packed_bytes: Counter,
     pub(crate) bells: Counter,
+    pub(crate) in_line: Gauge,
     pub(crate) waiting: Gauge,
     pub(crate) in_flight: Gauge,
     pub(crate) unsent_bytes: Gauge,
@@ -126,7 +127,8 @@ impl Metrics {
             counter("fanfare_uplinks_refused", "Messages of devices that their app does not let them send");
         let help = "Times that a device was not heard for a while because it sent more than it may";
         let uplinks_held = counter("fanfare_uplinks_held", help);
-        let [waiting, in_flight, unsent_bytes, unreported] = [(); 4].map(|()| Gauge::default());
+        let [in_line, waiting, in_flight, unsent_bytes, unreported] = [(); 5].map(|()| Gauge::default());
+        registry.register("fanfare_in_line", "Connections that wait for their turn", in_line.clone());
         registry.register("fanfare_waiting", "Devices let in that wait for the store", waiting.clone());
         registry.register("fanfare_inflight", "Messages written and not acked", in_flight.clone());
         registry.register("fanfare_unsent_bytes", "Bytes that wait for slow devices", unsent_bytes.clone());
@@ -147,6 +149,7 @@ impl Metrics {
             whole_bytes,
             packed_bytes,
             bells,
+            in_line,
             waiting,
             in_flight,
             unsent_bytes,

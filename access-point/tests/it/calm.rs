@@ -6,10 +6,10 @@ use std::{
 };
 
 use access_point::Config;
-use mqtt::{Packet, Reason, Version};
+use mqtt::{Reason, Version};
 
 use crate::{
-    bench::{Bench, config},
+    bench::{Bench, config, eventually},
     client::{Client, connect},
 };
 
@@ -32,23 +32,33 @@ async fn newcomers_get_turns_at_a_rate() {
 }
 
 #[tokio::test]
-async fn whoever_would_wait_longer_than_clients_do_is_closed_without_a_word() {
-    let bench = Bench::start(Config { connects_per_s: NonZeroU32::new(2), ..config() }).await;
+async fn whoever_finds_the_line_too_long_is_closed_without_a_word() {
+    let bench = Bench::start(Config { connects_per_s: NonZeroU32::new(1), ..config() }).await;
     let mut clients = Vec::new();
-    for device in 0..14 {
+    for device in 0..30 {
         clients.push(dial(&bench, device).await);
     }
-    let (mut answered, mut closed) = (0, 0);
-    for client in &mut clients {
-        match client.next().await {
-            Some(Packet::ConnAck(ack)) if ack.reason == Reason::SUCCESS => answered += 1,
-            None => closed += 1,
-            other => panic!("{other:?}"),
-        }
+    let closed = || bench.metric("fanfare_connects_total{result=\"paced\"}");
+    eventually(Duration::from_secs(5), async || closed() >= 8.0).await;
+    assert!(bench.metric("fanfare_in_line") >= 15.0, "the others stay");
+    assert_eq!(clients.last_mut().unwrap().next().await, None);
+    assert_eq!(clients[1].connack().await.reason, Reason::SUCCESS, "the first ones are let in");
+}
+
+#[tokio::test]
+async fn whoever_hangs_up_in_line_takes_no_turn() {
+    let bench = Bench::start(Config { connects_per_s: NonZeroU32::new(2), ..config() }).await;
+    let mut impatient = Vec::new();
+    for device in 0..30 {
+        impatient.push(dial(&bench, device).await);
     }
-    assert!((9..=11).contains(&answered), "{answered}");
-    assert_eq!(answered + closed, 14);
-    assert_eq!(bench.metric("fanfare_connects_total{result=\"paced\"}"), f64::from(closed));
+    eventually(Duration::from_secs(5), async || bench.metric("fanfare_in_line") >= 28.0).await;
+    let mut patient = dial(&bench, 30).await;
+    let begun = Instant::now();
+    drop(impatient);
+    assert_eq!(patient.connack().await.reason, Reason::SUCCESS);
+    assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
+    assert_eq!(bench.metric("fanfare_in_line"), 0.0);
 }
 
 #[tokio::test]
@@ -72,7 +82,7 @@ async fn one_address_does_not_take_every_place() {
     let mut elsewhere = Client::dial_from([127, 0, 0, 2], bench.address, connect(&bench, "three", Version::V5)).await;
     assert_eq!(elsewhere.connack().await.reason, Reason::SUCCESS);
     drop(first);
-    crate::bench::eventually(Duration::from_secs(5), async || dial(&bench, 2).await.next().await.is_some()).await;
+    eventually(Duration::from_secs(5), async || dial(&bench, 2).await.next().await.is_some()).await;
 }
 
 #[tokio::test]

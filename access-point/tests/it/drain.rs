@@ -1,6 +1,10 @@
 //! Devices are moved to another access point, and what they had not acked goes with them.
 
-use std::{net::SocketAddr, num::NonZeroU32, time::Duration};
+use std::{
+    net::SocketAddr,
+    num::NonZeroU32,
+    time::{Duration, Instant},
+};
 
 use access_point::{Config, Drain};
 use model::{Bell, DrainState, Endpoint, Timestamp};
@@ -91,6 +95,22 @@ async fn a_drained_access_point_takes_nobody_until_the_order_is_taken_back() {
     is_in(&bench, DrainState::Revoked).await;
     drain(&bench, ordered_at, 1_000);
     assert!(matches!(dial().await, Some(Packet::ConnAck(ack)) if ack.reason == Reason::SUCCESS));
+}
+
+#[tokio::test]
+async fn whoever_stands_in_line_goes_elsewhere_at_once() {
+    let (bench, _) = two(Config { connects_per_s: NonZeroU32::new(1), ..config() }).await;
+    let mut clients = Vec::new();
+    for n in 0..10 {
+        clients.push(Client::dial(bench.address, connect(&bench, &format!("dev-{n}"), Version::V5)).await);
+    }
+    eventually(PATIENCE, async || bench.metric("fanfare_in_line") >= 8.0).await;
+    drain(&bench, bench.now(), 1_000);
+    let begun = Instant::now();
+    let mut last = clients.pop().unwrap();
+    assert_eq!(last.next().await, None);
+    assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
+    assert!(bench.metric("fanfare_connects_total{result=\"draining\"}") >= 6.0);
 }
 
 #[tokio::test]

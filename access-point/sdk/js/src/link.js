@@ -4,8 +4,8 @@ import mqtt from "mqtt";
 
 import { OFFERED } from "./coding.js";
 
-/** A platform under load answers up to 4 s late; more than that is a network that does not carry. */
-const CONNACK_MAX_MS = 15_000;
+/** In a storm a platform answers up to 24 s late; more than that is a network that does not carry. */
+const CONNACK_MAX_MS = 30_000;
 /** How long a goodbye waits for what is under way. */
 const GOODBYE_MAX_MS = 2_000;
 

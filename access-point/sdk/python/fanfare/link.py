@@ -16,8 +16,8 @@ from paho.mqtt.properties import Properties
 from .coding import OFFERED
 from .outbox import Upward
 
-CONNACK_MAX_S = 15
-"""A platform under load answers up to 4 s late; more than that is a network that does not carry."""
+CONNACK_MAX_S = 30
+"""In a storm a platform answers up to 24 s late; more than that is a network that does not carry."""
 
 LOOK_EVERY_S = 1.0
 """How often paho looks at its clock while nothing comes."""

@@ -31,8 +31,8 @@ use crate::{
 const TELL_EVERY: Duration = Duration::from_millis(20);
 /// Commands that wait to be carried out: a bench gives one at a time.
 const COMMANDS_MAX: usize = 4;
-/// Devices between SYN and CONNACK at a time: as many as wait for their turn in a storm, and the server's backlog holds.
-const CONNECTING_MAX: usize = 4_000;
+/// Devices between SYN and CONNACK at a time: all of them, for in life they do not wait for each other.
+const CONNECTING_MAX: usize = 15_000;
 
 /// Which devices, and how they connect.
 #[derive(Clone, Debug, Serialize, Deserialize)]

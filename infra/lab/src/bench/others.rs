@@ -28,7 +28,7 @@ pub struct UnrestOptions {
 /// What others noticed.
 #[derive(Clone, Debug, Serialize)]
 pub struct Others {
-    /// Unicasts to them before it happened.
+    /// Unicasts to them when it does not happen.
     pub without: Latency,
     /// The same while it happened.
     pub with: Latency,

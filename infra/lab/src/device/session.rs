@@ -15,8 +15,8 @@ use tokio::{
 
 use super::{Device, End, Faults, Orders, arrival::Arrival, arrival::Message, direction, link::Link};
 
-/// How long a server may take to accept the socket, and then to answer CONNECT: it may delay a CONNACK for 4 s.
-const OPEN_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a server may take to accept the socket, and then to answer CONNECT: in a storm devices stand in line.
+const OPEN_TIMEOUT: Duration = Duration::from_secs(30);
 /// Late acks under way at most; beyond it the oldest goes out early.
 const LATE_ACKS_MAX: usize = 256;
 /// A moment that never comes in a run.
