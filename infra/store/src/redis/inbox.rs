@@ -114,8 +114,8 @@ impl Redis {
         for InboxAppend { message, devices } in appends {
             step.key(self.of(&message.app).message(message.id));
             messages::dispatch(&mut step, message, log::begin(devices));
-            step.arg(message.collapse_key.as_deref().unwrap_or_default()).arg(devices.len());
-            devices.iter().for_each(|device| _ = step.arg(device.0));
+            let devices: Vec<u8> = devices.iter().flat_map(|device| device.0.to_be_bytes()).collect();
+            step.arg(message.collapse_key.as_deref().unwrap_or_default()).arg(devices);
         }
         step.cmd()
     }

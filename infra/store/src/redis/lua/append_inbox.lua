@@ -1,6 +1,6 @@
 -- Appends messages to inboxes, each wholly.
 -- KEYS: messages. ARGV: now, now << 12, greatest clock skew, entries an inbox holds; for each message: what dispatch takes,
--- collapse key, number of devices, then for each device: its ordinal.
+-- collapse key, devices (ordinals, 4 bytes each).
 -- Gives for each message what dispatch gives, and if it is new, for each device the last number before and its number.
 --
 -- The head of an inbox is kept as its last number, 8 bytes, and how many entries there are at most, 2 bytes: they are
@@ -39,10 +39,11 @@ local function shorten(inbox, ordinal)
 end
 
 -- Gives the last number before and the new one.
-local function append(device, member, key)
-  local ordinal = struct.pack('>I4', device)
-  local inbox, block = inboxes .. ordinal, places .. struct.pack('>I4', math.floor(device / DEVICES_A_BLOCK))
-  local field, before, count = 'h' .. device % DEVICES_A_BLOCK, 0, 0
+local function append(ordinal, member, key)
+  local device = struct.unpack('>I4', ordinal)
+  local slot = device % DEVICES_A_BLOCK
+  local inbox, block = inboxes .. ordinal, places .. struct.pack('>I4', (device - slot) / DEVICES_A_BLOCK)
+  local field, before, count = string.format('h%d', slot), 0, 0
   local head = call('HGET', block, field)
   if head then before, count = struct.unpack('>I8I2', head) end
   if key ~= '' then collapse(inbox, key, ordinal) end
@@ -61,7 +62,7 @@ local dispatch, write = dispatching(KEYS, now)
 local a, firsts, done = 5, {}, {}
 for n, message in ipairs(KEYS) do
   firsts[n], done[n] = a, { dispatch(message, a, 1) }
-  a = a + 5 + ARGV[a + 4]
+  a = a + 5
 end
 write()
 for n, message in ipairs(KEYS) do
@@ -69,7 +70,11 @@ for n, message in ipairs(KEYS) do
   if placed[1] == 0 then
     local first, key = firsts[n], ARGV[firsts[n] + 3]
     local member = string.sub(message, -16) .. string.sub(ARGV[first], 1, 8) .. key
-    for d = 1, ARGV[first + 4] do placed[d * 2], placed[d * 2 + 1] = append(tonumber(ARGV[first + 4 + d]), member, key) end
+    local devices = ARGV[first + 4]
+    for at = 1, #devices, 4 do
+      local ordinal = string.sub(devices, at, at + 3)
+      placed[#placed + 1], placed[#placed + 2] = append(ordinal, member, key)
+    end
   end
 end
 return done

@@ -5,7 +5,7 @@ local call = redis.call
 -- Devices that share a hash.
 local DEVICES_A_BLOCK = 32
 
-local function digits(number) return string.format('%.0f', number) end
+local function digits(number) return string.format('%d', number) end
 local function bytes8(number) return struct.pack('>I8', number) end
 local function number8(bytes, at) return (struct.unpack('>I8', bytes, at)) end
 
