@@ -4,7 +4,7 @@ use std::{fmt, str::FromStr, sync::Arc};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 use thiserror::Error;
-use ulid::Ulid;
+use ulid::{ULID_LEN, Ulid};
 
 /// Longest name a caller may choose, in bytes.
 pub const NAME_MAX_BYTES: usize = 64;
@@ -92,7 +92,8 @@ macro_rules! ulid_id {
 
         impl fmt::Display for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                write!(f, concat!($prefix, "{}"), self.0)
+                f.write_str($prefix)?;
+                f.write_str(self.0.array_to_str(&mut [0; ULID_LEN]))
             }
         }
 

@@ -25,6 +25,20 @@ impl TraceParent {
     pub fn id(&self) -> String {
         format!("{:032x}", self.trace_id)
     }
+
+    /// Shows it as text. It is written at every hop of every message, so without what formats anything.
+    fn with_text<T>(&self, show: impl FnOnce(&str) -> T) -> T {
+        let mut text = *b"00-................................-................-..";
+        let parts = [
+            (3..35, &self.trace_id.to_be_bytes()[..]),
+            (36..52, &self.parent_id.to_be_bytes()[..]),
+            (53..55, &[self.flags][..]),
+        ];
+        for (place, bytes) in parts {
+            let _ = hex::encode_to_slice(bytes, &mut text[place]); // two digits a byte
+        }
+        show(str::from_utf8(&text).unwrap_or_default())
+    }
 }
 
 /// `part` when it is this many lower-case hex digits.
@@ -35,7 +49,7 @@ fn hex(part: &str, digits: usize) -> Option<&str> {
 
 impl fmt::Display for TraceParent {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "00-{:032x}-{:016x}-{:02x}", self.trace_id, self.parent_id, self.flags)
+        self.with_text(|text| f.write_str(text))
     }
 }
 
@@ -64,7 +78,7 @@ impl FromStr for TraceParent {
 
 impl Serialize for TraceParent {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
+        self.with_text(|text| serializer.serialize_str(text))
     }
 }
 
