@@ -60,10 +60,9 @@ pub(crate) struct Newcomer {
 impl Calm {
     /// So many newcomers a second and so many connections of one address; absent: any number.
     pub(crate) fn new(per_s: Option<NonZeroU32>, per_address: Option<NonZeroUsize>, metrics: Metrics) -> Self {
-        let pace = |per_s: NonZeroU32| Mutex::new(Pace::new(per_s, Instant::now()));
         let taken = per_s.and_then(|per_s| NonZeroU32::new(per_s.get().saturating_mul(TAKEN_EACH).max(TAKEN_MIN)));
         Self {
-            taking: taken.map(pace),
+            taking: taken.map(|per_s| Mutex::new(Pace::new(per_s, Instant::now()))),
             line: per_s.map(|per_s| Line::new(per_s, metrics.in_line.clone())),
             addresses: per_address.map(Addresses::new),
             flaps: Mutex::default(),

@@ -17,14 +17,19 @@ async fn dial(bench: &Bench, device: usize) -> Client {
     Client::dial(bench.address, connect(bench, &format!("dev-{device}"), Version::V5)).await
 }
 
+async fn dial_all(bench: &Bench, devices: usize) -> Vec<Client> {
+    let mut clients = Vec::new();
+    for device in 0..devices {
+        clients.push(dial(bench, device).await);
+    }
+    clients
+}
+
 #[tokio::test]
 async fn newcomers_get_turns_at_a_rate() {
     let bench = Bench::start(Config { connects_per_s: NonZeroU32::new(20), ..config() }).await;
     let begun = Instant::now();
-    let mut clients = Vec::new();
-    for device in 0..25 {
-        clients.push(dial(&bench, device).await);
-    }
+    let mut clients = dial_all(&bench, 25).await;
     for client in &mut clients {
         assert_eq!(client.connack().await.reason, Reason::SUCCESS);
     }
@@ -34,10 +39,7 @@ async fn newcomers_get_turns_at_a_rate() {
 #[tokio::test]
 async fn whoever_finds_the_line_too_long_is_closed_without_a_word() {
     let bench = Bench::start(Config { connects_per_s: NonZeroU32::new(1), ..config() }).await;
-    let mut clients = Vec::new();
-    for device in 0..30 {
-        clients.push(dial(&bench, device).await);
-    }
+    let mut clients = dial_all(&bench, 30).await;
     let closed = || bench.metric("fanfare_connects_total{result=\"paced\"}");
     eventually(Duration::from_secs(5), async || closed() >= 8.0).await;
     assert!(bench.metric("fanfare_in_line") >= 15.0, "the others stay");
@@ -48,10 +50,7 @@ async fn whoever_finds_the_line_too_long_is_closed_without_a_word() {
 #[tokio::test]
 async fn whoever_hangs_up_in_line_takes_no_turn() {
     let bench = Bench::start(Config { connects_per_s: NonZeroU32::new(2), ..config() }).await;
-    let mut impatient = Vec::new();
-    for device in 0..30 {
-        impatient.push(dial(&bench, device).await);
-    }
+    let impatient = dial_all(&bench, 30).await;
     eventually(Duration::from_secs(5), async || bench.metric("fanfare_in_line") >= 28.0).await;
     let mut patient = dial(&bench, 30).await;
     let begun = Instant::now();

@@ -31,8 +31,6 @@ use crate::{
 const TELL_EVERY: Duration = Duration::from_millis(20);
 /// Commands that wait to be carried out: a bench gives one at a time.
 const COMMANDS_MAX: usize = 4;
-/// Devices between SYN and CONNACK at a time: all of them, for in life they do not wait for each other.
-const CONNECTING_MAX: usize = 15_000;
 
 /// Which devices, and how they connect.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -99,7 +97,7 @@ async fn muster(assignment: &Assignment, history: &Arc<History>) -> Result<Fleet
     let identities = enrol(&Api::among(&bases, key), plans, Some(history), &|_| ()).await?;
     let line = Line {
         pauses: Pauses::OF_SDKS,
-        connecting_max: CONNECTING_MAX,
+        connecting_max: devices.len(), // in life they do not wait for each other
         receive_buffer_bytes: *receive_buffer_bytes,
         source: *source,
         ..Line::to([*server], *keep_alive_s)

@@ -6,8 +6,7 @@ use serde::Serialize;
 use tokio::time::Instant;
 
 use super::{
-    Options, Others, Progress, Target, Unicasts, UnrestOptions, generator::Command, generator::Count, muster::Muster,
-    probe::Probe,
+    Options, Others, Progress, Target, Unicasts, UnrestOptions, generator::Command, muster::Muster, probe::Probe,
 };
 use crate::{Error, Latency, Verdict};
 
@@ -68,12 +67,13 @@ pub async fn storm(target: &Target, options: &UnrestOptions, progress: Progress<
     muster.connect().await?;
     progress("connected", all, all);
     let probe = muster.probe.clone();
-    let mut without = probe.run(Unicasts::unkeyed(*per_s, *lasting)).await?.arrived;
+    let apart = Unicasts::unkeyed(*per_s, *lasting);
+    let mut without = probe.run(apart).await?.arrived;
 
     let (opened, begun) = (muster.herd.count().opened, Instant::now());
     muster.herd.order(Command::Storm).await?;
-    let cut = |count: &Count| all + count.opened - opened - count.connected;
-    muster.herd.wait("cut off", CUT_PATIENCE, |count| cut(count) >= all).await?;
+    // Whoever is connected has come back since.
+    muster.herd.wait("cut off", CUT_PATIENCE, |count| count.connected <= count.opened - opened).await?;
     muster.broadcast(0).await?;
     let (due, herd) = (muster.due, &mut muster.herd);
     let returning = async {
@@ -85,7 +85,7 @@ pub async fn storm(target: &Target, options: &UnrestOptions, progress: Progress<
     let ((back, synced), with) = beside(&probe, *per_s, returning).await?;
     progress("back", all, all);
     // Once more: a machine that is not ours alone is slower at one time than at another.
-    without.merge(&probe.run(Unicasts::unkeyed(*per_s, *lasting)).await?.arrived);
+    without.merge(&probe.run(apart).await?.arrived);
     let (devices, verdict) = (*devices, muster.end().await?.verdict);
     Ok(StormReport { devices, back, synced, others: Others { without, with }, verdict })
 }

@@ -59,18 +59,14 @@ local function append(ordinal, member, key)
 end
 
 local dispatch, write = dispatching(KEYS, now)
-local a, firsts, done = 5, {}, {}
-for n, message in ipairs(KEYS) do
-  firsts[n], done[n] = a, { dispatch(message, a, 1) }
-  a = a + 5
-end
+local done = {}
+for n, message in ipairs(KEYS) do done[n] = { dispatch(message, n * 5, 1) } end
 write()
 for n, message in ipairs(KEYS) do
   local placed = done[n]
   if placed[1] == 0 then
-    local first, key = firsts[n], ARGV[firsts[n] + 3]
-    local member = string.sub(message, -16) .. string.sub(ARGV[first], 1, 8) .. key
-    local devices = ARGV[first + 4]
+    local key, devices = ARGV[n * 5 + 3], ARGV[n * 5 + 4]
+    local member = string.sub(message, -16) .. string.sub(ARGV[n * 5], 1, 8) .. key
     for at = 1, #devices, 4 do
       local ordinal = string.sub(devices, at, at + 3)
       placed[#placed + 1], placed[#placed + 2] = append(ordinal, member, key)
