@@ -112,6 +112,13 @@ await() {
     done
 }
 
+# Starts these servers in $dir together and waits for all of them.
+launched() {
+    local name
+    for name; do launch "$dir/$name"; done
+    for name; do await "$dir/$name"; done
+}
+
 # Sends signal $1 to a server if it runs.
 send() { if running "$2"; then kill "-$1" "$(cat "$2/pid")" 2>/dev/null || true; fi; }
 

@@ -96,15 +96,16 @@ async fn hear(site: &Site, bell: Bell) {
 /// go past them when they are next awake.
 pub(crate) async fn grown(site: &Site, app: &AppId, head: Seq) {
     let Some(timeline) = site.timelines.get(app) else { return };
-    match timeline.refresh(head).await {
-        Ok(whom) if whom.len() <= FEW => {
-            let sessions = whom.iter().filter_map(|device| site.registry.get(app, device));
-            sessions.for_each(|session| session.ring(Stream::Timeline));
-        }
-        Ok(_) => site.workers.grown(app),
-        Err(error) => {
-            site.metrics.store_failures.inc();
-            debug!(%app, %error, "cannot read the timeline; the sweep will");
-        }
+    let (whom, read) = timeline.refresh(head).await;
+    if whom.len() <= FEW {
+        let sessions = whom.iter().filter_map(|device| site.registry.get(app, device));
+        sessions.for_each(|session| session.ring(Stream::Timeline));
+    } else {
+        site.workers.grown(app);
+    }
+    if let Err(error) = read {
+        site.metrics.store_failures.inc();
+        site.unheard.notify_one();
+        debug!(%app, %error, "cannot read the timeline; the sweep will");
     }
 }

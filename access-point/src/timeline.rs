@@ -7,7 +7,7 @@ use std::{
         Arc, OnceLock,
         atomic::{AtomicBool, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use model::{AppId, Message, MessageId, Ordinal, Ordinals, Seq, Stream, Timestamp};
@@ -29,6 +29,10 @@ const KEPT_MAX_BYTES: usize = 16 * 1024 * 1024;
 
 /// How far back entries are read when the first device of an app comes: as long as a restart may take.
 const WARM: Duration = Duration::from_hours(1);
+
+/// How long a head that a bell has told and the store does not know is looked for: longer than a Redis that was replaced
+/// goes on answering. Later the store has forgotten it.
+const MISSED: Duration = Duration::from_secs(10);
 
 /// Entries read at once when a timeline has grown.
 const REFRESH_PAGE: usize = 200;
@@ -169,6 +173,8 @@ pub(crate) struct Timeline {
     kept: Mutex<Kept>,
     /// Held while entries are read and added, and while one is cancelled: a cancel cannot fall between the two.
     reading: AsyncMutex<()>,
+    /// A head that could not be read up to, and until when it is looked for.
+    missed: Mutex<Option<(Seq, Instant)>>,
 }
 
 impl Timeline {
@@ -178,7 +184,7 @@ impl Timeline {
         // Numbers grow with time, so this is where the entries of an hour ago stand.
         let start = Seq::ZERO.next(now - WARM).min(head);
         let (kept, reading) = (Mutex::new(Kept::new(start)), AsyncMutex::default());
-        let timeline = Self { app: app.clone(), store: store.clone(), kept, reading };
+        let timeline = Self { app: app.clone(), store: store.clone(), kept, reading, missed: Mutex::default() };
         timeline.read_on(head, |_| {}).await?;
         Ok(timeline)
     }
@@ -210,15 +216,26 @@ impl Timeline {
         Ok(Page { entries: entries.into_iter().map(Shared::new).collect(), complete_to })
     }
 
-    /// Reads what was added up to `head`, which the store or a bell has told, and returns whom it is for.
-    pub(crate) async fn refresh(&self, head: Seq) -> Result<Ordinals, store::Error> {
+    /// Reads what was added up to `head`, which the store or a bell has told. Returns whom it is for, and whether that was
+    /// all: the store may know of less, when it is one that was replaced. Then the next call reads as far as this one
+    /// should have, whatever it is told.
+    pub(crate) async fn refresh(&self, head: Seq) -> (Ordinals, Result<(), store::Error>) {
+        let missed = self.missed.lock().filter(|(_, until)| Instant::now() < *until);
+        let head = missed.map_or(head, |(seq, _)| seq.max(head));
         let mut whom = Ordinals::new();
-        self.read_on(head, |entry| whom |= &entry.audience).await?;
-        Ok(whom)
+        let read = self.read_on(head, |entry| whom |= &entry.audience).await;
+        *self.missed.lock() = match (&read, missed) {
+            (Ok(()), _) => None,
+            (Err(_), Some((seq, until))) if seq == head => Some((seq, until)),
+            (Err(_), _) => Some((head, Instant::now() + MISSED)),
+        };
+        (whom, read)
     }
 
     async fn read_on(&self, head: Seq, mut added: impl FnMut(&Shared)) -> Result<(), store::Error> {
         let _reading = self.reading.lock().await;
+        // What the store has said of its head before the page that is read: up to there a page leaves nothing out.
+        let mut told = Seq::ZERO;
         loop {
             let known = self.head();
             if known >= head {
@@ -226,15 +243,24 @@ impl Timeline {
             }
             let page = self.store.timeline_after(&self.app, known, REFRESH_PAGE).await?;
             let complete = page.len() < REFRESH_PAGE;
-            let mut kept = self.kept.lock();
-            for entry in page.into_iter().map(Shared::new) {
-                added(&entry);
-                kept.push(entry);
+            {
+                let mut kept = self.kept.lock();
+                for entry in page.into_iter().map(Shared::new) {
+                    added(&entry);
+                    kept.push(entry);
+                }
+                if complete {
+                    kept.head = kept.head.max(told);
+                }
+                kept.show();
             }
-            if complete {
-                kept.head = kept.head.max(head);
+            if complete && self.head() < head {
+                // Nothing stands there any more, or this store has not heard of it.
+                told = self.store.timeline_head(&self.app).await?;
+                if told < head {
+                    return Err(store::Error::Unavailable(format!("it knows of nothing after {told:?}")));
+                }
             }
-            kept.show();
         }
     }
 

@@ -252,13 +252,23 @@ impl Bench {
 
     /// Appends to the timeline, for these devices, and rings.
     pub(crate) async fn broadcast(&self, audience: &[Ordinal], numbers: std::ops::Range<usize>) -> Vec<MessageId> {
+        let messages = self.broadcast_unrung(audience, numbers).await;
+        self.ring_timeline().await;
+        messages
+    }
+
+    /// Appends to the timeline, for these devices, and does not ring.
+    pub(crate) async fn broadcast_unrung(
+        &self,
+        audience: &[Ordinal],
+        numbers: std::ops::Range<usize>,
+    ) -> Vec<MessageId> {
         let messages: Vec<_> = numbers.map(|n| Arc::new(self.message(Lane::Broadcast, n))).collect();
         let audience: Ordinals = audience.iter().copied().collect();
         let append = |message: &Arc<Message>| TimelineAppend { message: message.clone(), audience: audience.clone() };
         for some in messages.chunks(500) {
             self.store.append_timeline(some.iter().map(append).collect(), SystemClock.now()).await.unwrap();
         }
-        self.ring_timeline().await;
         messages.iter().map(|message| message.id).collect()
     }
 

@@ -313,6 +313,24 @@ async fn a_refusal_of_the_device_is_counted_and_final() {
     Client::open(&bench, "dev").await.hears_nothing().await;
 }
 
+/// A store that was replaced goes on answering for a while, and has not heard of what is rung.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_rung_before_the_store_knows_of_it_is_not_passed_over() {
+    let bench = Bench::start(access_point::Config { sweep: Duration::from_secs(3_600), ..config() }).await;
+    let device = bench.register("dev").await;
+    let mut client = Client::open(&bench, "dev").await;
+    let head = Seq::ZERO.next(bench.now() + Duration::from_secs(1));
+    bench.ring(&Bell::Timeline { app: bench.app.clone(), head });
+    eventually(Duration::from_secs(5), async || bench.metric("fanfare_access_point_store_failures_total") > 0.0).await;
+    bench.broadcast(&[device], 1..2).await;
+    assert_eq!(number(&client.take().await), 1);
+    // Nobody rings for the next one: it is looked for because more was rung.
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    bench.broadcast_unrung(&[device], 2..3).await;
+    assert_eq!(number(&client.take().await), 2);
+    bench.stop().await;
+}
+
 #[tokio::test]
 async fn a_bell_that_is_lost_costs_no_more_than_a_sweep() {
     let bench = Bench::start(config()).await;

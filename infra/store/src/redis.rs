@@ -39,7 +39,7 @@ use crate::Error;
 use fence::Fence;
 use gather::{Gather, Pace};
 use key::{AppKeys, Keys};
-use link::{Limits, Link, Repeat};
+use link::{Done, Limits, Link, Repeat};
 use target::Target;
 
 pub use losses::Lost;
@@ -184,16 +184,18 @@ impl Redis {
 
     /// Writes something that is to be durable when this returns.
     async fn write(&self, cmds: Vec<Cmd>, repeat: Repeat) -> Result<Vec<Value>, Error> {
-        let done = self.durable.ask(cmds, repeat).await?;
-        self.fenced().await.map(|()| done)
+        if cmds.is_empty() {
+            return Ok(Vec::new());
+        }
+        self.fenced(self.durable.done(cmds, repeat).await?).await
     }
 
-    /// Returns when what was written before is durable.
-    async fn fenced(&self) -> Result<(), Error> {
-        match &self.fence {
-            Some(fence) => fence.pass().await,
-            None => Ok(()),
+    /// Returns the answers when what was done is durable.
+    async fn fenced(&self, done: Done) -> Result<Vec<Value>, Error> {
+        if let Some(fence) = &self.fence {
+            fence.pass(&done.by).await?;
         }
+        Ok(done.answers)
     }
 
     async fn write_one(&self, cmd: Cmd, repeat: Repeat) -> Result<Value, Error> {

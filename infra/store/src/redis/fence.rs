@@ -1,7 +1,8 @@
 //! Waiting for replicas, together: one `WAIT` at a time covers every write that was answered before it began.
 //!
 //! It has a connection of its own, since the one it waits on is held up meanwhile. `WAIT` is about what was written on
-//! its own connection; a mark written there lies behind everything written anywhere before it.
+//! its own connection; a mark written there lies behind everything written to the same server before it. Each connection
+//! finds out by itself who is the primary, so while one is replaced they may lead to two servers: then nothing is known.
 
 use std::time::Duration;
 
@@ -13,7 +14,7 @@ use tokio::{
 
 use super::{
     key::Key,
-    link::{Link, Repeat},
+    link::{Link, Repeat, ServerName},
     take,
 };
 use crate::Error;
@@ -24,7 +25,8 @@ const WAITING_MAX: usize = 4_096;
 /// How long replicas have: less than an answer may take.
 const PATIENCE: Duration = Duration::from_millis(400);
 
-type Outcome = Result<(), Error>;
+/// Which server's writes the replicas have.
+type Outcome = Result<ServerName, Error>;
 
 /// Where writes wait until replicas have them.
 pub(super) struct Fence {
@@ -39,12 +41,18 @@ impl Fence {
         Self { queue, keeper: tokio::spawn(keep(link, mark, replicas, waiting)) }
     }
 
-    /// Returns when replicas have everything that was answered before this call.
-    pub(super) async fn pass(&self) -> Outcome {
+    /// Returns when replicas have everything that was answered by this server before this call.
+    pub(super) async fn pass(&self, by: &ServerName) -> Result<(), Error> {
         let (passed, outcome) = oneshot::channel();
         let closed = || Error::Unavailable("too much is waiting for replicas".into());
         self.queue.try_send(passed).map_err(|_| closed())?;
-        outcome.await.map_err(|_| closed())?
+        let reached = outcome.await.map_err(|_| closed())??;
+        let why = match by {
+            None => "Redis does not say which server it is: allow INFO",
+            by if reached != *by => "another Redis is the primary now, which may not have it",
+            _ => return Ok(()),
+        };
+        Err(Error::Unavailable(why.into()))
     }
 }
 
@@ -69,9 +77,10 @@ async fn wait(link: &Link, mark: &Key, replicas: u32) -> Outcome {
     let (mut write, mut wait) = (cmd("INCR"), cmd("WAIT"));
     write.arg(mark);
     wait.arg(replicas).arg(PATIENCE.as_millis() as u64);
-    let reached: u32 = take::value(take::only(link.ask(vec![write, wait], Repeat::Once).await?)?)?;
+    let done = link.done(vec![write, wait], Repeat::Once).await?;
+    let reached: u32 = take::value(take::only(done.answers)?)?;
     if reached < replicas {
         return Err(Error::Unavailable(format!("{reached} of {replicas} replicas have it")));
     }
-    Ok(())
+    Ok(done.by)
 }

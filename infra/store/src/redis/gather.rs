@@ -12,7 +12,7 @@ use tokio::{
 };
 
 use super::{
-    link::{Link, Repeat},
+    link::{Done, Link, Repeat},
     script::Call,
     take,
 };
@@ -47,7 +47,7 @@ struct Job {
     app: AppId,
     call: Call,
     parts: usize,
-    done: oneshot::Sender<Result<Vec<Value>, Error>>,
+    done: oneshot::Sender<Result<Done, Error>>,
 }
 
 /// Where the calls of one step gather. The script takes the keys and arguments of many parts one after the other,
@@ -71,6 +71,11 @@ impl Gather {
     /// # Errors
     /// As those of [`Link::ask`], in the same time.
     pub(super) async fn ask(&self, app: &AppId, call: Call, parts: usize) -> Result<Vec<Value>, Error> {
+        self.done(app, call, parts).await.map(|done| done.answers)
+    }
+
+    /// The same, and which server has done it.
+    pub(super) async fn done(&self, app: &AppId, call: Call, parts: usize) -> Result<Done, Error> {
         let (done, answers) = oneshot::channel();
         let job = Job { app: app.clone(), call, parts, done };
         let asked = async {
@@ -105,8 +110,9 @@ async fn keep(link: Arc<Link>, pace: Pace, mut waiting: mpsc::Receiver<Job>) {
         jobs.retain(|job| !job.done.is_closed());
         let steps = join(jobs.drain(..));
         let (calls, callers): (Vec<_>, Vec<_>) = steps.into_iter().unzip();
-        let answers = link.ask(calls.iter().map(Call::cmd).collect(), Repeat::Once).await;
-        tell(callers, answers);
+        if !calls.is_empty() {
+            tell(callers, link.done(calls.iter().map(Call::cmd).collect(), Repeat::Once).await);
+        }
     }
 }
 
@@ -123,7 +129,7 @@ async fn crowd(waiting: &mut mpsc::Receiver<Job>, jobs: &mut Vec<Job>) {
 }
 
 /// Those who take part in one script, and how many of its answers are theirs.
-type Callers = Vec<(usize, oneshot::Sender<Result<Vec<Value>, Error>>)>;
+type Callers = Vec<(usize, oneshot::Sender<Result<Done, Error>>)>;
 
 /// Makes one call of those of each app, as long as it does not become too long.
 fn join(jobs: impl Iterator<Item = Job>) -> Vec<(Call, Callers)> {
@@ -149,9 +155,9 @@ fn join(jobs: impl Iterator<Item = Job>) -> Vec<(Call, Callers)> {
 }
 
 /// Gives each caller its answers. Whoever gave up does not hear them.
-fn tell(steps: Vec<Callers>, answers: Result<Vec<Value>, Error>) {
-    let answers = match answers {
-        Ok(answers) => answers,
+fn tell(steps: Vec<Callers>, all: Result<Done, Error>) {
+    let Done { answers, by } = match all {
+        Ok(all) => all,
         Err(error) => {
             let callers = steps.into_iter().flatten();
             return callers.for_each(|(_, done)| drop(done.send(Err(error.clone()))));
@@ -161,7 +167,10 @@ fn tell(steps: Vec<Callers>, answers: Result<Vec<Value>, Error>) {
         match take::value::<Vec<Value>>(answer) {
             Ok(answers) => {
                 let mut left = answers.into_iter();
-                callers.into_iter().for_each(|(parts, done)| drop(done.send(Ok(left.by_ref().take(parts).collect()))));
+                callers.into_iter().for_each(|(parts, done)| {
+                    let answers = left.by_ref().take(parts).collect();
+                    drop(done.send(Ok(Done { answers, by: by.clone() })));
+                });
             }
             Err(error) => callers.into_iter().for_each(|(_, done)| drop(done.send(Err(error.clone())))),
         }

@@ -6,15 +6,18 @@
 
 use std::{
     collections::BTreeMap,
-    sync::atomic::{AtomicI64, AtomicU64, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicI64, AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
 use deadpool_redis::redis::{
-    Arg, AsyncConnectionConfig, Cmd, Pipeline, RedisError, ServerErrorKind, Value,
+    Arg, AsyncConnectionConfig, Cmd, InfoDict, Pipeline, RedisError, ServerErrorKind, Value,
     aio::{ConnectionLike as _, MultiplexedConnection},
     cluster_async::ClusterConnection,
-    cmd,
+    cmd, from_redis_value,
 };
 use parking_lot::RwLock;
 use tokio::{
@@ -71,6 +74,15 @@ pub(super) enum Repeat {
     Never,
 }
 
+/// The name that a server gives itself when it starts; the servers of a cluster are not told apart.
+pub(super) type ServerName = Option<Arc<str>>;
+
+/// What was answered, and by which server.
+pub(super) struct Done {
+    pub(super) answers: Vec<Value>,
+    pub(super) by: ServerName,
+}
+
 /// A connection to a server, or to the servers of a cluster.
 #[derive(Clone)]
 enum Wire {
@@ -93,6 +105,17 @@ impl Wire {
         }
     }
 
+    /// Which server this leads to; nothing where it may not be asked.
+    async fn server_name(&mut self) -> Result<ServerName, RedisError> {
+        if let Self::Cluster(_) = self {
+            return Ok(None);
+        }
+        match self.send_one(cmd("INFO").arg("server")).await? {
+            Value::ServerError(_) => Ok(None),
+            info => Ok(from_redis_value::<InfoDict>(info)?.get::<String>("run_id").map(Arc::from)),
+        }
+    }
+
     /// Makes the scripts known to the server, or to every server of the cluster.
     async fn teach(&mut self) -> Result<(), RedisError> {
         for source in script::sources() {
@@ -107,6 +130,7 @@ impl Wire {
 struct Open {
     number: u64,
     since: Instant,
+    server: ServerName,
     wire: Wire,
 }
 
@@ -155,6 +179,11 @@ impl Link {
         if cmds.is_empty() {
             return Ok(Vec::new());
         }
+        self.done(cmds, repeat).await.map(|done| done.answers)
+    }
+
+    /// The same with at least one command, and says which server has done all of them.
+    pub(super) async fn done(&self, cmds: Vec<Cmd>, repeat: Repeat) -> Result<Done, Error> {
         let deadline = Instant::now() + self.limits.call();
         let mut left = pipeline(cmds);
         let turn = timeout_at(deadline, self.in_flight.acquire_many(work(&left))).await;
@@ -162,16 +191,21 @@ impl Link {
         let mut answers: Vec<Option<Value>> = vec![None; left.len()];
         let mut places: Vec<usize> = (0..left.len()).collect();
         let mut repeated = repeat == Repeat::Never;
+        let mut asked: Option<ServerName> = None;
         // Once more for a cut connection, once more for forgotten scripts: more never helps.
         for _ in 0..3 {
             let open = self.connection(deadline).await?;
-            let number = open.number;
+            let (number, by) = (open.number, open.server.clone());
             match self.send(open, &left, deadline).await {
                 Ok(values) => {
+                    if asked.replace(by.clone()).is_some_and(|before| before != by) {
+                        return Err(Error::Unavailable("Redis: another server answered half of it".into()));
+                    }
                     let unknown = sort_out(values, &places, &mut answers);
                     if unknown.is_empty() {
                         self.earn();
-                        return answers.into_iter().map(|answer| self.answer(answer, number)).collect();
+                        let answers = answers.into_iter().map(|answer| self.answer(answer, number));
+                        return Ok(Done { answers: answers.collect::<Result<_, _>>()?, by });
                     }
                     let again = left.cmd_iter().zip(&places).filter(|(_, place)| unknown.contains(place));
                     left = pipeline(again.map(|(cmd, _)| cmd.clone()).collect());
@@ -220,13 +254,14 @@ impl Link {
             Err(_) => Err(timed_out("not connected in time")),
         };
         *failed = opened.is_err().then(Instant::now);
-        let wire = opened.map_err(|error| Error::Unavailable(format!("connecting to Redis: {error}")))?;
-        let open = Open { number: self.connections.fetch_add(1, Ordering::Relaxed), since: Instant::now(), wire };
+        let (wire, server) = opened.map_err(|error| Error::Unavailable(format!("connecting to Redis: {error}")))?;
+        let number = self.connections.fetch_add(1, Ordering::Relaxed);
+        let open = Open { number, since: Instant::now(), server, wire };
         *self.open.write() = Some(open.clone());
         Ok(open)
     }
 
-    async fn dial(&self) -> Result<Wire, RedisError> {
+    async fn dial(&self) -> Result<(Wire, ServerName), RedisError> {
         // Timing is this module's: two clocks for one call would only disagree.
         let config = AsyncConnectionConfig::new().set_response_timeout(None).set_connection_timeout(None);
         let mut wire = match &self.target {
@@ -235,7 +270,8 @@ impl Link {
             Target::Cluster(client) => Wire::Cluster(client.get_async_connection().await?),
         };
         wire.teach().await?;
-        Ok(wire)
+        let server = wire.server_name().await?;
+        Ok((wire, server))
     }
 
     /// Tells a server that forgot the scripts (a failover, a flush) what they are.

@@ -132,8 +132,8 @@ impl Messages for Redis {
         accept.key(of.message(id));
         accept.arg(&id.to_bytes()[..]).arg([head(&entry), pack(&entry)].concat());
         let Some(once) = once else {
-            self.accept.ask(app, accept, 1).await?;
-            return self.fenced().await.map(|()| Accepted::New);
+            let done = self.accept.done(app, accept, 1).await?;
+            return self.fenced(done).await.map(|_| Accepted::New);
         };
         if once.key.len() > ONCE_MAX_BYTES {
             return Err(Error::Rejected(format!("an idempotency key takes at most {ONCE_MAX_BYTES} bytes")));

@@ -17,3 +17,14 @@ mod contract {
         None => return,
     });
 }
+
+mod cluster {
+    //! The promises of every store, kept by a Redis Cluster of several nodes: the one that `TEST_REDIS_CLUSTER_URL` names.
+
+    use super::place::Server;
+
+    store::contract_suite!(match Server::of_cluster() {
+        Some(server) => server,
+        None => return,
+    });
+}

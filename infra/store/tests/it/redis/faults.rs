@@ -8,11 +8,15 @@ use std::{
 use deadpool_redis::redis::cmd;
 use model::{Clock as _, NodeId, Ordinal, Receipt, ReceiptBatch, Route, Seq, SystemClock};
 use store::{
-    Appended, Claim, Cursors as _, Error, Inbox as _, Receipts as _, Routes as _, Store, Timeline as _,
+    Appended, Claim, Cursors as _, Entry, Error, Inbox as _, Messages as _, Receipts as _, Routes as _, Store,
+    Timeline as _,
     redis::{Config, Durability, Lost, Redis},
 };
 
-use super::{place::Server, proxy::Proxy};
+use super::{
+    place::{Private, Server},
+    proxy::Proxy,
+};
 use crate::make::{NOW, app, message, set, to_inboxes, to_timeline};
 
 /// Every call has an answer by then, whatever the server does.
@@ -188,6 +192,41 @@ async fn a_write_that_no_replica_has_is_not_durable() {
     assert_eq!(again, [Appended::Again], "it was written, and the repetition says so");
 }
 
+/// While a primary is replaced, one connection may lead to the old one still, and the next to the new one.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_another_primary_has_on_a_replica_is_not_what_was_written() {
+    let Some(server) = Server::new() else { return };
+    let (old, new) = (Private::start(&[]), Private::start(&[]));
+    let _replica = Private::replica_of(&new);
+    let proxy = Proxy::new(&old.url()).await;
+    let store = Redis::connect(Config { url: proxy.url(), replicas: 1, ..server.config() }).await.unwrap();
+    proxy.lead_to(&new.url());
+    for n in 1..=2 {
+        let written = store.append_inbox(vec![to_inboxes(message(n), set([n]))], NOW).await;
+        assert!(matches!(&written, Err(Error::Unavailable(why)) if why.contains("another")), "{written:?}");
+    }
+    let accepted = store.accept(&app(), Entry::from(&message(3)), None).await;
+    assert!(matches!(&accepted, Err(Error::Unavailable(why)) if why.contains("another")), "{accepted:?}");
+    proxy.cut();
+    eventually_works(&store).await;
+    let written = store.append_inbox(vec![to_inboxes(message(1), set([1]))], NOW).await.unwrap();
+    assert_eq!(written, [Appended::New], "there it is new");
+}
+
+#[tokio::test]
+async fn a_server_that_does_not_say_who_it_is_serves_whoever_waits_for_no_replica() {
+    let Some(server) = Server::new() else { return };
+    let private = Private::start(&[]);
+    let _replica = Private::replica_of(&private);
+    cmd("ACL").arg("SETUSER").arg("default").arg("-info").exec(&mut private.plain()).unwrap();
+    let config = Config { url: private.url(), ..server.config() };
+    let append = || vec![to_inboxes(message(1), set([1]))];
+    Redis::connect(config.clone()).await.unwrap().append_inbox(append(), NOW).await.unwrap();
+    let waits = Redis::connect(Config { replicas: 1, ..config }).await.unwrap();
+    let refused = waits.append_inbox(append(), NOW).await;
+    assert!(matches!(&refused, Err(Error::Unavailable(why)) if why.contains("allow INFO")), "{refused:?}");
+}
+
 #[tokio::test]
 async fn the_receipts_of_a_broadcast_stay_as_small_as_what_they_say() {
     const DEVICES: u32 = 20_000;
@@ -209,21 +248,19 @@ async fn the_receipts_of_a_broadcast_stay_as_small_as_what_they_say() {
 #[tokio::test]
 async fn a_server_that_would_forget_is_refused() {
     let Some(server) = Server::new() else { return };
-    let dir = tempfile::tempdir().unwrap();
-    let (mut child, url) = Server::private(dir.path(), &["--appendonly", "no"]);
-    let config = Config { url: url.clone(), durability: Durability::Checked, ..server.config() };
+    let private = Private::start(&["--appendonly", "no"]);
+    let config = Config { url: private.url(), durability: Durability::Checked, ..server.config() };
     let refused = Redis::connect(config.clone()).await.map(drop);
     assert!(matches!(&refused, Err(Error::Rejected(why)) if why.contains("appendonly")), "{refused:?}");
-    let mut private = Server::at(url).plain();
+    let mut plain = private.plain();
     let mut set =
-        |setting: &str, value: &str| cmd("CONFIG").arg("SET").arg(setting).arg(value).exec(&mut private).unwrap();
+        |setting: &str, value: &str| cmd("CONFIG").arg("SET").arg(setting).arg(value).exec(&mut plain).unwrap();
     set("appendonly", "yes");
     assert_eq!(Redis::connect(config.clone()).await.unwrap().warnings().len(), 1, "once a second is not always");
     set("appendfsync", "always");
     assert!(Redis::connect(config.clone()).await.unwrap().warnings().is_empty());
     set("maxmemory-policy", "allkeys-lru");
     assert!(matches!(Redis::connect(config.clone()).await.map(drop), Err(Error::Rejected(_))));
-    child.kill().unwrap();
-    child.wait().unwrap();
+    drop(private);
     assert!(matches!(Redis::connect(config).await.map(drop), Err(Error::Unavailable(_))));
 }

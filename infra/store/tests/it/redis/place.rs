@@ -1,9 +1,9 @@
 //! A part of a Redis of its own for each test.
 
 use std::{
+    env,
     hash::{BuildHasher as _, RandomState},
     net::{TcpListener, TcpStream},
-    path::Path,
     process::{Child, Command, Stdio},
     sync::Arc,
     time::{Duration, Instant},
@@ -16,6 +16,7 @@ use store::{
     contract::Place,
     redis::{Config, Durability, Redis},
 };
+use tempfile::TempDir;
 
 /// Keys that are looked at between two turns of others.
 const KEYS_A_SCAN: u32 = 1_000;
@@ -32,13 +33,23 @@ pub(crate) struct Server {
 impl Server {
     /// A fresh place in the server for tests; `None`, and a line that says so, when there is none.
     pub(crate) fn new() -> Option<Self> {
-        let text = |name| std::env::var_os(name).and_then(|text| text.into_string().ok());
-        let Some(url) = text("TEST_REDIS_URL") else {
-            assert!(text("TEST_REQUIRE_SERVERS").is_none_or(|required| required != "1"), "TEST_REDIS_URL is not set");
+        let url = env::var("TEST_REDIS_URL").ok();
+        let required = env::var("TEST_REQUIRE_SERVERS").is_ok_and(|required| required == "1");
+        assert!(url.is_some() || !required, "TEST_REDIS_URL is not set");
+        if url.is_none() {
             eprintln!("skipped: TEST_REDIS_URL is not set");
-            return None;
-        };
-        Some(Self::at(url))
+        }
+        url.map(Self::at)
+    }
+
+    /// A fresh place in the cluster for tests; `None`, and a line that says so, when there is none: whoever brings a
+    /// server need not have a cluster.
+    pub(crate) fn of_cluster() -> Option<Self> {
+        let url = env::var("TEST_REDIS_CLUSTER_URL").ok();
+        if url.is_none() {
+            eprintln!("skipped: TEST_REDIS_CLUSTER_URL is not set");
+        }
+        url.map(Self::at)
     }
 
     /// A fresh place in the server at `url`.
@@ -60,14 +71,17 @@ impl Server {
         Redis::connect(self.config()).await.unwrap()
     }
 
-    /// A client of the server, or of the only node of the cluster.
-    fn client(&self) -> Client {
-        Client::open(self.url.replace("redis+cluster:", "redis:")).unwrap()
+    /// Clients of the server, or of each node of the cluster.
+    fn clients(&self) -> Vec<Client> {
+        let Some(nodes) = self.url.strip_prefix("redis+cluster://") else {
+            return vec![Client::open(self.url.as_str()).unwrap()];
+        };
+        nodes.split(',').map(|node| Client::open(format!("redis://{node}")).unwrap()).collect()
     }
 
     /// A plain connection to the server.
     pub(crate) fn plain(&self) -> Connection {
-        self.client().get_connection().unwrap()
+        self.clients()[0].get_connection().unwrap()
     }
 
     /// Seconds of processor that the server's main thread has used.
@@ -107,33 +121,80 @@ impl Server {
     }
 }
 
-impl Server {
-    /// A server of its own in `dir` with these settings, and its URL; whoever asked for it ends it.
-    pub(crate) fn private(dir: &Path, settings: &[&str]) -> (Child, String) {
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+/// A server of a test's own, as long as this lives.
+pub(crate) struct Private {
+    process: Child,
+    url: String,
+    _dir: TempDir,
+}
+
+impl Private {
+    /// One with these settings. It keeps nothing on disk.
+    pub(crate) fn start(settings: &[&str]) -> Self {
+        let (dir, port) = (tempfile::tempdir().unwrap(), free_port());
         let mut start = Command::new("redis-server");
-        start.args(["--bind", "127.0.0.1", "--save", "", "--port", &port.to_string(), "--dir"]);
-        let child = start.arg(dir).args(settings).stdout(Stdio::null()).spawn().unwrap();
+        start.args(["--bind", "127.0.0.1", "--save", "", "--port", &port.to_string(), "--dir"]).arg(dir.path());
+        start.args(["--repl-diskless-sync-delay", "0"]);
+        let process = start.args(settings).stdout(Stdio::null()).spawn().unwrap();
         let deadline = Instant::now() + START_MAX;
         while TcpStream::connect(("127.0.0.1", port)).is_err() {
             assert!(Instant::now() < deadline, "redis-server does not answer");
             std::thread::sleep(Duration::from_millis(10));
         }
-        (child, format!("redis://127.0.0.1:{port}"))
+        Self { process, url: format!("redis://127.0.0.1:{port}"), _dir: dir }
     }
 
+    /// A replica of another, which has everything that this one has.
+    pub(crate) fn replica_of(primary: &Self) -> Self {
+        let port = primary.url.rsplit(':').next().unwrap();
+        let replica = Self::start(&["--replicaof", "127.0.0.1", port]);
+        let (mut plain, deadline) = (primary.plain(), Instant::now() + START_MAX);
+        let mut follows = || {
+            cmd("INCR").arg("written").exec(&mut plain).unwrap();
+            cmd("WAIT").arg(1).arg(100).query::<u32>(&mut plain).unwrap() == 1
+        };
+        while !follows() {
+            assert!(Instant::now() < deadline, "the replica does not follow");
+        }
+        replica
+    }
+
+    pub(crate) fn url(&self) -> String {
+        self.url.clone()
+    }
+
+    /// A plain connection to it.
+    pub(crate) fn plain(&self) -> Connection {
+        Client::open(self.url.as_str()).unwrap().get_connection().unwrap()
+    }
+}
+
+impl Drop for Private {
+    fn drop(&mut self) {
+        self.process.kill().unwrap();
+        self.process.wait().unwrap();
+    }
+}
+
+fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+impl Server {
     /// Removes what is kept here.
     pub(crate) fn clear(&self) {
-        // A test that ends with its server leaves nothing to remove.
-        let Ok(mut connection) = self.client().get_connection() else { return };
-        self.each_page(&mut connection, |connection, keys| {
-            if !keys.is_empty() {
-                // One by one: in a cluster they lie in many slots.
-                let mut unlink = pipe();
-                keys.iter().for_each(|key| _ = unlink.unlink(key).ignore());
-                unlink.exec(connection).unwrap();
-            }
-        });
+        for client in self.clients() {
+            // A test that ends with its server leaves nothing to remove.
+            let Ok(mut connection) = client.get_connection() else { return };
+            self.each_page(&mut connection, |connection, keys| {
+                if !keys.is_empty() {
+                    // One by one: in a cluster they lie in many slots.
+                    let mut unlink = pipe();
+                    keys.iter().for_each(|key| _ = unlink.unlink(key).ignore());
+                    unlink.exec(connection).unwrap();
+                }
+            });
+        }
     }
 }
 

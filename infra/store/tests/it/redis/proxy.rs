@@ -16,6 +16,7 @@ const CHUNK_BYTES: usize = 16 * 1_024;
 /// A wire between clients of its address and a server.
 pub(crate) struct Proxy {
     address: SocketAddr,
+    server: Arc<Mutex<String>>,
     held: watch::Sender<bool>,
     wires: Arc<Mutex<Vec<AbortHandle>>>,
     _accepting: JoinSet<()>,
@@ -24,27 +25,32 @@ pub(crate) struct Proxy {
 impl Proxy {
     /// A wire to the server at `url`, `redis://host:port`.
     pub(crate) async fn new(url: &str) -> Self {
-        let server = url.trim_start_matches("redis://").trim_end_matches('/').to_owned();
+        let server = Arc::new(Mutex::new(host(url)));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (held, hold) = watch::channel(false);
         let wires = Arc::new(Mutex::new(Vec::new()));
         let mut accepting = JoinSet::new();
         accepting.spawn({
-            let wires = Arc::clone(&wires);
+            let (server, wires) = (Arc::clone(&server), Arc::clone(&wires));
             async move {
                 loop {
                     let (client, _) = listener.accept().await.unwrap();
-                    let wire = tokio::spawn(carry_both(client, server.clone(), hold.clone()));
+                    let wire = tokio::spawn(carry_both(client, server.lock().clone(), hold.clone()));
                     wires.lock().push(wire.abort_handle());
                 }
             }
         });
-        Self { address, held, wires, _accepting: accepting }
+        Self { address, server, held, wires, _accepting: accepting }
     }
 
     pub(crate) fn url(&self) -> String {
         format!("redis://{}", self.address)
+    }
+
+    /// Whoever connects from now on is led to another server; those who have stay where they are.
+    pub(crate) fn lead_to(&self, url: &str) {
+        *self.server.lock() = host(url);
     }
 
     /// Carries nothing until let go, like a server that is frozen: connections can still be made.
@@ -60,6 +66,10 @@ impl Proxy {
     pub(crate) fn cut(&self) {
         self.wires.lock().drain(..).for_each(|wire| wire.abort());
     }
+}
+
+fn host(url: &str) -> String {
+    url.trim_start_matches("redis://").trim_end_matches('/').to_owned()
 }
 
 async fn carry_both(client: TcpStream, server: String, hold: watch::Receiver<bool>) {
