@@ -190,7 +190,8 @@ impl Redis {
         self.fenced(self.durable.done(cmds, repeat).await?).await
     }
 
-    /// Returns the answers when what was done is durable.
+    /// Returns the answers when what was done is durable; also when what was read is. An entry that only a primary has
+    /// which is about to be replaced is appended again, under another number: nobody may have seen it.
     async fn fenced(&self, done: Done) -> Result<Vec<Value>, Error> {
         if let Some(fence) = &self.fence {
             fence.pass(&done.by).await?;

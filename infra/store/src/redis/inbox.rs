@@ -54,7 +54,8 @@ impl Inbox for Redis {
     ) -> Result<Vec<InboxEntry>, Error> {
         let mut read = Call::new(Step::InboxAfter);
         read.key(self.of(app).inbox(device)).arg(after.0).arg(limit);
-        let found: Vec<Value> = take::value(take::only(self.inbox_after.ask(app, read, 1).await?)?)?;
+        let done = self.inbox_after.done(app, read, 1).await?;
+        let found: Vec<Value> = take::value(take::only(self.fenced(done).await?)?)?;
         let mut entries = Vec::with_capacity(found.len() / 2);
         let mut found = found.into_iter();
         while let (Some(seq), Some(body)) = (found.next(), found.next()) {

@@ -207,6 +207,9 @@ async fn what_another_primary_has_on_a_replica_is_not_what_was_written() {
     }
     let accepted = store.accept(&app(), Entry::from(&message(3)), None).await;
     assert!(matches!(&accepted, Err(Error::Unavailable(why)) if why.contains("another")), "{accepted:?}");
+    let read = store.inbox_after(&app(), Ordinal(1), Seq::ZERO, 9).await.map(drop);
+    let read = read.and(store.timeline_after(&app(), Seq::ZERO, 9).await.map(drop));
+    assert!(matches!(&read, Err(Error::Unavailable(why)) if why.contains("another")), "nobody sees it: {read:?}");
     proxy.cut();
     eventually_works(&store).await;
     let written = store.append_inbox(vec![to_inboxes(message(1), set([1]))], NOW).await.unwrap();
