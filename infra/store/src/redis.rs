@@ -187,7 +187,7 @@ impl Redis {
         if cmds.is_empty() {
             return Ok(Vec::new());
         }
-        self.fenced(self.durable.done(cmds, repeat).await?).await
+        self.fenced(self.durable.carry_out(cmds, repeat).await?).await
     }
 
     /// Returns the answers when what was done is durable; also when what was read is. An entry that only a primary has

@@ -77,7 +77,7 @@ async fn wait(link: &Link, mark: &Key, replicas: u32) -> Outcome {
     let (mut write, mut wait) = (cmd("INCR"), cmd("WAIT"));
     write.arg(mark);
     wait.arg(replicas).arg(PATIENCE.as_millis() as u64);
-    let done = link.done(vec![write, wait], Repeat::Once).await?;
+    let done = link.carry_out(vec![write, wait], Repeat::Once).await?;
     let reached: u32 = take::value(take::only(done.answers)?)?;
     if reached < replicas {
         return Err(Error::Unavailable(format!("{reached} of {replicas} replicas have it")));

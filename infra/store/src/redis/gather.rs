@@ -71,11 +71,11 @@ impl Gather {
     /// # Errors
     /// As those of [`Link::ask`], in the same time.
     pub(super) async fn ask(&self, app: &AppId, call: Call, parts: usize) -> Result<Vec<Value>, Error> {
-        self.done(app, call, parts).await.map(|done| done.answers)
+        self.carry_out(app, call, parts).await.map(|done| done.answers)
     }
 
     /// The same, and which server has done it.
-    pub(super) async fn done(&self, app: &AppId, call: Call, parts: usize) -> Result<Done, Error> {
+    pub(super) async fn carry_out(&self, app: &AppId, call: Call, parts: usize) -> Result<Done, Error> {
         let (done, answers) = oneshot::channel();
         let job = Job { app: app.clone(), call, parts, done };
         let asked = async {
@@ -111,7 +111,7 @@ async fn keep(link: Arc<Link>, pace: Pace, mut waiting: mpsc::Receiver<Job>) {
         let steps = join(jobs.drain(..));
         let (calls, callers): (Vec<_>, Vec<_>) = steps.into_iter().unzip();
         if !calls.is_empty() {
-            tell(callers, link.done(calls.iter().map(Call::cmd).collect(), Repeat::Once).await);
+            tell(callers, link.carry_out(calls.iter().map(Call::cmd).collect(), Repeat::Once).await);
         }
     }
 }

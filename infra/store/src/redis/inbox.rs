@@ -54,7 +54,7 @@ impl Inbox for Redis {
     ) -> Result<Vec<InboxEntry>, Error> {
         let mut read = Call::new(Step::InboxAfter);
         read.key(self.of(app).inbox(device)).arg(after.0).arg(limit);
-        let done = self.inbox_after.done(app, read, 1).await?;
+        let done = self.inbox_after.carry_out(app, read, 1).await?;
         let found: Vec<Value> = take::value(take::only(self.fenced(done).await?)?)?;
         let mut entries = Vec::with_capacity(found.len() / 2);
         let mut found = found.into_iter();

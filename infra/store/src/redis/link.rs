@@ -179,11 +179,11 @@ impl Link {
         if cmds.is_empty() {
             return Ok(Vec::new());
         }
-        self.done(cmds, repeat).await.map(|done| done.answers)
+        self.carry_out(cmds, repeat).await.map(|done| done.answers)
     }
 
     /// The same with at least one command, and says which server has done all of them.
-    pub(super) async fn done(&self, cmds: Vec<Cmd>, repeat: Repeat) -> Result<Done, Error> {
+    pub(super) async fn carry_out(&self, cmds: Vec<Cmd>, repeat: Repeat) -> Result<Done, Error> {
         let deadline = Instant::now() + self.limits.call();
         let mut left = pipeline(cmds);
         let turn = timeout_at(deadline, self.in_flight.acquire_many(work(&left))).await;

@@ -132,7 +132,7 @@ impl Messages for Redis {
         accept.key(of.message(id));
         accept.arg(&id.to_bytes()[..]).arg([head(&entry), pack(&entry)].concat());
         let Some(once) = once else {
-            let done = self.accept.done(app, accept, 1).await?;
+            let done = self.accept.carry_out(app, accept, 1).await?;
             return self.fenced(done).await.map(|_| Accepted::New);
         };
         if once.key.len() > ONCE_MAX_BYTES {

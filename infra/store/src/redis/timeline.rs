@@ -67,7 +67,7 @@ impl Timeline for Redis {
         let mut list = cmd("ZRANGEBYSCORE");
         list.arg(self.of(app).timeline()).arg(format!("({}", after.0)).arg("+inf").arg("WITHSCORES");
         list.arg("LIMIT").arg(0).arg(limit);
-        let done = self.durable.done(vec![list], Repeat::Once).await?;
+        let done = self.durable.carry_out(vec![list], Repeat::Once).await?;
         let listed: Vec<(Vec<u8>, u64)> = take::value(take::only(self.fenced(done).await?)?)?;
         let mut entries = Vec::with_capacity(listed.len());
         for page in listed.chunks(ENTRIES_A_READ) {

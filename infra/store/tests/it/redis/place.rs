@@ -33,8 +33,8 @@ pub(crate) struct Server {
 impl Server {
     /// A fresh place in the server for tests; `None`, and a line that says so, when there is none.
     pub(crate) fn new() -> Option<Self> {
-        let url = env::var("TEST_REDIS_URL").ok();
-        let required = env::var("TEST_REQUIRE_SERVERS").is_ok_and(|required| required == "1");
+        let url = text("TEST_REDIS_URL");
+        let required = text("TEST_REQUIRE_SERVERS").is_some_and(|required| required == "1");
         assert!(url.is_some() || !required, "TEST_REDIS_URL is not set");
         if url.is_none() {
             eprintln!("skipped: TEST_REDIS_URL is not set");
@@ -45,7 +45,7 @@ impl Server {
     /// A fresh place in the cluster for tests; `None`, and a line that says so, when there is none: whoever brings a
     /// server need not have a cluster.
     pub(crate) fn of_cluster() -> Option<Self> {
-        let url = env::var("TEST_REDIS_CLUSTER_URL").ok();
+        let url = text("TEST_REDIS_CLUSTER_URL");
         if url.is_none() {
             eprintln!("skipped: TEST_REDIS_CLUSTER_URL is not set");
         }
@@ -174,6 +174,10 @@ impl Drop for Private {
         self.process.kill().unwrap();
         self.process.wait().unwrap();
     }
+}
+
+fn text(name: &str) -> Option<String> {
+    env::var_os(name)?.into_string().ok()
 }
 
 fn free_port() -> u16 {
