@@ -171,10 +171,9 @@ pub(crate) struct Timeline {
     app: AppId,
     store: SharedStore,
     kept: Mutex<Kept>,
-    /// Held while entries are read and added, and while one is cancelled: a cancel cannot fall between the two.
-    reading: AsyncMutex<()>,
-    /// A head that could not be read up to, and until when it is looked for.
-    missed: Mutex<Option<(Seq, Instant)>>,
+    /// Held while entries are read and added, and while one is cancelled: a cancel cannot fall between the two. In it is
+    /// a head that could not be read up to, and until when it is looked for.
+    reading: AsyncMutex<Option<(Seq, Instant)>>,
 }
 
 impl Timeline {
@@ -184,7 +183,7 @@ impl Timeline {
         // Numbers grow with time, so this is where the entries of an hour ago stand.
         let start = Seq::ZERO.next(now - WARM).min(head);
         let (kept, reading) = (Mutex::new(Kept::new(start)), AsyncMutex::default());
-        let timeline = Self { app: app.clone(), store: store.clone(), kept, reading, missed: Mutex::default() };
+        let timeline = Self { app: app.clone(), store: store.clone(), kept, reading };
         timeline.read_on(head, |_| {}).await?;
         Ok(timeline)
     }
@@ -220,11 +219,12 @@ impl Timeline {
     /// all: the store may know of less, when it is one that was replaced. Then the next call reads as far as this one
     /// should have, whatever it is told.
     pub(crate) async fn refresh(&self, head: Seq) -> (Ordinals, Result<(), store::Error>) {
-        let missed = self.missed.lock().filter(|(_, until)| Instant::now() < *until);
-        let head = missed.map_or(head, |(seq, _)| seq.max(head));
+        let mut missed = self.reading.lock().await;
+        let before = missed.filter(|(_, until)| Instant::now() < *until);
+        let head = before.map_or(head, |(seq, _)| seq.max(head));
         let mut whom = Ordinals::new();
         let read = self.read_on(head, |entry| whom |= &entry.audience).await;
-        *self.missed.lock() = match (&read, missed) {
+        *missed = match (&read, before) {
             (Ok(()), _) => None,
             (Err(_), Some((seq, until))) if seq == head => Some((seq, until)),
             (Err(_), _) => Some((head, Instant::now() + MISSED)),
@@ -233,7 +233,6 @@ impl Timeline {
     }
 
     async fn read_on(&self, head: Seq, mut added: impl FnMut(&Shared)) -> Result<(), store::Error> {
-        let _reading = self.reading.lock().await;
         // What the store has said of its head before the page that is read: up to there a page leaves nothing out.
         let mut told = Seq::ZERO;
         loop {
@@ -243,17 +242,7 @@ impl Timeline {
             }
             let page = self.store.timeline_after(&self.app, known, REFRESH_PAGE).await?;
             let complete = page.len() < REFRESH_PAGE;
-            {
-                let mut kept = self.kept.lock();
-                for entry in page.into_iter().map(Shared::new) {
-                    added(&entry);
-                    kept.push(entry);
-                }
-                if complete {
-                    kept.head = kept.head.max(told);
-                }
-                kept.show();
-            }
+            self.keep(page, complete.then_some(told), &mut added);
             if complete && self.head() < head {
                 // Nothing stands there any more, or this store has not heard of it.
                 told = self.store.timeline_head(&self.app).await?;
@@ -262,6 +251,17 @@ impl Timeline {
                 }
             }
         }
+    }
+
+    /// Adds entries, and shows sessions that these are all there are up to `complete_to`.
+    fn keep(&self, entries: Vec<TimelineEntry>, complete_to: Option<Seq>, mut added: impl FnMut(&Shared)) {
+        let mut kept = self.kept.lock();
+        for entry in entries.into_iter().map(Shared::new) {
+            added(&entry);
+            kept.push(entry);
+        }
+        kept.head = kept.head.max(complete_to.unwrap_or_default());
+        kept.show();
     }
 
     /// Looks again which of the kept entries were called back, in case a bell was lost.

@@ -184,16 +184,15 @@ impl Redis {
 
     /// Writes something that is to be durable when this returns.
     async fn write(&self, cmds: Vec<Cmd>, repeat: Repeat) -> Result<Vec<Value>, Error> {
-        if cmds.is_empty() {
-            return Ok(Vec::new());
-        }
         self.fenced(self.durable.carry_out(cmds, repeat).await?).await
     }
 
     /// Returns the answers when what was done is durable; also when what was read is. An entry that only a primary has
     /// which is about to be replaced is appended again, under another number: nobody may have seen it.
     async fn fenced(&self, done: Done) -> Result<Vec<Value>, Error> {
-        if let Some(fence) = &self.fence {
+        if let Some(fence) = &self.fence
+            && !done.answers.is_empty()
+        {
             fence.pass(&done.by).await?;
         }
         Ok(done.answers)

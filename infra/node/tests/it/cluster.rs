@@ -45,10 +45,9 @@ const NO_PILE_UP: &str = "while read -r n before; do now=$(cluster metric $n fan
 const SOME_WAIT: &str = "for n in 1 2 3; do test $(cluster metric access-point$n fanfare_waiting) -gt 0; done";
 
 /// Half a minute, from its kind and not from clients.
-async fn nothing_is_lost_while_cut_off(which: &str) {
+async fn nothing_is_lost_while_cut_off(cut: &str) {
     if can_cut() {
-        let cut = format!("cluster cut {which}");
-        nothing_is_lost_after([step(FIND_LEADER, 0), step(cut, 30), step("cluster heal", 20)]).await;
+        nothing_is_lost_after([step(cut, 30), step("cluster heal", 20)]).await;
     }
 }
 
@@ -91,21 +90,21 @@ async fn the_leader_of_a_queue_freezes_for_a_while_and_nothing_is_lost() {
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "minutes; infra/test -p node cluster -- --ignored"]
 async fn the_leader_of_a_queue_is_cut_off_for_a_while_and_nothing_is_lost() {
-    nothing_is_lost_while_cut_off("$(cat leader)").await;
+    nothing_is_lost_while_cut_off(&format!("{FIND_LEADER}; cluster cut $(cat leader)")).await;
 }
 
 /// It goes on as a leader and does not hear who follows: what it does not know to be kept it must not confirm.
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "minutes; infra/test -p node cluster -- --ignored"]
 async fn the_leader_of_a_queue_hears_nothing_for_a_while_and_nothing_is_lost() {
-    nothing_is_lost_while_cut_off("$(cat leader) in").await;
+    nothing_is_lost_while_cut_off(&format!("{FIND_LEADER}; cluster cut $(cat leader) in")).await;
 }
 
 /// The others choose another leader, and it hears that.
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "minutes; infra/test -p node cluster -- --ignored"]
 async fn the_leader_of_a_queue_is_not_heard_for_a_while_and_nothing_is_lost() {
-    nothing_is_lost_while_cut_off("$(cat leader) out").await;
+    nothing_is_lost_while_cut_off(&format!("{FIND_LEADER}; cluster cut $(cat leader) out")).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -159,20 +158,20 @@ async fn the_durable_redis_fails_over_and_nothing_is_lost() {
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "minutes; infra/test -p node cluster -- --ignored"]
 async fn the_durable_redis_is_cut_off_for_a_while_and_nothing_is_lost() {
-    nothing_is_lost_while_cut_off("redis1").await;
+    nothing_is_lost_while_cut_off("cluster cut redis1").await;
 }
 
 /// What it writes goes to its replicas, and it does not hear that they have it.
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "minutes; infra/test -p node cluster -- --ignored"]
 async fn the_durable_redis_hears_nothing_for_a_while_and_nothing_is_lost() {
-    nothing_is_lost_while_cut_off("redis1 in").await;
+    nothing_is_lost_while_cut_off("cluster cut redis1 in").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "minutes; infra/test -p node cluster -- --ignored"]
 async fn the_durable_redis_is_not_heard_for_a_while_and_nothing_is_lost() {
-    nothing_is_lost_while_cut_off("redis1 out").await;
+    nothing_is_lost_while_cut_off("cluster cut redis1 out").await;
 }
 
 /// Sentinels are told to be patient: else a replica would take over, which is another test.

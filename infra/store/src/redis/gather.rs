@@ -110,9 +110,7 @@ async fn keep(link: Arc<Link>, pace: Pace, mut waiting: mpsc::Receiver<Job>) {
         jobs.retain(|job| !job.done.is_closed());
         let steps = join(jobs.drain(..));
         let (calls, callers): (Vec<_>, Vec<_>) = steps.into_iter().unzip();
-        if !calls.is_empty() {
-            tell(callers, link.carry_out(calls.iter().map(Call::cmd).collect(), Repeat::Once).await);
-        }
+        tell(callers, link.carry_out(calls.iter().map(Call::cmd).collect(), Repeat::Once).await);
     }
 }
 

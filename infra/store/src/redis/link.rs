@@ -176,14 +176,14 @@ impl Link {
     /// # Errors
     /// Unavailable within the time of a call, whatever the server does; what a script rejects, as it says it.
     pub(super) async fn ask(&self, cmds: Vec<Cmd>, repeat: Repeat) -> Result<Vec<Value>, Error> {
-        if cmds.is_empty() {
-            return Ok(Vec::new());
-        }
         self.carry_out(cmds, repeat).await.map(|done| done.answers)
     }
 
-    /// The same with at least one command, and says which server has done all of them.
+    /// The same, and says which server has done all of them.
     pub(super) async fn carry_out(&self, cmds: Vec<Cmd>, repeat: Repeat) -> Result<Done, Error> {
+        if cmds.is_empty() {
+            return Ok(Done { answers: Vec::new(), by: None });
+        }
         let deadline = Instant::now() + self.limits.call();
         let mut left = pipeline(cmds);
         let turn = timeout_at(deadline, self.in_flight.acquire_many(work(&left))).await;

@@ -5,6 +5,7 @@ mod changes;
 mod faults;
 mod measure;
 mod place;
+mod private;
 mod proxy;
 
 mod contract {

@@ -13,10 +13,7 @@ use store::{
     redis::{Config, Durability, Lost, Redis},
 };
 
-use super::{
-    place::{Private, Server},
-    proxy::Proxy,
-};
+use super::{place::Server, private::Private, proxy::Proxy};
 use crate::make::{NOW, app, message, set, to_inboxes, to_timeline};
 
 /// Every call has an answer by then, whatever the server does.

@@ -3,10 +3,7 @@
 use std::{
     env,
     hash::{BuildHasher as _, RandomState},
-    net::{TcpListener, TcpStream},
-    process::{Child, Command, Stdio},
     sync::Arc,
-    time::{Duration, Instant},
 };
 
 use async_trait::async_trait;
@@ -16,13 +13,9 @@ use store::{
     contract::Place,
     redis::{Config, Durability, Redis},
 };
-use tempfile::TempDir;
 
 /// Keys that are looked at between two turns of others.
 const KEYS_A_SCAN: u32 = 1_000;
-
-/// A server of its own answers by then.
-const START_MAX: Duration = Duration::from_secs(5);
 
 /// Keys of a fresh prefix, removed afterwards.
 pub(crate) struct Server {
@@ -33,21 +26,22 @@ pub(crate) struct Server {
 impl Server {
     /// A fresh place in the server for tests; `None`, and a line that says so, when there is none.
     pub(crate) fn new() -> Option<Self> {
-        let url = text("TEST_REDIS_URL");
+        let given = Self::given("TEST_REDIS_URL");
         let required = text("TEST_REQUIRE_SERVERS").is_some_and(|required| required == "1");
-        assert!(url.is_some() || !required, "TEST_REDIS_URL is not set");
-        if url.is_none() {
-            eprintln!("skipped: TEST_REDIS_URL is not set");
-        }
-        url.map(Self::at)
+        assert!(given.is_some() || !required, "TEST_REDIS_URL is not set");
+        given
     }
 
     /// A fresh place in the cluster for tests; `None`, and a line that says so, when there is none: whoever brings a
     /// server need not have a cluster.
     pub(crate) fn of_cluster() -> Option<Self> {
-        let url = text("TEST_REDIS_CLUSTER_URL");
+        Self::given("TEST_REDIS_CLUSTER_URL")
+    }
+
+    fn given(name: &str) -> Option<Self> {
+        let url = text(name);
         if url.is_none() {
-            eprintln!("skipped: TEST_REDIS_CLUSTER_URL is not set");
+            eprintln!("skipped: {name} is not set");
         }
         url.map(Self::at)
     }
@@ -119,77 +113,12 @@ impl Server {
             }
         }
     }
-}
 
-/// A server of a test's own, as long as this lives.
-pub(crate) struct Private {
-    process: Child,
-    url: String,
-    _dir: TempDir,
-}
-
-impl Private {
-    /// One with these settings. It keeps nothing on disk.
-    pub(crate) fn start(settings: &[&str]) -> Self {
-        let (dir, port) = (tempfile::tempdir().unwrap(), free_port());
-        let mut start = Command::new("redis-server");
-        start.args(["--bind", "127.0.0.1", "--save", "", "--port", &port.to_string(), "--dir"]).arg(dir.path());
-        start.args(["--repl-diskless-sync-delay", "0"]);
-        let process = start.args(settings).stdout(Stdio::null()).spawn().unwrap();
-        let deadline = Instant::now() + START_MAX;
-        while TcpStream::connect(("127.0.0.1", port)).is_err() {
-            assert!(Instant::now() < deadline, "redis-server does not answer");
-            std::thread::sleep(Duration::from_millis(10));
-        }
-        Self { process, url: format!("redis://127.0.0.1:{port}"), _dir: dir }
-    }
-
-    /// A replica of another, which has everything that this one has.
-    pub(crate) fn replica_of(primary: &Self) -> Self {
-        let port = primary.url.rsplit(':').next().unwrap();
-        let replica = Self::start(&["--replicaof", "127.0.0.1", port]);
-        let (mut plain, deadline) = (primary.plain(), Instant::now() + START_MAX);
-        let mut follows = || {
-            cmd("INCR").arg("written").exec(&mut plain).unwrap();
-            cmd("WAIT").arg(1).arg(100).query::<u32>(&mut plain).unwrap() == 1
-        };
-        while !follows() {
-            assert!(Instant::now() < deadline, "the replica does not follow");
-        }
-        replica
-    }
-
-    pub(crate) fn url(&self) -> String {
-        self.url.clone()
-    }
-
-    /// A plain connection to it.
-    pub(crate) fn plain(&self) -> Connection {
-        Client::open(self.url.as_str()).unwrap().get_connection().unwrap()
-    }
-}
-
-impl Drop for Private {
-    fn drop(&mut self) {
-        self.process.kill().unwrap();
-        self.process.wait().unwrap();
-    }
-}
-
-fn text(name: &str) -> Option<String> {
-    env::var_os(name)?.into_string().ok()
-}
-
-fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
-}
-
-impl Server {
     /// Removes what is kept here.
     pub(crate) fn clear(&self) {
         for client in self.clients() {
             // A test that ends with its server leaves nothing to remove.
-            let Ok(mut connection) = client.get_connection() else { return };
+            let Ok(mut connection) = client.get_connection() else { continue };
             self.each_page(&mut connection, |connection, keys| {
                 if !keys.is_empty() {
                     // One by one: in a cluster they lie in many slots.
@@ -213,4 +142,8 @@ impl Place for Server {
     async fn open(&mut self) -> SharedStore {
         self.connect().await
     }
+}
+
+fn text(name: &str) -> Option<String> {
+    env::var_os(name)?.into_string().ok()
 }
