@@ -84,6 +84,11 @@ async fn hear(site: &Site, bell: Bell) {
         }
         Bell::Undrain { node } if node == site.config.node => site.drains.revoke(),
         Bell::Drain { .. } | Bell::Undrain { .. } => {}
+        Bell::Pulse { node, dropped } => {
+            if site.pulses.heard(node, dropped) {
+                site.unheard.notify_one();
+            }
+        }
         Bell::Apps => {
             if let Err(error) = site.apps.refresh().await {
                 warn!(%error, "cannot read the apps; those known go on");

@@ -34,6 +34,7 @@ mod packed;
 mod parting;
 mod peer;
 mod pull;
+mod pulse;
 mod quota;
 mod registry;
 mod routes;
@@ -79,6 +80,7 @@ use crate::{
     outbox::Outbox,
     packed::Packed,
     parting::Partings,
+    pulse::Pulses,
     quota::Types,
     registry::Registry,
     sightings::Sightings,
@@ -241,6 +243,7 @@ pub(crate) struct Site {
     pub(crate) outbox: Outbox,
     pub(crate) sightings: Sightings,
     pub(crate) types: Types,
+    pub(crate) pulses: Pulses,
     /// Bells may have been rung that nobody heard.
     pub(crate) unheard: Notify,
     pub(crate) opening: Semaphore,
@@ -300,6 +303,7 @@ impl AccessPoint {
             inlets: Inlets::default(),
             registry: Registry::default(),
             types: Types::default(),
+            pulses: Pulses::default(),
             unheard: Notify::new(),
             opening: Semaphore::new(OPENING_MAX),
             reading: Semaphore::new(READING_MAX),
@@ -335,6 +339,7 @@ impl AccessPoint {
             background.spawn(until(site.shutdown.clone(), bell::listen(site.clone(), lane)));
         }
         background.spawn(until(site.shutdown.clone(), sweep::run(site.clone())));
+        background.spawn(until(site.shutdown.clone(), pulse::watch(site.clone())));
         background.spawn(until(site.shutdown.clone(), routes::keep(site.clone())));
         background.spawn(until(site.shutdown.clone(), drain::follow(site.clone())));
         background.spawn(parting::run(site.clone()));

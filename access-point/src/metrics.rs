@@ -64,6 +64,7 @@ pub(crate) struct Metrics {
     pub(crate) bells: Counter,
     pub(crate) in_line: Gauge,
     pub(crate) waiting: Gauge,
+    pub(crate) unheard_nodes: Gauge,
     pub(crate) in_flight: Gauge,
     pub(crate) unsent_bytes: Gauge,
     pub(crate) unreported: Gauge,
@@ -127,9 +128,10 @@ impl Metrics {
             counter("fanfare_uplinks_refused", "Messages of devices that their app does not let them send");
         let help = "Times that a device was not heard for a while because it sent more than it may";
         let uplinks_held = counter("fanfare_uplinks_held", help);
-        let [in_line, waiting, in_flight, unsent_bytes, unreported] = [(); 5].map(|()| Gauge::default());
+        let [in_line, waiting, unheard_nodes, in_flight, unsent_bytes, unreported] = [(); 6].map(|()| Gauge::default());
         registry.register("fanfare_in_line", "Connections that wait for their turn", in_line.clone());
         registry.register("fanfare_waiting", "Devices let in that wait for the store", waiting.clone());
+        registry.register("fanfare_unheard_nodes", "Nodes that ring and are not heard", unheard_nodes.clone());
         registry.register("fanfare_inflight", "Messages written and not acked", in_flight.clone());
         registry.register("fanfare_unsent_bytes", "Bytes that wait for slow devices", unsent_bytes.clone());
         registry.register("fanfare_receipts_unreported", "Facts about deliveries not yet reported", unreported.clone());
@@ -151,6 +153,7 @@ impl Metrics {
             bells,
             in_line,
             waiting,
+            unheard_nodes,
             in_flight,
             unsent_bytes,
             unreported,

@@ -1,10 +1,10 @@
 //! Compares, every half minute and when bells may have been missed, how far sessions are with the heads of their streams, and
-//! what is kept of timelines with the store; and counts the access points. So a bell that was lost, or rung at a stale
-//! route, costs time and never a message.
+//! what is kept of timelines with the store. So a bell that was lost, or rung at a stale route, costs time and never a
+//! message.
 
 use std::{sync::Arc, time::Duration};
 
-use model::{AppId, Ordinal, Stream, Tier};
+use model::{AppId, Ordinal, Stream};
 use tokio::time::{self, Instant};
 use tracing::warn;
 
@@ -26,7 +26,6 @@ const RETRY: Duration = Duration::from_secs(2);
 pub(crate) async fn run(site: Arc<Site>) {
     let (mut period, mut swept_at) = (site.config.sweep, Instant::now());
     loop {
-        share(&site).await;
         let pause = period.mul_f64(rand::random_range(1.0 - JITTER..1.0 + JITTER));
         if time::timeout(pause, site.unheard.notified()).await.is_ok() {
             time::sleep_until(swept_at + PAUSE_MIN.min(site.config.sweep)).await;
@@ -39,13 +38,6 @@ pub(crate) async fn run(site: Arc<Site>) {
                 period = period.min(RETRY);
             }
         }
-    }
-}
-
-/// Finds out among how many access points the rates of apps are shared; as before when the store does not say.
-async fn share(site: &Site) {
-    if let Ok(nodes) = site.deps.store.nodes(site.deps.clock.now()).await {
-        site.types.share_among(nodes.iter().filter(|node| node.tiers.contains(&Tier::AccessPoint)).count());
     }
 }
 

@@ -266,18 +266,11 @@ impl Timeline {
 
     /// Looks again which of the kept entries were called back, in case a bell was lost.
     pub(crate) async fn look_again(&self) -> Result<(), store::Error> {
-        let mut mark = self.kept.lock().floor;
-        loop {
-            let page = self.store.timeline_after(&self.app, mark, REFRESH_PAGE).await?;
-            let Some(last) = page.last() else { return Ok(()) };
-            mark = last.seq;
-            let kept = self.kept.lock();
-            for entry in page.iter().filter(|entry| entry.cancelled) {
-                if let Ok(at) = kept.entries.binary_search_by_key(&entry.seq, |entry| entry.seq) {
-                    kept.entries[at].cancel(Some(entry.audience.clone()));
-                }
-            }
+        let floor = self.kept.lock().floor;
+        for message in self.store.timeline_cancelled(&self.app, floor).await? {
+            self.cancel(message).await;
         }
+        Ok(())
     }
 
     /// A message was called back. When the store cannot say whom it had been sent to, nobody gets it for now.

@@ -44,8 +44,6 @@ pub(crate) struct Api {
     pub(crate) nodes: Nodes,
     pub(crate) running: Running,
     pub(crate) places: Semaphore,
-    /// Turns of cancels that are announced again.
-    pub(crate) echoes: Arc<Semaphore>,
     /// Turns of devices' pings.
     pub(crate) pings: Semaphore,
     /// Turns of those who wait for what comes of a command.

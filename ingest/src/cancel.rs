@@ -1,6 +1,6 @@
 //! `POST /v1/messages/{id}/cancel`: whoever has not been sent the message will not get it.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use axum::{
     Json,
@@ -19,13 +19,6 @@ use crate::{
     openapi::shape::{self, body},
     problem::{Code, Problem},
 };
-
-/// Pauses before a cancel is announced again. A bell is lost while the broker changes over, and who has not heard it goes on
-/// sending until the next sweep.
-const AGAIN: [Duration; 3] = [Duration::from_secs(1), Duration::from_secs(3), Duration::from_secs(9)];
-
-/// Cancels that are announced again at the same time; the sweep is there for those beyond.
-pub(crate) const ECHOES_MAX: usize = 1_000;
 
 #[derive(Serialize, ToSchema)]
 #[schema(as = Cancelled)]
@@ -75,26 +68,11 @@ async fn stop(api: &Arc<Api>, call: &Call, message: MessageId) -> Answer {
     let app = call.caller.app();
     let cancelled = api.store.cancel(app, message, api.clock.now()).await?;
     let cancelled = cancelled.ok_or_else(|| Problem::not_found("message"))?;
-    announce(api, &Bell::Cancelled { app: app.clone(), message });
+    // In every lane: a bell of one may be late behind the many of a burst.
+    let bell = Bell::Cancelled { app: app.clone(), message };
+    Lane::ALL.into_iter().for_each(|lane| api.ring(lane, &bell));
     let view = CancelView { id: message, status: Status::Cancelled, stopped: cancelled.stopped };
     let mut response: Response = Json(view).into_response();
     response.extensions_mut().insert(Concerns(message));
     Ok(response)
-}
-
-/// Rings in every lane, now and a few times more.
-fn announce(api: &Arc<Api>, bell: &Bell) {
-    let ring = |api: &Api, bell: &Bell| Lane::ALL.into_iter().for_each(|lane| api.ring(lane, bell));
-    ring(api, bell);
-    let Ok(turn) = Arc::clone(&api.echoes).try_acquire_owned() else { return };
-    // Nothing waits for this when the node stops.
-    let (api, bell) = (Arc::downgrade(api), bell.clone());
-    tokio::spawn(async move {
-        for pause in AGAIN {
-            tokio::time::sleep(pause).await;
-            let Some(api) = api.upgrade() else { break };
-            ring(&api, &bell);
-        }
-        drop(turn);
-    });
 }

@@ -140,7 +140,6 @@ impl Ingest {
     pub fn new(config: Config, deps: Deps, registry: &mut Registry) -> Self {
         let api = Api {
             places: Semaphore::new(config.requests_max),
-            echoes: Arc::new(Semaphore::new(cancel::ECHOES_MAX)),
             fetched: Fetched::new(config.callbacks.clone()),
             config,
             broker: deps.broker,

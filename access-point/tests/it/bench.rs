@@ -140,10 +140,18 @@ impl Bench {
 
     /// The same of an endpoint that may be full, or offer TLS.
     pub(crate) async fn beat_at(&self, node: &str, endpoint: Endpoint) {
-        let (now, tiers) = (self.now(), vec![Tier::AccessPoint]);
+        self.run(node, Tier::AccessPoint, Some(endpoint)).await;
+    }
+
+    /// Says that a node runs which takes what is sent on its way.
+    pub(crate) async fn dispatches(&self, node: &str) {
+        self.run(node, Tier::Dispatcher, None).await;
+    }
+
+    async fn run(&self, node: &str, tier: Tier, endpoint: Option<Endpoint>) {
+        let (now, tiers) = (self.now(), vec![tier]);
         let (id, version) = (node.parse().unwrap(), "0".into());
-        let node =
-            Node { id, boot: now, tiers, endpoint: Some(endpoint), filter: None, version, seen_at: now, drain: None };
+        let node = Node { id, boot: now, tiers, endpoint, filter: None, version, seen_at: now, drain: None };
         assert!(self.store.beat(node).await.unwrap());
     }
 

@@ -16,6 +16,7 @@ mod fetch;
 mod gentle;
 mod packed;
 mod peers;
+mod pulse;
 mod rates;
 mod redis;
 mod slow_devices;

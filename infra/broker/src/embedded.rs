@@ -80,11 +80,6 @@ impl Embedded {
         Ok(self.engine.write(step).await?)
     }
 
-    /// Bells that were dropped because a listener was slow.
-    pub fn bells_dropped(&self) -> u64 {
-        self.belfry.dropped()
-    }
-
     /// Dead letters that were dropped to keep newer ones.
     pub fn dead_letters_dropped(&self) -> u64 {
         self.shared.dead.dropped()
@@ -131,6 +126,10 @@ impl Broker for Embedded {
 
     fn ring(&self, lane: Lane, whom: &Ring, bell: Bytes) {
         self.belfry.ring(lane, whom, &bell);
+    }
+
+    fn bells_dropped(&self) -> u64 {
+        self.belfry.dropped()
     }
 
     async fn listen(&self, node: &NodeId, lane: Lane) -> Result<Bells, Error> {

@@ -130,6 +130,9 @@ pub trait Broker: Send + Sync {
     /// depend on it.
     fn ring(&self, lane: Lane, whom: &Ring, bell: Bytes);
 
+    /// Grows when bells that were rung here were dropped, or may have been.
+    fn bells_dropped(&self) -> u64;
+
     /// Hears the bells of one lane, as the access point `node`. A second listener of the same node and lane replaces
     /// the first.
     ///

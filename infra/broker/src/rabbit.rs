@@ -166,11 +166,6 @@ impl Rabbit {
         self.tasks.lock().abort_all();
     }
 
-    /// Bells that were dropped here because too many were rung, or RabbitMQ was blocked or gone.
-    pub fn bells_dropped(&self) -> u64 {
-        self.belfry.dropped()
-    }
-
     fn place(&self, queue: Queue) -> Result<&Place, Error> {
         self.places.get(&queue).ok_or_else(|| Error::Unavailable(format!("there is no queue {queue}")))
     }
@@ -218,6 +213,10 @@ impl Broker for Rabbit {
 
     fn ring(&self, lane: Lane, whom: &Ring, bell: Bytes) {
         self.belfry.ring(lane, whom, bell);
+    }
+
+    fn bells_dropped(&self) -> u64 {
+        self.belfry.dropped()
     }
 
     async fn listen(&self, node: &NodeId, lane: Lane) -> Result<Bells, Error> {

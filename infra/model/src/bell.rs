@@ -1,8 +1,14 @@
 //! Doorbells to access points: go and look. Losing one costs latency, never a message.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 
 use crate::{AppId, Epoch, Message, MessageId, NodeId, Ordinal, Ordinals, Seq, Timestamp, record::Record};
+
+/// Between two pulses of a node that rings: with two of them missed there is time left in the two seconds after which a
+/// cancel has come everywhere.
+pub const PULSE_EVERY: Duration = Duration::from_millis(500);
 
 /// Where an entry stands in an inbox.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -76,6 +82,13 @@ pub enum Bell {
         device: Ordinal,
         /// The first generation that is still good.
         generation: u32,
+    },
+    /// This node rings, and whoever hears this hears what it rings.
+    Pulse {
+        /// The node.
+        node: NodeId,
+        /// Bells that it could not ring so far.
+        dropped: u64,
     },
     /// Apps or their secrets have changed.
     Apps,

@@ -113,6 +113,11 @@ pub struct Node {
 }
 
 impl Node {
+    /// Whether it rings at access points when something is sent or called back, and so has a pulse.
+    pub fn rings(&self) -> bool {
+        self.tiers.iter().any(|tier| matches!(tier, Tier::Ingest | Tier::Dispatcher))
+    }
+
     /// Where devices may come to, if they may.
     pub fn open_endpoint(&self) -> Option<&Endpoint> {
         self.endpoint.as_ref().filter(|_| !self.drain.as_ref().is_some_and(Drain::closes))

@@ -1,9 +1,11 @@
-//! Says that this process runs, again and again, and hears when a later run has taken its name.
+//! Says that this process runs, again and again: to the store, where it hears when a later run has taken its name, and, if
+//! it rings, to the access points, which find out so that its bells are lost.
 
 use std::time::Duration;
 
 use anyhow::bail;
-use model::{Clock as _, Node, SystemClock};
+use broker::{Ring, SharedBroker};
+use model::{Bell, Clock as _, Lane, Node, SystemClock, bell::PULSE_EVERY, record::Record as _};
 use store::SharedStore;
 use tokio::time;
 use tokio_util::sync::CancellationToken;
@@ -30,7 +32,20 @@ impl Presence {
     ///
     /// # Errors
     /// When another process was started under this name: two of one name would take each other's bells.
-    pub(crate) async fn run(mut self, store: SharedStore, shutdown: CancellationToken) -> anyhow::Result<()> {
+    pub(crate) async fn run(
+        self,
+        store: SharedStore,
+        broker: SharedBroker,
+        shutdown: CancellationToken,
+    ) -> anyhow::Result<()> {
+        let node = self.node.clone();
+        tokio::select! {
+            ended = self.beat(store, shutdown) => ended,
+            () = pulse(broker, &node), if node.rings() => Ok(()),
+        }
+    }
+
+    async fn beat(mut self, store: SharedStore, shutdown: CancellationToken) -> anyhow::Result<()> {
         loop {
             match store.beat(self.now()).await {
                 Ok(true) => {}
@@ -63,5 +78,14 @@ impl Presence {
             self.node.drain = status.drain;
         }
         self.node.clone()
+    }
+}
+
+/// Rings for ever that this node rings.
+async fn pulse(broker: SharedBroker, node: &Node) {
+    loop {
+        let bell = Bell::Pulse { node: node.id.clone(), dropped: broker.bells_dropped() };
+        broker.ring(Lane::Broadcast, &Ring::All, bell.encode().into());
+        time::sleep(PULSE_EVERY).await;
     }
 }

@@ -160,7 +160,7 @@ pub(crate) async fn start(tiers: &[Tier], config: &Config, backends: &Backends) 
     let listener = bind(config.metrics.listen, "metrics.listen")?;
     running.spawn(serve_metrics(listener, registry, shutdown.clone()));
     let presence = Presence { node: node(config, tiers, &running), status };
-    running.tiers.spawn(presence.run(store.clone(), shutdown));
+    running.tiers.spawn(presence.run(store.clone(), broker.clone(), shutdown));
     Ok(running)
 }
 

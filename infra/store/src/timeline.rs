@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use model::{AppId, Message, Ordinals, Seq, Timestamp};
+use model::{AppId, Message, MessageId, Ordinals, Seq, Timestamp};
 
 use crate::{Appended, Error};
 
@@ -45,6 +45,9 @@ pub trait Timeline: Send + Sync {
 
     /// At most `limit` entries of an app's timeline after `after`, oldest first.
     async fn timeline_after(&self, app: &AppId, after: Seq, limit: usize) -> Result<Vec<TimelineEntry>, Error>;
+
+    /// Those of an app's entries after `after` that were called back.
+    async fn timeline_cancelled(&self, app: &AppId, after: Seq) -> Result<Vec<MessageId>, Error>;
 
     /// The last number given in this timeline; zero when nothing ever was.
     async fn timeline_head(&self, app: &AppId) -> Result<Seq, Error>;

@@ -45,6 +45,10 @@ impl Broker for Flaky {
         self.inner.ring(lane, whom, bell);
     }
 
+    fn bells_dropped(&self) -> u64 {
+        self.inner.bells_dropped()
+    }
+
     async fn listen(&self, node: &NodeId, lane: Lane) -> Result<Bells, Error> {
         let count = self.listens.fetch_add(1, Ordering::Relaxed) + 1;
         if count.is_multiple_of(self.every) {

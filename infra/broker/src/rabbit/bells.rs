@@ -139,6 +139,10 @@ impl Ringer {
         match &self.open {
             Some((of, channel)) if Arc::ptr_eq(of, &session) && channel.status().connected() => Ok(channel.clone()),
             _ => {
+                if self.open.take().is_some() {
+                    // Nobody says what has become of the last bells on a channel that is lost.
+                    self.dropped.fetch_add(1, Ordering::Relaxed);
+                }
                 let channel = session.channel().await.inspect_err(|_| session.give_up())?;
                 self.open = Some((session, channel.clone()));
                 Ok(channel)

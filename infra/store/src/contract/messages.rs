@@ -179,6 +179,8 @@ pub async fn a_cancel_marks_the_timeline(place: &mut dyn Place) {
     let entries = store.timeline_after(&demo(), Seq::ZERO, 9).await.unwrap();
     let left: Vec<_> = entries.iter().map(|entry| (entry.cancelled, (*entry.audience).clone())).collect();
     assert_eq!(left, [(true, set([4])), (false, set(0..9))]);
+    assert_eq!(store.timeline_cancelled(&demo(), Seq::ZERO).await.unwrap(), [message(1).id]);
+    assert_eq!(store.timeline_cancelled(&demo(), entries[0].seq).await.unwrap(), []);
     assert_eq!(funnel(&*store, &message(1), later(1)).await.pending_online, 1);
 }
 

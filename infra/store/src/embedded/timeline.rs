@@ -12,7 +12,7 @@ use super::{
     key,
     messages::{self, Stream},
     receipts,
-    table::{Draft, Read, Set, Span},
+    table::{Draft, Read, Set, Span, View},
 };
 use crate::{Appended, Error, Timeline, TimelineAppend, TimelineEntry, receipts::open, timeline::TIMELINE_MAX};
 
@@ -44,9 +44,7 @@ impl Timeline for Embedded {
 
     async fn timeline_after(&self, app: &AppId, after: Seq, limit: usize) -> Result<Vec<TimelineEntry>, Error> {
         let view = self.view();
-        let bounds = view.get(&key::TimelineBounds { app: app.clone() })?.unwrap_or_default();
-        let first = key::Timeline { app: app.clone(), seq: bounds.first.max(Seq(after.0.saturating_add(1))) };
-        let entries = view.scan(Span::of(&[app]).starting(&first)).take(limit).map(|row| {
+        let entries = view.scan(entries_after(&view, app, after)?).take(limit).map(|row| {
             let (key::Timeline { app, seq }, listed) = row?;
             let body = view.expect(&key::Body { app: app.clone(), message: listed.message })?;
             let Set(mut audience) = view.expect(&key::Audience { app: app.clone(), message: listed.message })?;
@@ -60,9 +58,21 @@ impl Timeline for Embedded {
         entries.collect()
     }
 
+    async fn timeline_cancelled(&self, app: &AppId, after: Seq) -> Result<Vec<MessageId>, Error> {
+        let view = self.view();
+        let entries = view.scan(entries_after(&view, app, after)?);
+        entries.filter_map(|row| row.map(|(_, entry)| entry.cancelled.then_some(entry.message)).transpose()).collect()
+    }
+
     async fn timeline_head(&self, app: &AppId) -> Result<Seq, Error> {
         Ok(self.view().get(&key::TimelineBounds { app: app.clone() })?.unwrap_or_default().head)
     }
+}
+
+fn entries_after(view: &View, app: &AppId, after: Seq) -> Result<Span<key::Timeline>, Error> {
+    let bounds = view.get(&key::TimelineBounds { app: app.clone() })?.unwrap_or_default();
+    let first = key::Timeline { app: app.clone(), seq: bounds.first.max(Seq(after.0.saturating_add(1))) };
+    Ok(Span::of(&[app]).starting(&first))
 }
 
 fn append(draft: &mut Draft<'_, '_>, append: &TimelineAppend, now: Timestamp) -> Result<Appended, Error> {

@@ -64,16 +64,18 @@ impl Timeline for Redis {
     }
 
     async fn timeline_after(&self, app: &AppId, after: Seq, limit: usize) -> Result<Vec<TimelineEntry>, Error> {
-        let mut list = cmd("ZRANGEBYSCORE");
-        list.arg(self.of(app).timeline()).arg(format!("({}", after.0)).arg("+inf").arg("WITHSCORES");
-        list.arg("LIMIT").arg(0).arg(limit);
-        let done = self.durable.carry_out(vec![list], Repeat::Once).await?;
-        let listed: Vec<(Vec<u8>, u64)> = take::value(take::only(self.fenced(done).await?)?)?;
+        let listed = self.list_timeline(app, after, limit).await?;
         let mut entries = Vec::with_capacity(listed.len());
         for page in listed.chunks(ENTRIES_A_READ) {
             self.read_entries(app, page, &mut entries).await?;
         }
         Ok(entries)
+    }
+
+    async fn timeline_cancelled(&self, app: &AppId, after: Seq) -> Result<Vec<MessageId>, Error> {
+        let listed = self.list_timeline(app, after, TIMELINE_MAX).await?;
+        let listed = listed.iter().map(|(member, _)| Listed::read(member));
+        listed.filter_map(|entry| entry.map(|entry| entry.cancelled.then_some(entry.id)).transpose()).collect()
     }
 
     async fn timeline_head(&self, app: &AppId) -> Result<Seq, Error> {
@@ -84,6 +86,15 @@ impl Timeline for Redis {
 }
 
 impl Redis {
+    /// What stands in the timeline after `after`, with its numbers, once replicas have it.
+    async fn list_timeline(&self, app: &AppId, after: Seq, limit: usize) -> Result<Vec<(Vec<u8>, u64)>, Error> {
+        let mut list = cmd("ZRANGEBYSCORE");
+        list.arg(self.of(app).timeline()).arg(format!("({}", after.0)).arg("+inf").arg("WITHSCORES");
+        list.arg("LIMIT").arg(0).arg(limit);
+        let done = self.durable.carry_out(vec![list], Repeat::Once).await?;
+        take::value(take::only(self.fenced(done).await?)?)
+    }
+
     fn append_to_timeline<'a>(&self, appends: impl Iterator<Item = &'a TimelineAppend>, now: Timestamp) -> Cmd {
         let mut step = Call::new(Step::AppendTimeline);
         self.time(now).into_iter().for_each(|part| _ = step.arg(part));
