@@ -272,6 +272,15 @@ impl Config {
             ap.tls_listen.is_none() || ap.tls_certificate.is_some() && ap.tls_key.is_some(),
             "access_point.tls_listen needs access_point.tls_certificate and access_point.tls_key"
         );
+        let everywhere = |listen: Option<SocketAddr>| listen.is_some_and(|listen| listen.ip().is_unspecified());
+        ensure!(
+            !everywhere(Some(ap.listen)) || ap.advertise.is_some(),
+            "access_point.listen is every address: say in access_point.advertise at which one devices reach it"
+        );
+        ensure!(
+            !everywhere(ap.tls_listen) || ap.tls_advertise.is_some(),
+            "access_point.tls_listen is every address: say in access_point.tls_advertise at which one devices reach it"
+        );
         ensure!(
             self.ingest.payload_max_bytes <= self.ingest.body_max_bytes,
             "ingest.payload_max_bytes must not exceed ingest.body_max_bytes"
@@ -287,7 +296,7 @@ impl Config {
             "filter.listen can be reached from other machines: set filter.secret, the same on every node"
         );
         ensure!(
-            !self.filter.listen.ip().is_unspecified() || self.filter.advertise.is_some(),
+            !everywhere(Some(self.filter.listen)) || self.filter.advertise.is_some(),
             "filter.listen is every address: say in filter.advertise at which one other nodes reach it"
         );
         let short = self.filter.secret.as_ref().is_some_and(|secret| secret.len() < FILTER_SECRET_MIN_BYTES);
@@ -338,6 +347,12 @@ mod tests {
             ("[dispatcher]\nprefetch = 0", "dispatcher.prefetch"),
             ("[access_point]\nkeep_alive_s = 5", "keep_alive_min_s"),
             ("[access_point]\ntls_listen = \"127.0.0.1:8883\"", "tls_certificate"),
+            ("[access_point]\nlisten = \"0.0.0.0:1883\"", "access_point.advertise"),
+            ("[access_point]\nlisten = \"[::]:1883\"", "access_point.advertise"),
+            (
+                "[access_point]\ntls_listen = \"0.0.0.0:1\"\ntls_certificate = \"a\"\ntls_key = \"b\"",
+                "access_point.tls_advertise",
+            ),
             ("[access_point]\nproxies = [\"10.0.0.0/33\"]", "10.0.0.0/33"),
             ("[broker]\nurl = \"amqps://localhost\"", "broker.url"),
             ("[broker]\nreplicas = 2", "broker.replicas"),
