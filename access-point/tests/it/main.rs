@@ -18,7 +18,6 @@ mod packed;
 mod peers;
 mod pulse;
 mod rates;
-mod redis;
 mod slow_devices;
 mod sse;
 mod store_away;

@@ -7,11 +7,14 @@ use mqtt::{
     Packet, Reason, Version,
     packet::{PubAck, Publish, SubAck, Subscribe},
 };
+use store::{
+    contract::private::Private,
+    redis::{self, Durability, Redis},
+};
 
 use crate::{
     bench::{Bench, config, eventually},
     client::{Client, connect, number},
-    redis::Server,
 };
 
 /// A device is let in by then, whatever the store does.
@@ -21,8 +24,9 @@ const LET_IN_MAX: Duration = Duration::from_secs(1);
 const RECOVERY_MAX: Duration = Duration::from_secs(10);
 
 /// An access point that knows its app, on a store that can be frozen.
-async fn bench(server: &Server) -> Bench {
-    let bench = Bench::start_with(config(), server.store().await).await;
+async fn bench(server: &Private) -> Bench {
+    let store = redis::Config { durability: Durability::Trusted, ..redis::Config::new(server.url()) };
+    let bench = Bench::start_with(config(), Redis::connect(store).await.unwrap()).await;
     Client::open(&bench, "first").await.send(&Packet::PingReq).await;
     bench
 }
@@ -48,7 +52,7 @@ async fn pings(client: &mut Client) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_device_comes_in_while_the_store_is_frozen_and_catches_up_when_it_is_back() {
-    let Some(server) = Server::start() else { return };
+    let Some(server) = Private::start(&[]) else { return };
     let bench = bench(&server).await;
     let device = bench.register("dev").await;
     bench.unicast(device, 1).await;
@@ -73,7 +77,7 @@ async fn a_device_comes_in_while_the_store_is_frozen_and_catches_up_when_it_is_b
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_waiting_device_sends_up_waits_with_it_and_beyond_a_bound_is_refused() {
-    let Some(server) = Server::start() else { return };
+    let Some(server) = Private::start(&[]) else { return };
     let bench = bench(&server).await;
     server.freeze();
     let mut client = let_in(&bench, "dev").await;
@@ -103,7 +107,7 @@ async fn what_a_waiting_device_sends_up_waits_with_it_and_beyond_a_bound_is_refu
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_later_of_two_connections_that_waited_wins_at_any_access_point() {
-    let Some(server) = Server::start() else { return };
+    let Some(server) = Private::start(&[]) else { return };
     let bench = bench(&server).await;
     let device = bench.register("dev").await;
     let there = bench.beside("ap-2").await;
@@ -128,7 +132,7 @@ async fn the_later_of_two_connections_that_waited_wins_at_any_access_point() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_device_that_should_not_have_come_in_is_told_when_the_store_is_back() {
-    let Some(server) = Server::start() else { return };
+    let Some(server) = Private::start(&[]) else { return };
     let bench = bench(&server).await;
     bench.register("dev").await;
     bench.store.revoke(&bench.app, &"dev".parse().unwrap()).await.unwrap();
@@ -142,7 +146,7 @@ async fn a_device_that_should_not_have_come_in_is_told_when_the_store_is_back() 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_thousand_devices_that_wait_all_get_their_sessions() {
     const DEVICES: u16 = 1_000;
-    let Some(server) = Server::start() else { return };
+    let Some(server) = Private::start(&[]) else { return };
     let bench = bench(&server).await;
     server.freeze();
     let mut clients = Vec::new();

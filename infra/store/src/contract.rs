@@ -12,6 +12,7 @@ pub mod groups;
 pub mod inbox;
 pub mod messages;
 pub mod nodes;
+pub mod private;
 pub mod receipts;
 pub mod retention;
 pub mod routes;

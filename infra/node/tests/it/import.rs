@@ -1,16 +1,14 @@
 //! Devices by the million in one upload.
 
 use std::{
-    io::ErrorKind,
-    path::Path,
-    process::{Child, Command, Output, Stdio},
-    sync::Once,
+    sync::{Arc, Once},
+    thread,
     time::{Duration, Instant},
 };
 
-use lab::{Api, Error, fault::steady_address, import};
+use lab::{Api, Error, import};
 use serde_json::{Value, json};
-use tempfile::TempDir;
+use store::contract::private::Private;
 
 use crate::sandbox::{On, Sandbox};
 
@@ -21,8 +19,6 @@ const ASK_EVERY: Duration = Duration::from_millis(500);
 
 /// How long a store is silent: longer than a call of it may take.
 const SILENCE: Duration = Duration::from_secs(4);
-/// How long a Redis may take to start.
-const START_PATIENCE: Duration = Duration::from_secs(30);
 
 async fn all_are_there(back_ends: On, devices: u64) {
     let Some(sandbox) = Sandbox::on(back_ends) else { return };
@@ -67,70 +63,25 @@ async fn an_import_tells_how_far_it_is_and_leaves_out_none_on_rabbitmq_and_redis
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_import_outlasts_a_store_that_says_nothing_for_a_while() {
-    let Some(redis) = Redis::start() else { return };
+    let durable = concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy/redis/durable.conf");
+    let Some(redis) = Private::start(&["--include", durable]).map(Arc::new) else { return };
     let Some(sandbox) = Sandbox::on_redis(redis.url()) else { return };
     let server = sandbox.start().await;
     let (api, devices, once) = (sandbox.api(), 20_000, Once::new());
-    let silence = |_| once.call_once(|| redis.pause(SILENCE));
+    let silence = |_| {
+        once.call_once(|| {
+            redis.freeze();
+            let redis = redis.clone();
+            thread::spawn(move || {
+                thread::sleep(SILENCE);
+                redis.thaw();
+            });
+        });
+    };
     let imported = import(&api, devices, row, &silence).await.unwrap();
     println!("{imported}");
     assert!(once.is_completed() && imported.took > SILENCE, "it was over before: {imported}");
     let last = api.device(&format!("dev-{}", devices - 1).parse().unwrap()).await.unwrap();
     assert_eq!(last["attributes"]["level"], (devices - 1) % 100, "{last}");
     server.kill().await.unwrap();
-}
-
-/// A Redis of one's own, configured as `infra/deploy` says; it ends with this.
-struct Redis {
-    process: Child,
-    port: u16,
-    _dir: TempDir,
-}
-
-impl Redis {
-    /// `None` when it is not installed.
-    fn start() -> Option<Self> {
-        let (dir, port) = (tempfile::tempdir().unwrap(), steady_address().unwrap().port());
-        let mut command = Command::new("redis-server");
-        command
-            .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/redis/durable.conf"))
-            .arg("--dir")
-            .arg(dir.path());
-        command.args(["--bind", "127.0.0.1", "--port", &port.to_string()]).stdout(Stdio::null());
-        let process = match command.spawn() {
-            Err(error) if error.kind() == ErrorKind::NotFound => {
-                assert!(std::env::var_os("TEST_REQUIRE_SERVERS").is_none(), "there is no redis-server");
-                println!("skipped: there is no redis-server; infra/test installs it");
-                return None;
-            }
-            started => started.unwrap(),
-        };
-        let redis = Self { process, port, _dir: dir };
-        let deadline = Instant::now() + START_PATIENCE;
-        while !redis.ask(&["ping"]).status.success() {
-            assert!(Instant::now() < deadline, "Redis does not start");
-            std::thread::sleep(Duration::from_millis(100));
-        }
-        Some(redis)
-    }
-
-    fn url(&self) -> String {
-        format!("redis://127.0.0.1:{}", self.port)
-    }
-
-    /// Answers nobody for so long.
-    fn pause(&self, silence: Duration) {
-        assert_eq!(self.ask(&["client", "pause", &silence.as_millis().to_string(), "all"]).stdout, b"OK\n");
-    }
-
-    fn ask(&self, words: &[&str]) -> Output {
-        Command::new("redis-cli").args(["-p", &self.port.to_string()]).args(words).output().unwrap()
-    }
-}
-
-impl Drop for Redis {
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
 }

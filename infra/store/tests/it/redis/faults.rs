@@ -13,7 +13,7 @@ use store::{
     redis::{Config, Durability, Lost, Redis},
 };
 
-use super::{place::Server, private::Private, proxy::Proxy};
+use super::{place::Server, private, proxy::Proxy};
 use crate::make::{NOW, app, message, set, to_inboxes, to_timeline};
 
 /// Every call has an answer by then, whatever the server does.
@@ -193,8 +193,8 @@ async fn a_write_that_no_replica_has_is_not_durable() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_another_primary_has_on_a_replica_is_not_what_was_written() {
     let Some(server) = Server::new() else { return };
-    let (old, new) = (Private::start(&[]), Private::start(&[]));
-    let _replica = Private::replica_of(&new);
+    let (old, new) = (private::start(&[]), private::start(&[]));
+    let _replica = private::replica_of(&new);
     let proxy = Proxy::new(&old.url()).await;
     let store = Redis::connect(Config { url: proxy.url(), replicas: 1, ..server.config() }).await.unwrap();
     proxy.lead_to(&new.url());
@@ -216,9 +216,9 @@ async fn what_another_primary_has_on_a_replica_is_not_what_was_written() {
 #[tokio::test]
 async fn a_server_that_does_not_say_who_it_is_serves_whoever_waits_for_no_replica() {
     let Some(server) = Server::new() else { return };
-    let private = Private::start(&[]);
-    let _replica = Private::replica_of(&private);
-    cmd("ACL").arg("SETUSER").arg("default").arg("-info").exec(&mut private.plain()).unwrap();
+    let private = private::start(&[]);
+    let _replica = private::replica_of(&private);
+    cmd("ACL").arg("SETUSER").arg("default").arg("-info").exec(&mut private::plain(&private)).unwrap();
     let config = Config { url: private.url(), ..server.config() };
     let append = || vec![to_inboxes(message(1), set([1]))];
     Redis::connect(config.clone()).await.unwrap().append_inbox(append(), NOW).await.unwrap();
@@ -248,11 +248,11 @@ async fn the_receipts_of_a_broadcast_stay_as_small_as_what_they_say() {
 #[tokio::test]
 async fn a_server_that_would_forget_is_refused() {
     let Some(server) = Server::new() else { return };
-    let private = Private::start(&["--appendonly", "no"]);
+    let private = private::start(&["--appendonly", "no"]);
     let config = Config { url: private.url(), durability: Durability::Checked, ..server.config() };
     let refused = Redis::connect(config.clone()).await.map(drop);
     assert!(matches!(&refused, Err(Error::Rejected(why)) if why.contains("appendonly")), "{refused:?}");
-    let mut plain = private.plain();
+    let mut plain = private::plain(&private);
     let mut set =
         |setting: &str, value: &str| cmd("CONFIG").arg("SET").arg(setting).arg(value).exec(&mut plain).unwrap();
     set("appendonly", "yes");
