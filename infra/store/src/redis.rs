@@ -74,7 +74,7 @@ pub struct Config {
     pub connect_timeout: Duration,
     /// Until the server must answer; at most 500 ms are taken.
     pub response_timeout: Duration,
-    /// Replicas that must have a write before it counts as durable; not in a cluster.
+    /// Replicas that must have a write before it counts as durable; in a cluster, those of its node.
     pub replicas: u32,
     /// How far a caller's clock may be from the server's for an append; any distance when there is none.
     pub skew_max: Option<Duration>,
@@ -101,6 +101,8 @@ impl Config {
 /// A store in Redis.
 pub struct Redis {
     durable: Arc<Link>,
+    /// Where that is done which counts when replicas have it: on the same connection, but in a cluster that waits for them.
+    settled: Arc<Link>,
     volatile: Arc<Link>,
     fence: Option<Fence>,
     accept: Gather,
@@ -134,26 +136,30 @@ impl Redis {
             Some(url) => link(url)?,
             None => Arc::clone(&durable),
         };
-        if config.replicas > 0 && durable.is_cluster() {
-            return Err(Error::Rejected("in a cluster set `min-replicas-to-write` instead of waiting here".into()));
-        }
+        let settled = match config.replicas {
+            replicas @ 1.. if durable.is_cluster() => {
+                Arc::new(Link::settling(Target::parse(&config.url, limits)?, limits, replicas))
+            }
+            _ => Arc::clone(&durable),
+        };
         let warnings = match config.durability {
             Durability::Checked => check::durability(&durable, config.replicas).await?,
             Durability::Trusted => durable.ask(vec![cmd("PING")], Repeat::Once).await.map(|_| Vec::new())?,
         };
         let keys = Keys::new(&config.prefix);
         let fence = match config.replicas {
-            0 => None,
-            replicas => {
+            replicas @ 1.. if !durable.is_cluster() => {
                 Some(Fence::new(Link::new(Target::parse(&config.url, limits)?, limits), keys.fence(), replicas))
             }
+            _ => None,
         };
-        let gather = |pace| Gather::new(Arc::clone(&durable), pace);
+        let gather = |link: &Arc<Link>, pace| Gather::new(Arc::clone(link), pace);
         Ok(Arc::new(Self {
-            accept: gather(Pace::Roomy),
-            devices: gather(Pace::Swift),
-            inbox_after: gather(Pace::Swift),
+            accept: gather(&settled, Pace::Roomy),
+            devices: gather(&durable, Pace::Swift),
+            inbox_after: gather(&settled, Pace::Swift),
             durable,
+            settled,
             volatile,
             fence,
             keys,
@@ -184,7 +190,7 @@ impl Redis {
 
     /// Writes something that is to be durable when this returns.
     async fn write(&self, cmds: Vec<Cmd>, repeat: Repeat) -> Result<Vec<Value>, Error> {
-        self.fenced(self.durable.carry_out(cmds, repeat).await?).await
+        self.fenced(self.settled.carry_out(cmds, repeat).await?).await
     }
 
     /// Returns the answers when what was done is durable; also when what was read is. An entry that only a primary has

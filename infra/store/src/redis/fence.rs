@@ -3,10 +3,11 @@
 //! It has a connection of its own, since the one it waits on is held up meanwhile. `WAIT` is about what was written on
 //! its own connection; a mark written there lies behind everything written to the same server before it. Each connection
 //! finds out by itself who is the primary, so while one is replaced they may lead to two servers: then nothing is known.
+//! In a cluster nobody says who that is, so there each call waits on its own connection (`Link::settling`).
 
 use std::time::Duration;
 
-use deadpool_redis::redis::cmd;
+use deadpool_redis::redis::{Cmd, cmd};
 use tokio::{
     sync::{mpsc, oneshot},
     task::JoinHandle,
@@ -65,7 +66,7 @@ impl Drop for Fence {
 async fn keep(link: Link, mark: Key, replicas: u32, mut waiting: mpsc::Receiver<oneshot::Sender<Outcome>>) {
     let mut turn = Vec::new();
     while waiting.recv_many(&mut turn, WAITING_MAX).await > 0 {
-        let outcome = wait(&link, &mark, replicas).await;
+        let outcome = reach(&link, &mark, replicas).await;
         for passed in turn.drain(..) {
             // Whoever gave up does not hear it.
             drop(passed.send(outcome.clone()));
@@ -73,11 +74,16 @@ async fn keep(link: Link, mark: Key, replicas: u32, mut waiting: mpsc::Receiver<
     }
 }
 
-async fn wait(link: &Link, mark: &Key, replicas: u32) -> Outcome {
+/// Commands that write a mark and say how many replicas have it, and with it everything before it.
+pub(super) fn wait(mark: Key, replicas: u32) -> [Cmd; 2] {
     let (mut write, mut wait) = (cmd("INCR"), cmd("WAIT"));
     write.arg(mark);
     wait.arg(replicas).arg(PATIENCE.as_millis() as u64);
-    let done = link.carry_out(vec![write, wait], Repeat::Once).await?;
+    [write, wait]
+}
+
+async fn reach(link: &Link, mark: &Key, replicas: u32) -> Outcome {
+    let done = link.carry_out(wait(mark.clone(), replicas).into(), Repeat::Once).await?;
     let reached: u32 = take::value(take::only(done.answers)?)?;
     if reached < replicas {
         return Err(Error::Unavailable(format!("{reached} of {replicas} replicas have it")));

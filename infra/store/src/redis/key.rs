@@ -40,6 +40,7 @@
 //! | `U<env><id:16>` | string | an uplink |
 //! | `k<env><shelf:1><name>` | string | a record of a shelf, or a note, which expires |
 //! | `a<env><shelf:1>`, `v<env><shelf:1>` | sorted set, string | names of a shelf's records; its edition |
+//! | `W` | string | written before `WAIT` in a cluster, as `fence` is elsewhere |
 //! | `X`, `Y`, `Z` | sorted set | what is due and when: messages that expire, idempotency keys, uplinks |
 //!
 //! # Tag `<app>/<shard>`: routes, in the volatile instance; an app's devices spread over 16 slots

@@ -17,7 +17,7 @@ use deadpool_redis::redis::{
     Arg, AsyncConnectionConfig, Cmd, InfoDict, Pipeline, RedisError, ServerErrorKind, Value,
     aio::{ConnectionLike as _, MultiplexedConnection},
     cluster_async::ClusterConnection,
-    cmd, from_redis_value,
+    cmd, from_redis_value, parse_redis_value,
 };
 use parking_lot::RwLock;
 use tokio::{
@@ -26,7 +26,7 @@ use tokio::{
     time::{Instant, timeout_at},
 };
 
-use super::{script, target::Target};
+use super::{fence, script, target::Target};
 use crate::Error;
 
 /// Work under way at once, in units of [`ARGS_A_UNIT`]: about a thousand unicasts, what a server does in some 30 ms.
@@ -87,27 +87,28 @@ pub(super) struct Done {
 #[derive(Clone)]
 enum Wire {
     One(MultiplexedConnection),
-    Cluster(ClusterConnection),
+    /// With the replicas that must have what is done.
+    Cluster(ClusterConnection, u32),
 }
 
 impl Wire {
     async fn send(&mut self, cmds: &Pipeline) -> Result<Vec<Value>, RedisError> {
         match self {
             Self::One(wire) => wire.req_packed_commands(cmds, 0, cmds.len()).await,
-            Self::Cluster(wire) => send_by_tag(wire, cmds).await,
+            Self::Cluster(wire, replicas) => send_by_tag(wire, cmds, *replicas).await,
         }
     }
 
     async fn send_one(&mut self, cmd: &Cmd) -> Result<Value, RedisError> {
         match self {
             Self::One(wire) => wire.req_packed_command(cmd).await,
-            Self::Cluster(wire) => wire.req_packed_command(cmd).await,
+            Self::Cluster(wire, _) => wire.req_packed_command(cmd).await,
         }
     }
 
     /// Which server this leads to; nothing where it may not be asked.
     async fn server_name(&mut self) -> Result<ServerName, RedisError> {
-        if let Self::Cluster(_) = self {
+        if let Self::Cluster(..) = self {
             return Ok(None);
         }
         match self.send_one(cmd("INFO").arg("server")).await? {
@@ -138,6 +139,8 @@ struct Open {
 pub(super) struct Link {
     target: Target,
     limits: Limits,
+    /// Replicas that must have what is done here; in a cluster only.
+    replicas: u32,
     open: RwLock<Option<Open>>,
     /// Held by who connects; when that last failed.
     connecting: Mutex<Option<Instant>>,
@@ -150,9 +153,16 @@ pub(super) struct Link {
 impl Link {
     /// A link to `target`, not yet connected.
     pub(super) fn new(target: Target, limits: Limits) -> Self {
+        Self::settling(target, limits, 0)
+    }
+
+    /// A link to a cluster, whose calls have come about when so many replicas have them: those that the node which did them has
+    /// itself, so each waits where it was done, and others behind it.
+    pub(super) fn settling(target: Target, limits: Limits, replicas: u32) -> Self {
         Self {
             target,
             limits,
+            replicas,
             open: RwLock::new(None),
             connecting: Mutex::new(None),
             connections: AtomicU64::new(0),
@@ -267,7 +277,7 @@ impl Link {
         let mut wire = match &self.target {
             Target::One(client) => Wire::One(client.get_multiplexed_async_connection_with_config(&config).await?),
             Target::Sentinel(client) => Wire::One(client.lock().await.get_async_connection_with_config(&config).await?),
-            Target::Cluster(client) => Wire::Cluster(client.get_async_connection().await?),
+            Target::Cluster(client) => Wire::Cluster(client.get_async_connection().await?, self.replicas),
         };
         wire.teach().await?;
         let server = wire.server_name().await?;
@@ -340,8 +350,8 @@ fn pipeline(cmds: Vec<Cmd>) -> Pipeline {
 }
 
 /// A cluster takes commands together only when they are about one slot: those of one tag keep their order, the others
-/// go beside them.
-async fn send_by_tag(wire: &ClusterConnection, cmds: &Pipeline) -> Result<Vec<Value>, RedisError> {
+/// go beside them. Those of which too few `replicas` have heard are answered by that.
+async fn send_by_tag(wire: &ClusterConnection, cmds: &Pipeline, replicas: u32) -> Result<Vec<Value>, RedisError> {
     let mut by_tag = BTreeMap::<_, (Vec<usize>, Vec<Cmd>)>::new();
     for (place, cmd) in cmds.cmd_iter().enumerate() {
         let (places, of_tag) = by_tag.entry(tag(cmd)).or_default();
@@ -349,9 +359,14 @@ async fn send_by_tag(wire: &ClusterConnection, cmds: &Pipeline) -> Result<Vec<Va
         of_tag.push(cmd.clone());
     }
     let mut sending = JoinSet::new();
-    for (places, of_tag) in by_tag.into_values() {
-        let (mut wire, of_tag) = (wire.clone(), pipeline(of_tag));
-        sending.spawn(async move { (places, wire.req_packed_commands(&of_tag, 0, of_tag.len()).await) });
+    for (tag, (places, mut of_tag)) in by_tag {
+        let waits = tag.filter(|_| replicas > 0);
+        of_tag.extend(waits.iter().flat_map(|tag| fence::wait([tag, b"W".as_slice()].concat(), replicas)));
+        let (mut wire, of_tag, waits) = (wire.clone(), pipeline(of_tag), waits.is_some());
+        sending.spawn(async move {
+            let done = wire.req_packed_commands(&of_tag, 0, of_tag.len()).await;
+            (places, if waits { done.and_then(|values| settled(values, replicas)) } else { done })
+        });
     }
     let mut answers = vec![Value::Nil; cmds.len()];
     while let Some(sent) = sending.join_next().await {
@@ -361,13 +376,24 @@ async fn send_by_tag(wire: &ClusterConnection, cmds: &Pipeline) -> Result<Vec<Va
     Ok(answers)
 }
 
-/// The tag of the first key of a command.
+/// Answers that end with those of [`fence::wait`]: without these, or too few replicas instead of each.
+fn settled(mut answers: Vec<Value>, replicas: u32) -> Result<Vec<Value>, RedisError> {
+    let reached = answers.pop().unwrap_or_default();
+    answers.pop();
+    if matches!(reached, Value::Int(reached) if reached >= i64::from(replicas)) {
+        return Ok(answers);
+    }
+    let few = parse_redis_value(b"-NOREPLICAS too few replicas have it\r\n")?;
+    Ok(vec![few; answers.len()])
+}
+
+/// What the first key of a command begins with, up to the end of its tag.
 fn tag(cmd: &Cmd) -> Option<&[u8]> {
     cmd.args_iter().find_map(|arg| {
         let Arg::Simple(bytes) = arg else { return None };
         let open = bytes.iter().position(|byte| *byte == b'{')?;
         let close = bytes[open..].iter().position(|byte| *byte == b'}')?;
-        Some(&bytes[open..open + close])
+        Some(&bytes[..=open + close])
     })
 }
 

@@ -91,7 +91,7 @@ impl Redis {
         let mut list = cmd("ZRANGEBYSCORE");
         list.arg(self.of(app).timeline()).arg(format!("({}", after.0)).arg("+inf").arg("WITHSCORES");
         list.arg("LIMIT").arg(0).arg(limit);
-        let done = self.durable.carry_out(vec![list], Repeat::Once).await?;
+        let done = self.settled.carry_out(vec![list], Repeat::Once).await?;
         take::value(take::only(self.fenced(done).await?)?)
     }
 
