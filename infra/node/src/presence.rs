@@ -1,5 +1,5 @@
-//! Says that this process runs, again and again: to the store, where it hears when a later run has taken its name, and, if
-//! it rings, to the access points, which find out so that its bells are lost.
+//! Says that this process runs, again and again: to the store, from which it hears when a later run has taken its name, and,
+//! if it rings, to the access points, so that they notice when they do not hear its bells.
 
 use std::time::Duration;
 

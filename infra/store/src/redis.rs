@@ -101,7 +101,7 @@ impl Config {
 /// A store in Redis.
 pub struct Redis {
     durable: Arc<Link>,
-    /// Where that is done which counts when replicas have it: on the same connection, but in a cluster that waits for them.
+    /// For what counts when replicas have it: the same, but in a cluster that waits for them.
     settled: Arc<Link>,
     volatile: Arc<Link>,
     fence: Option<Fence>,

@@ -23,9 +23,9 @@ pub struct Private {
 }
 
 impl Private {
-    /// A fresh one with these settings, given as on the command line; unless they say so it keeps
-    /// nothing on disk, and replicas need not wait. `None`, and a line
-    /// that says so, where there is no `redis-server`; with `TEST_REQUIRE_SERVERS` the test fails instead.
+    /// A fresh one with these settings, given as on the command line; unless they say so it keeps nothing on disk, and
+    /// replicas need not wait. `None`, and a line that says so, where there is no `redis-server`; with
+    /// `TEST_REQUIRE_SERVERS` the test fails instead.
     pub fn start(settings: &[&str]) -> Option<Self> {
         let dir = tempfile::tempdir().unwrap();
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();

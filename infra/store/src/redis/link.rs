@@ -156,8 +156,8 @@ impl Link {
         Self::settling(target, limits, 0)
     }
 
-    /// A link to a cluster, whose calls have come about when so many replicas have them: those that the node which did them has
-    /// itself, so each waits where it was done, and others behind it.
+    /// A link to a cluster, where a call is done when so many replicas of the node that did it have it. It waits on the
+    /// connection to that node, so what is asked there meanwhile waits as well.
     pub(super) fn settling(target: Target, limits: Limits, replicas: u32) -> Self {
         Self {
             target,
