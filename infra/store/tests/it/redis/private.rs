@@ -14,7 +14,7 @@ const FOLLOWS_MAX: Duration = Duration::from_secs(30);
 
 /// One with these settings, where there is a server for tests.
 pub(crate) fn start(settings: &[&str]) -> Private {
-    Private::start(settings).expect("there is a Redis, and no redis-server")
+    Private::start(settings).unwrap()
 }
 
 /// A replica of another, which has everything that this one has.
