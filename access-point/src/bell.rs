@@ -42,9 +42,13 @@ async fn hear_all(site: &Site, lane: Lane, mut bells: Bells) {
             }
         };
         let Some(bell) = bell else { return };
-        site.metrics.bells.inc();
         match Bell::decode(&bell) {
-            Ok(bell) => hear(site, bell).await,
+            Ok(bell) => {
+                if !matches!(bell, Bell::Pulse { .. }) {
+                    site.metrics.bells.inc();
+                }
+                hear(site, bell).await;
+            }
             Err(error) => warn!(%lane, %error, "a bell that cannot be read"),
         }
     }

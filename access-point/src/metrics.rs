@@ -120,7 +120,7 @@ impl Metrics {
         let pages = counter("fanfare_pages", "Pages given to devices that fetch");
         let whole_bytes = counter("fanfare_pack_whole_bytes", "Bytes of bodies before they were packed");
         let packed_bytes = counter("fanfare_pack_packed_bytes", "The same bodies when they were packed");
-        let bells = counter("fanfare_bells", "Bells heard");
+        let bells = counter("fanfare_bells", "Bells heard, without pulses");
         let store_failures = counter("fanfare_access_point_store_failures", "Reads and writes put off for later");
         let sightings_lost =
             counter("fanfare_sightings_lost", "Devices that came or went while too many waited to be told");
