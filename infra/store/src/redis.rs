@@ -136,22 +136,18 @@ impl Redis {
             Some(url) => link(url)?,
             None => Arc::clone(&durable),
         };
-        let settled = match config.replicas {
-            replicas @ 1.. if durable.is_cluster() => {
-                Arc::new(Link::settling(Target::parse(&config.url, limits)?, limits, replicas))
-            }
-            _ => Arc::clone(&durable),
-        };
         let warnings = match config.durability {
             Durability::Checked => check::durability(&durable, config.replicas).await?,
             Durability::Trusted => durable.ask(vec![cmd("PING")], Repeat::Once).await.map(|_| Vec::new())?,
         };
         let keys = Keys::new(&config.prefix);
-        let fence = match config.replicas {
-            replicas @ 1.. if !durable.is_cluster() => {
-                Some(Fence::new(Link::new(Target::parse(&config.url, limits)?, limits), keys.fence(), replicas))
+        let (settled, fence) = match (config.replicas, Target::parse(&config.url, limits)?) {
+            (0, _) => (Arc::clone(&durable), None),
+            (replicas, target @ Target::Cluster(_)) => (Arc::new(Link::settling(target, limits, replicas)), None),
+            (replicas, target) => {
+                let fence = Fence::new(Link::new(target, limits), keys.fence(), replicas);
+                (Arc::clone(&durable), Some(fence))
             }
-            _ => None,
         };
         let gather = |link: &Arc<Link>, pace| Gather::new(Arc::clone(link), pace);
         Ok(Arc::new(Self {

@@ -27,8 +27,7 @@ impl Private {
     /// replicas need not wait. `None`, and a line that says so, where there is no `redis-server`; with
     /// `TEST_REQUIRE_SERVERS` the test fails instead.
     pub fn start(settings: &[&str]) -> Option<Self> {
-        let dir = tempfile::tempdir().unwrap();
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let (dir, port) = (tempfile::tempdir().unwrap(), free_port());
         let mut start = Command::new("redis-server");
         start.args(["--bind", "127.0.0.1", "--save", "", "--port", &port.to_string(), "--dir"]).arg(dir.path());
         start.args(["--repl-diskless-sync-delay", "0"]);
@@ -84,4 +83,9 @@ impl Drop for Private {
         self.process.kill().unwrap();
         self.process.wait().unwrap();
     }
+}
+
+/// A port of loopback on which nobody listens.
+pub fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }

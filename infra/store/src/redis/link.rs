@@ -176,11 +176,6 @@ impl Link {
         self.limits.call()
     }
 
-    /// Whether this is a cluster, where no command is about all keys.
-    pub(super) fn is_cluster(&self) -> bool {
-        matches!(self.target, Target::Cluster(_))
-    }
-
     /// Sends commands together; their answers come in the same order, the first error instead of all.
     ///
     /// # Errors

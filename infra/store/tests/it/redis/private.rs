@@ -1,13 +1,12 @@
 //! What the tests do with a Redis of their own.
 
 use std::{
-    net::TcpListener,
     thread::sleep,
     time::{Duration, Instant},
 };
 
 use deadpool_redis::redis::{Client, Connection, cmd};
-use store::contract::private::Private;
+use store::contract::private::{Private, free_port};
 
 /// A replica has caught up by then.
 const FOLLOWS_MAX: Duration = Duration::from_secs(30);
@@ -28,7 +27,7 @@ pub(crate) fn replica_of(primary: &Private) -> Private {
 /// A cluster of one node, and its replica, which has everything that the node has.
 pub(crate) fn cluster() -> (Private, Private) {
     let [(node, bus), (replica, _)] = [(); 2].map(|()| {
-        let bus = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let bus = free_port();
         (start(&["--cluster-enabled", "yes", "--cluster-port", &bus.to_string()]), bus)
     });
     let (mut to_node, mut to_replica) = (plain(&node), plain(&replica));
