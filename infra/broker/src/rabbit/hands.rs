@@ -75,7 +75,7 @@ pub(super) struct Hands {
     /// The queue keeps order.
     in_order: bool,
     pub(super) consumers: Consumers,
-    /// The suspect that is next.
+    /// The suspect that is next: from the retry queue, or to be tried in place.
     trial: Option<Message>,
     fresh: VecDeque<Message>,
     out: BTreeMap<u64, Out>,
@@ -129,8 +129,13 @@ impl Hands {
         self.fresh.insert(place, message);
     }
 
-    /// Takes in a suspect from the retry queue, which has been handed out from there so often before.
+    /// Takes in a suspect from the retry queue, which has been handed out from there so often before. It goes before
+    /// one that was to be tried in place and has not been handed out yet.
     pub(super) fn suspect(&mut self, parcel: u64, chunk: Chunk, retried: u32) {
+        if let Some(mut untried) = self.trial.take() {
+            untried.tag.attempt -= 1;
+            self.moves.push_front(untried);
+        }
         let attempt = chunk.attempts.saturating_add(retried).saturating_add(1);
         self.trial = self.unpack(parcel, chunk, attempt, true).pop();
     }
@@ -316,138 +321,4 @@ impl Hands {
 }
 
 #[cfg(test)]
-mod tests {
-    use async_trait::async_trait;
-    use tokio::sync::mpsc;
-
-    use super::*;
-
-    struct Nobody;
-
-    #[async_trait]
-    impl Settle for Nobody {
-        fn ack(&self, _: Tag) {}
-        fn give_back(&self, _: Tag) {}
-        async fn dead_letter(&self, _: Tag, _: String) -> Result<(), Error> {
-            Ok(())
-        }
-    }
-
-    fn chunk(parts: usize) -> Chunk {
-        Chunk { attempts: 0, at: Timestamp::default(), parts: vec![Bytes::new(); parts] }
-    }
-
-    fn hand_out(hands: &mut Hands, suspects_first: bool) {
-        let nobody: Weak<dyn Settle> = Weak::<Nobody>::new();
-        hands.hand_out(&nobody, suspects_first);
-    }
-
-    fn hands() -> (Hands, ConsumerId, mpsc::Receiver<Delivery>) {
-        let mut hands = Hands::default();
-        let (sender, taken) = mpsc::channel(100);
-        let id = hands.consumers.join(100, sender);
-        (hands, id, taken)
-    }
-
-    fn tag(seq: u64) -> Tag {
-        Tag { seq, attempt: 1 }
-    }
-
-    #[test]
-    fn a_parcel_is_done_when_each_of_its_messages_is() {
-        let (mut hands, _, _taken) = hands();
-        hands.arrived(1, chunk(2));
-        hands.arrived(2, chunk(1));
-        hands.arrived(3, chunk(1));
-        hand_out(&mut hands, false);
-        assert!(hands.ack(tag(2)) && hands.ack(tag(4)));
-        assert!(!hands.ack(tag(2)), "once is enough");
-        assert_eq!(hands.verdicts(), Verdicts { done: vec![3], ..Verdicts::default() });
-        assert!(hands.ack(tag(1)) && hands.ack(tag(3)));
-        assert_eq!(hands.verdicts(), Verdicts { up_to: Some(2), ..Verdicts::default() });
-        assert_eq!(hands.verdicts(), Verdicts::default());
-    }
-
-    #[test]
-    fn what_is_given_back_moves_to_the_retry_queue_and_from_there_returns_counted() {
-        let (mut hands, id, _taken) = hands();
-        hands.arrived(1, chunk(3));
-        hand_out(&mut hands, false);
-        hands.ack(tag(2));
-        hands.give_back_all(id);
-        let moves = hands.take_moves();
-        assert!(moves.iter().map(|message| message.tag.seq).eq([1, 3]));
-        moves.iter().for_each(|message| hands.moved(message));
-        assert_eq!(hands.verdicts().up_to, Some(1));
-
-        hands.suspect(2, Chunk { attempts: 1, ..chunk(1) }, 4);
-        hands.arrived(3, chunk(1));
-        hand_out(&mut hands, true);
-        assert_eq!(hands.counts(), (1, 1), "the suspect alone is out");
-        assert!(hands.give_back(Tag { seq: 4, attempt: 6 }));
-        assert_eq!(hands.verdicts().back, [2]);
-    }
-
-    #[test]
-    fn suspects_that_cannot_be_moved_are_tried_in_place_one_at_a_time() {
-        let (mut hands, _, mut taken) = hands();
-        hands.came_back(1, chunk(2), 1);
-        for seq in [1, 2] {
-            hands.try_in_place();
-            hand_out(&mut hands, true);
-            hands.try_in_place();
-            hand_out(&mut hands, true);
-            assert_eq!(taken.try_recv().unwrap().attempt(), 2);
-            assert!(taken.try_recv().is_err(), "one at a time");
-            assert!(hands.ack(tag(seq)));
-        }
-        assert_eq!(hands.verdicts().up_to, Some(1));
-        hands.came_back(2, chunk(2), 1);
-        hands.try_in_place();
-        hand_out(&mut hands, true);
-        assert!(hands.give_back(tag(3)));
-        assert!(hands.take_moves().iter().map(|message| (message.tag.seq, message.tag.attempt)).eq([(4, 1), (3, 2)]));
-    }
-
-    #[test]
-    fn a_queue_that_keeps_order_hands_out_what_came_back_by_when_it_was_published() {
-        let (mut hands, id, mut taken) = hands();
-        hands.in_order = true;
-        let of = |at, parts| Chunk { at: Timestamp::from_millis(at), ..chunk(parts) };
-        hands.came_back(1, of(30, 1), 1);
-        hands.came_back(2, of(10, 2), 2);
-        hands.arrived(3, of(40, 1));
-        hands.came_back(4, of(20, 1), 1);
-        hand_out(&mut hands, false);
-        let mut attempts = || std::iter::from_fn(|| taken.try_recv().ok().map(|it| it.attempt())).collect::<Vec<_>>();
-        assert_eq!(attempts(), [3, 3, 2, 2, 1]);
-        assert!(hands.ack(Tag { seq: 2, attempt: 3 }));
-        hands.give_back_all(id);
-        assert!(!hands.has_moves());
-        hand_out(&mut hands, false);
-        assert_eq!(attempts(), [4, 3, 3, 2]);
-    }
-
-    #[test]
-    fn the_window_is_wide_only_while_consumers_could_take_more() {
-        let (mut hands, _, _taken) = hands();
-        (1..=16).for_each(|parcel| hands.arrived(parcel, chunk(1)));
-        assert_eq!(hands.window(PARCELS_MIN), PARCELS_MIN, "there is something to take");
-        hand_out(&mut hands, false);
-        assert_eq!(hands.window(PARCELS_MIN), PARCELS_MAX);
-        (17..=25).for_each(|parcel| hands.arrived(parcel, chunk(64)));
-        assert_eq!(hands.window(PARCELS_MAX), PARCELS_MIN);
-    }
-
-    #[test]
-    fn what_was_out_when_the_connection_was_lost_only_counts_for_its_holder() {
-        let (mut hands, _, _taken) = hands();
-        hands.arrived(1, chunk(2));
-        hand_out(&mut hands, false);
-        hands.lost();
-        assert!(hands.held(tag(1)).is_none());
-        assert_eq!(hands.counts(), (0, 2));
-        assert!(hands.ack(tag(1)) && hands.give_back(tag(2)));
-        assert_eq!((hands.verdicts(), hands.has_moves(), hands.counts()), (Verdicts::default(), false, (0, 0)));
-    }
-}
+mod tests;
