@@ -20,7 +20,7 @@ fn systemd_is_told_of_the_start_of_life_and_of_the_stop() {
     };
 
     let mut command = sandbox.command(&[]);
-    command.env("NOTIFY_SOCKET", &path).env("WATCHDOG_USEC", "100000").stdout(Stdio::null());
+    command.env("NOTIFY_SOCKET", &path).env("WATCHDOG_USEC", "100000").stderr(Stdio::null());
     let mut process = command.spawn().unwrap();
     assert_eq!(hear(), "READY=1\n");
     assert!(std::net::TcpStream::connect(sandbox.http).is_ok(), "ready before it listens");
