@@ -272,15 +272,16 @@ impl Config {
             ap.tls_listen.is_none() || ap.tls_certificate.is_some() && ap.tls_key.is_some(),
             "access_point.tls_listen needs access_point.tls_certificate and access_point.tls_key"
         );
-        let everywhere = |listen: Option<SocketAddr>| listen.is_some_and(|listen| listen.ip().is_unspecified());
-        ensure!(
-            !everywhere(Some(ap.listen)) || ap.advertise.is_some(),
-            "access_point.listen is every address: say in access_point.advertise at which one devices reach it"
-        );
-        ensure!(
-            !everywhere(ap.tls_listen) || ap.tls_advertise.is_some(),
-            "access_point.tls_listen is every address: say in access_point.tls_advertise at which one devices reach it"
-        );
+        for (listen, address, advertise, is_said) in [
+            ("access_point.listen", Some(ap.listen), "access_point.advertise", ap.advertise.is_some()),
+            ("access_point.tls_listen", ap.tls_listen, "access_point.tls_advertise", ap.tls_advertise.is_some()),
+            ("filter.listen", Some(self.filter.listen), "filter.advertise", self.filter.advertise.is_some()),
+        ] {
+            ensure!(
+                is_said || address.is_none_or(|address| !address.ip().is_unspecified()),
+                "{listen} is every address: say in {advertise} at which one it is reached"
+            );
+        }
         ensure!(
             self.ingest.payload_max_bytes <= self.ingest.body_max_bytes,
             "ingest.payload_max_bytes must not exceed ingest.body_max_bytes"
@@ -294,10 +295,6 @@ impl Config {
         ensure!(
             self.filter.listen.ip().is_loopback() || self.filter.secret.is_some(),
             "filter.listen can be reached from other machines: set filter.secret, the same on every node"
-        );
-        ensure!(
-            !everywhere(Some(self.filter.listen)) || self.filter.advertise.is_some(),
-            "filter.listen is every address: say in filter.advertise at which one other nodes reach it"
         );
         let short = self.filter.secret.as_ref().is_some_and(|secret| secret.len() < FILTER_SECRET_MIN_BYTES);
         ensure!(
