@@ -44,6 +44,27 @@ const NO_PILE_UP: &str = "while read -r n before; do now=$(cluster metric $n fan
 /// Sees that devices have been let in that have no session yet.
 const SOME_WAIT: &str = "for n in 1 2 3; do test $(cluster metric access-point$n fanfare_waiting) -gt 0; done";
 
+fn to_dispatchers(signal: &str) -> String {
+    format!("for n in 1 2; do cluster kill dispatcher$n {signal}; done")
+}
+
+/// Sets the share of memory from which on RabbitMQ blocks. Of one node: an alarm is one of the whole cluster.
+fn memory_limit(share: &str) -> String {
+    format!("cluster ctl rabbitmq1 -q set_vm_memory_high_watermark {share}")
+}
+
+/// Waits until nothing waits, as often as it takes a slow machine: what counts is that they drain while publishers are
+/// blocked.
+fn drained() -> String {
+    format!("for try in $(seq 40); do {WAITING}; test $waiting -gt 0 || break; done; test $waiting = 0")
+}
+
+/// Ends the alarm, of which ingest knows until then.
+fn alarm_is_over() -> String {
+    let ready = |code| format!("for n in 1 2; do cluster ready ingest$n {code}; done");
+    format!("{}; {}; {}", ready(503), memory_limit("0.6"), ready(200))
+}
+
 /// Half a minute, from its kind and not from clients.
 async fn nothing_is_lost_while_cut_off(cut: &str) {
     if can_cut() {
@@ -120,19 +141,32 @@ async fn all_of_rabbitmq_dies_for_a_while_and_nothing_is_lost() {
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "minutes; infra/test -p node cluster -- --ignored"]
 async fn rabbitmq_runs_out_of_memory_for_a_while_and_nothing_is_lost() {
-    // Of one node: an alarm is one of the whole cluster.
-    let limit = |share| format!("cluster ctl rabbitmq1 -q set_vm_memory_high_watermark {share}");
-    let dispatchers = |signal| format!("for n in 1 2; do cluster kill dispatcher$n {signal}; done");
-    let ready = |code| format!("for n in 1 2; do cluster ready ingest$n {code}; done");
-    // As often as it takes a slow machine: what counts is that they drain while publishers are blocked.
-    let drained = format!("for try in $(seq 40); do {WAITING}; test $waiting -gt 0 || break; done; test $waiting = 0");
     // Not for so long that RabbitMQ misses their heartbeats.
     nothing_is_lost_after([
-        step(dispatchers("STOP"), 2),
-        step(limit("0.00001"), 3).answered_within(SOON),
+        step(to_dispatchers("STOP"), 2),
+        step(memory_limit("0.00001"), 3).answered_within(SOON),
         step(format!("{WAITING}; test $waiting -gt 0"), 0).named("something waits"),
-        step(format!("{}; {drained}", dispatchers("CONT")), 15).named("the queues are empty").answered_within(SOON),
-        step(format!("{}; {}; {}", ready(503), limit("0.6"), ready(200)), 10).named("the alarm is over"),
+        step(format!("{}; {}", to_dispatchers("CONT"), drained()), 15)
+            .named("the queues are empty")
+            .answered_within(SOON),
+        step(alarm_is_over(), 10).named("the alarm is over"),
+    ])
+    .await;
+}
+
+/// What it held goes to the other, which can set nothing aside for later.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "minutes; infra/test -p node cluster -- --ignored"]
+async fn a_dispatcher_dies_while_rabbitmq_is_out_of_memory_and_nothing_is_lost() {
+    nothing_is_lost_after([
+        step(to_dispatchers("STOP"), 2),
+        step(memory_limit("0.00001"), 2),
+        step(format!("{WAITING}; test $waiting -gt 0"), 0).named("something waits"),
+        step(format!("cluster kill dispatcher1; cluster kill dispatcher2 CONT; {}", drained()), 5)
+            .named("the queues are empty"),
+        step(alarm_is_over(), 2).named("the alarm is over"),
+        step("cluster start dispatcher1; cluster kill dispatcher2", 2),
+        step("cluster start dispatcher2", 5),
     ])
     .await;
 }
