@@ -27,7 +27,7 @@ use tokio::{
 
 use super::{
     chunk,
-    link::{Link, Session, Site, answer, unavailable},
+    link::{Link, Session, Site, Taking, answer, unavailable},
 };
 use crate::{Error, Gaps, Ring};
 
@@ -227,13 +227,8 @@ impl Listener {
     }
 
     /// Declares this listener's queue. It is exclusive: it ends with the connection, and no two share a name.
-    async fn open(
-        &self,
-        session: &Session,
-        me: &ShortString,
-        first: bool,
-    ) -> Result<(Channel, lapin::Consumer), Error> {
-        let channel = session.channel().await?;
+    async fn open(&self, session: &Session, me: &ShortString, first: bool) -> Result<(Taking, lapin::Consumer), Error> {
+        let channel = session.taking().await?;
         let names = &self.site.names;
         let name: ShortString = names.bell_queue(self.lane, &self.node, me.as_str()).into();
         let options = QueueDeclareOptions { exclusive: true, auto_delete: true, ..QueueDeclareOptions::default() };

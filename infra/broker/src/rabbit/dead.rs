@@ -35,7 +35,7 @@ impl DeadLetters {
     /// The oldest, `limit` at most.
     pub(super) async fn list(&self, limit: usize) -> Result<Vec<DeadLetter>, Error> {
         let _reading = self.reading.lock().await;
-        let channel = self.link.session_within(PATIENCE).await?.channel().await?;
+        let channel = self.link.session_within(PATIENCE).await?.taking().await?;
         let (kept, _) = count(&channel, &self.name).await?;
         let wanted = usize::try_from(kept.min(KEPT_MAX)).unwrap_or(usize::MAX).min(limit);
         let letters = if wanted == 0 { Vec::new() } else { self.read(&channel, wanted).await? };

@@ -272,7 +272,8 @@ impl Hands {
         if self.trial.is_some() || self.out.contains_key(&self.tried) {
             return;
         }
-        if let Some(mut message) = self.moves.pop_front() {
+        // One that came back at once is not tried again before the others, and before moving has failed once more.
+        if let Some(mut message) = self.moves.pop_front_if(|next| next.tag.seq != self.tried) {
             message.tag.attempt = message.tag.attempt.saturating_add(1);
             self.tried = message.tag.seq;
             self.trial = Some(message);
@@ -288,6 +289,9 @@ impl Hands {
     pub(super) fn not_moved(&mut self, mut messages: VecDeque<Message>) {
         messages.append(&mut self.moves);
         self.moves = messages;
+        if !self.out.contains_key(&self.tried) {
+            self.tried = 0;
+        }
     }
 
     /// What the broker is to be told. Once: it has to arrive, or the connection is over.

@@ -5,6 +5,7 @@
 
 use std::{
     net::{Shutdown, TcpStream},
+    ops::Deref,
     os::fd::AsFd,
     sync::Arc,
     time::Duration,
@@ -15,6 +16,7 @@ use lapin::{AsyncTcpStream, Channel, Connection, ConnectionProperties, Event, tc
 use model::queue::Names;
 use parking_lot::Mutex;
 use tokio::{
+    runtime::Handle,
     sync::{Notify, watch},
     time::{Instant, interval, sleep, timeout},
 };
@@ -65,6 +67,29 @@ pub(super) fn unavailable(error: lapin::Error) -> Error {
     Error::Unavailable(error.to_string())
 }
 
+/// A channel to consume on, closed as soon as nobody needs it any more: also while it is asked for something. A consumer
+/// that the broker makes when nobody waits for it any more would be handed messages that nobody ever sees.
+pub(super) struct Taking(Channel);
+
+impl Deref for Taking {
+    type Target = Channel;
+
+    fn deref(&self) -> &Channel {
+        &self.0
+    }
+}
+
+impl Drop for Taking {
+    fn drop(&mut self) {
+        // In a broker that shuts down the connection goes with it.
+        if let (true, Ok(runtime)) = (self.0.status().connected(), Handle::try_current()) {
+            let channel = self.0.clone();
+            // When it cannot be closed the connection is over, and the channel with it.
+            drop(runtime.spawn(async move { channel.close(200, "bye".into()).await }));
+        }
+    }
+}
+
 /// One open connection, with everything of ours declared.
 pub(super) struct Session {
     connection: Connection,
@@ -77,6 +102,11 @@ impl Session {
     /// Opens a channel.
     pub(super) async fn channel(&self) -> Result<Channel, Error> {
         answer(self.connection.create_channel()).await
+    }
+
+    /// Opens a channel to consume on.
+    pub(super) async fn taking(&self) -> Result<Taking, Error> {
+        self.channel().await.map(Taking)
     }
 
     /// Whether the node refuses to take messages, because of its memory or disk.

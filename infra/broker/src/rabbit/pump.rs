@@ -25,7 +25,7 @@ use super::{
     chunk::Chunk,
     hands::{PARCELS_MIN, Verdicts},
     intake::{Intake, Wish},
-    link::{Link, Session, answer, unavailable},
+    link::{Link, Session, Taking, answer, unavailable},
     mover::{Moved, Mover},
     topology::{self, count},
 };
@@ -134,7 +134,7 @@ enum Served {
 struct Pump<'a> {
     intake: &'a Arc<Intake>,
     settle: Weak<dyn Settle>,
-    channel: Channel,
+    channel: Taking,
     retry: lapin::Consumer,
     /// What was never handed out, or not from here. Not subscribed to while there are suspects from a process that
     /// died: what it had here when it dies too would be suspected next.
@@ -156,7 +156,7 @@ struct Pump<'a> {
 
 impl<'a> Pump<'a> {
     async fn open(intake: &'a Arc<Intake>, session: &Session) -> Result<Self, Error> {
-        let channel = session.channel().await?;
+        let channel = session.taking().await?;
         let retry = subscribe(&channel, intake.site.names.retry(intake.queue), 1).await?;
         let settle: Weak<dyn Settle> = intake.me.clone();
         Ok(Self {
@@ -317,9 +317,10 @@ impl<'a> Pump<'a> {
     async fn look(&mut self) -> Result<(), Error> {
         let (waiting, _) = count(&self.channel, &self.intake.site.names.retry(self.intake.queue)).await?;
         self.empty = if waiting == 0 { self.empty.saturating_add(1) } else { 0 };
-        if waiting != self.waiting.0 {
-            self.waiting = (waiting, Instant::now());
+        if waiting < self.waiting.0 {
+            self.waiting.1 = Instant::now();
         }
+        self.waiting.0 = waiting;
         self.look_at = Instant::now() + if self.empty == 0 || self.empty >= LOOKS { LOOK } else { Duration::ZERO };
         Ok(())
     }

@@ -1,9 +1,12 @@
 //! Looks at one queue from outside: how many AMQP messages wait in it.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use lapin::Channel;
-use tokio::{sync::Mutex, time::Instant};
+use tokio::{
+    sync::Mutex,
+    time::{Instant, timeout},
+};
 
 use super::{
     link::{Link, PATIENCE, Session, Site},
@@ -11,6 +14,9 @@ use super::{
     topology::count,
 };
 use crate::{Depth, Error};
+
+/// How long a look may take: less than whoever wants to publish waits for all of it.
+const LOOK_MAX: Duration = Duration::from_secs(1);
 
 /// Looks at one queue. Its channel is its own, so that a queue that does not answer holds up no other.
 pub(super) struct Survey {
@@ -60,11 +66,13 @@ impl Survey {
             Some((of, channel)) if Arc::ptr_eq(&of, &session) && channel.status().connected() => channel,
             _ => session.channel().await.inspect_err(|_| session.give_up())?,
         };
-        let counted = count(&channel, name).await;
+        let counted = timeout(LOOK_MAX, count(&channel, name)).await;
+        let counted = counted.unwrap_or_else(|_| Err(Error::Unavailable("RabbitMQ does not answer".into())));
         if counted.is_ok() {
             *open = Some((session, channel));
         } else {
-            session.doubt().await;
+            // Whoever asked may be gone before that is found out.
+            tokio::spawn(async move { session.doubt().await });
         }
         counted
     }

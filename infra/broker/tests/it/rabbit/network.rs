@@ -2,7 +2,10 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    future::poll_fn,
+    pin::pin,
     sync::Arc,
+    task::Poll,
     time::Duration,
 };
 
@@ -179,4 +182,28 @@ async fn nobody_is_served_by_a_node_that_is_not_there() {
     assert!(began.elapsed() < place.config.confirm_timeout + SLACK);
     let gone = broker.depth(QUEUE).await.and(broker.consume(QUEUE, 1).await.map(drop));
     assert!(matches!(gone, Err(Error::Unavailable(_))));
+}
+
+#[tokio::test]
+async fn whoever_asks_for_dead_letters_and_goes_away_takes_none_along() {
+    let Some(mut place) = start().await else { return };
+    let broker = place.connect().await;
+    insist(&broker, 1).await;
+    let mut consumer = broker.consume(QUEUE, 1).await.unwrap();
+    let delivery = timeout(DEADLINE, consumer.next(1)).await.unwrap().remove(0);
+    delivery.dead_letter("why").await.unwrap();
+    // Wherever it waits.
+    for polls in 0..30 {
+        let (mut list, mut polled) = (pin!(broker.dead_letters(10)), 0);
+        poll_fn(|context| {
+            polled += 1;
+            if polled > polls { Poll::Ready(()) } else { list.as_mut().poll(context).map(drop) }
+        })
+        .await;
+    }
+    let deadline = Instant::now() + DEADLINE;
+    while broker.dead_letters(10).await.unwrap().len() != 1 {
+        assert!(Instant::now() < deadline, "somebody who has gone away still holds it");
+        sleep(Duration::from_millis(20)).await;
+    }
 }
