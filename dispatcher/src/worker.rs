@@ -1,10 +1,11 @@
 //! One queue's worker: takes what waits, brings it into the streams together, rings, acks. While it rings for one batch
-//! it appends the next.
+//! it appends the next. A message whose audience cannot be found now waits beside the others.
 
 use std::{future::Future, sync::Arc, time::Duration};
 
 use broker::{Consumer, Delivery};
-use model::{Envelope, Lane, Message, Queue, record::Record as _};
+use futures_util::{FutureExt as _, StreamExt as _, future::BoxFuture, stream::FuturesUnordered};
+use model::{Envelope, Lane, Message, Ordinals, Queue, record::Record as _};
 use store::{InboxAppend, InboxAppended, TimelineAppend};
 use tokio::{sync::mpsc, time};
 use tokio_util::sync::CancellationToken;
@@ -34,6 +35,13 @@ pub(crate) struct Worker {
 /// Batches that are appended and not yet rung for: the next may be on its way, and no more.
 const UNRUNG_MAX: usize = 1;
 
+/// Messages that wait for their audience while others go on; with more of them the queue waits. A part of the deliveries
+/// that may be out.
+const PARKED_MAX: usize = 64;
+
+/// Those that wait, each until it has its place, or none.
+type Parked<'a> = FuturesUnordered<BoxFuture<'a, Option<Job>>>;
+
 /// Jobs whose messages are in their streams, and what came of each.
 type Done = (Vec<Job>, Vec<InboxAppended>);
 
@@ -50,23 +58,28 @@ impl Worker {
         if self.patiently(&shutdown, || async { Ok(self.deps.store.apps().await?) }).await.is_none() {
             return Ok(());
         }
-        let consumer = self.deps.broker.consume(self.queue, self.config.prefetch).await?;
+        // It stays until the last batch is acked: what it still holds when it goes is handed out again.
+        let mut consumer = self.deps.broker.consume(self.queue, self.config.prefetch).await?;
         let (appended, unrung) = mpsc::channel(UNRUNG_MAX);
-        tokio::join!(self.take(consumer, appended, &shutdown), self.ring_and_ack(unrung));
+        tokio::join!(self.take(&mut consumer, appended, &shutdown), self.ring_and_ack(unrung));
         Ok(())
     }
 
     /// Appends batch after batch, until there is no more.
-    async fn take(&self, mut consumer: Consumer, appended: mpsc::Sender<Done>, shutdown: &CancellationToken) {
+    async fn take(&self, consumer: &mut Consumer, appended: mpsc::Sender<Done>, shutdown: &CancellationToken) {
+        let mut parked = Parked::new();
         loop {
-            let batch = tokio::select! {
+            tokio::select! {
                 () = shutdown.cancelled() => return,
-                batch = consumer.next(self.config.prefetch) => batch,
-            };
-            if batch.is_empty() {
-                return;
+                Some(found) = parked.next() => self.append_all(found.into_iter().collect(), &appended, shutdown).await,
+                batch = consumer.next(self.config.prefetch), if parked.len() < PARKED_MAX => {
+                    if batch.is_empty() {
+                        return;
+                    }
+                    let jobs = self.place_all(batch, &mut parked, shutdown).await;
+                    self.append_all(jobs, &appended, shutdown).await;
+                }
             }
-            self.dispatch(batch, &appended, shutdown).await;
         }
     }
 
@@ -83,16 +96,31 @@ impl Worker {
         }
     }
 
-    /// Brings a batch into the streams. Whatever is not acked when this returns goes back to the queue.
-    async fn dispatch(&self, batch: Vec<Delivery>, appended: &mpsc::Sender<Done>, shutdown: &CancellationToken) {
+    /// Finds out where a batch goes; what has no place now is parked. What is neither is settled.
+    async fn place_all<'a>(
+        &'a self,
+        batch: Vec<Delivery>,
+        parked: &mut Parked<'a>,
+        shutdown: &'a CancellationToken,
+    ) -> Vec<Job> {
         let mut jobs = Vec::with_capacity(batch.len());
         for delivery in batch {
-            if let Some((delivery, envelope)) = self.open(delivery).await
-                && let Some(job) = self.place(delivery, envelope, shutdown).await
-            {
-                jobs.push(job);
-            }
+            let Some((delivery, envelope)) = self.open(delivery).await else { continue };
+            let resolved = match self.resolve(&envelope).await {
+                Ok(place) => Ok(place),
+                Err(Unresolved::Never(reason)) => Err(reason),
+                Err(Unresolved::NotNow(_)) => {
+                    parked.push(self.wait_for_place(delivery, envelope, shutdown).boxed());
+                    continue;
+                }
+            };
+            jobs.extend(self.place(delivery, envelope, resolved).await);
         }
+        jobs
+    }
+
+    /// Brings jobs into the streams. Whatever is not acked when this returns goes back to the queue.
+    async fn append_all(&self, mut jobs: Vec<Job>, appended: &mpsc::Sender<Done>, shutdown: &CancellationToken) {
         jobs.sort_by_key(|job| std::cmp::Reverse(job.message.priority));
         let (inbox, timeline) = jobs.into_iter().partition(|job| matches!(job.place, Place::Inbox(_)));
         tokio::join!(self.append(inbox, appended, shutdown), self.append(timeline, appended, shutdown));
@@ -117,11 +145,33 @@ impl Worker {
     }
 
     /// Finds out whose streams the message goes to.
-    async fn place(&self, delivery: Delivery, envelope: Envelope, shutdown: &CancellationToken) -> Option<Job> {
+    async fn resolve(&self, envelope: &Envelope) -> Result<Place, Unresolved> {
         let started = time::Instant::now();
-        let resolved = self.patiently(shutdown, || resolve(&self.deps, &self.blocked, &envelope)).await?;
-        let message = envelope.message;
+        let resolved = resolve(&self.deps, &self.blocked, envelope).await;
         self.metrics.resolve_seconds.observe(started.elapsed().as_secs_f64());
+        resolved
+    }
+
+    /// Asks again until there is a place, or nobody is to get the message any more.
+    async fn wait_for_place(
+        &self,
+        delivery: Delivery,
+        envelope: Envelope,
+        shutdown: &CancellationToken,
+    ) -> Option<Job> {
+        let resolve = || async {
+            if envelope.message.expires_at <= self.deps.clock.now() {
+                return Ok(Place::Inbox(Ordinals::new()));
+            }
+            self.resolve(&envelope).await
+        };
+        let resolved = self.patiently(shutdown, resolve).await?;
+        self.place(delivery, envelope, resolved).await
+    }
+
+    /// Makes a job of what has a place, and sets aside what will never have one.
+    async fn place(&self, delivery: Delivery, envelope: Envelope, resolved: Result<Place, String>) -> Option<Job> {
+        let message = envelope.message;
         match resolved {
             Ok(place) => Some(Job { delivery, message: message.into(), place }),
             Err(reason) => {
@@ -194,7 +244,8 @@ impl Worker {
             match step().await {
                 Ok(done) => return Some(Ok(done)),
                 Err(Unresolved::Never(reason)) => return Some(Err(reason)),
-                Err(Unresolved::NotNow(reason)) => warn!(reason, ?pause, "store unavailable; holding the delivery"),
+                Err(Unresolved::NotNow(reason)) if pause == PAUSE_MIN => warn!(reason, "not now; holding the delivery"),
+                Err(Unresolved::NotNow(reason)) => debug!(reason, ?pause, "still not"),
             }
             let jitter = pause.mul_f64(rand::random_range(0.5..1.0));
             tokio::select! {

@@ -238,3 +238,31 @@ async fn a_filter_that_does_not_answer_holds_its_message_and_no_other_lane() {
     bench.stop().await;
     eventually(Duration::from_secs(5), async || bench.depth(Lane::Broadcast).await == 1).await;
 }
+
+/// A filter that the filter tier cannot answer now, whatever it is asked.
+const UNANSWERED: &str = r#"tag("vip")"#;
+
+#[tokio::test]
+async fn a_message_whose_audience_cannot_be_found_now_holds_up_no_other() {
+    let bench = Bench::start(3).await;
+    let first = bench.send(Lane::Broadcast, Audience::Filter(UNANSWERED.into())).await;
+    let second = bench.send(Lane::Broadcast, Audience::All { below: 3 }).await;
+    eventually(Duration::from_secs(10), async || bench.store.timeline_head(&bench.app).await.unwrap() > Seq::ZERO)
+        .await;
+    let timeline = bench.store.timeline_after(&bench.app, Seq::ZERO, 10).await.unwrap();
+    assert_eq!(timeline.iter().map(|entry| entry.message.id).collect::<Vec<_>>(), [second]);
+    eventually(Duration::from_secs(10), async || bench.depth(Lane::Broadcast).await == 1).await;
+    bench.stop().await;
+    assert_eq!(bench.depth(Lane::Broadcast).await, 1, "{first} is still to be dispatched");
+}
+
+#[tokio::test]
+async fn a_message_whose_audience_is_not_found_in_time_is_let_go() {
+    let bench = Bench::start(3).await;
+    let mut envelope = bench.envelope(Lane::Broadcast, Audience::Filter(UNANSWERED.into()));
+    envelope.message.expires_at = bench.now() + Duration::from_millis(500);
+    bench.publish(&envelope).await;
+    eventually(Duration::from_secs(10), async || bench.depth(Lane::Broadcast).await == 1).await;
+    bench.drained(Lane::Broadcast).await;
+    assert!(bench.store.timeline_after(&bench.app, Seq::ZERO, 10).await.unwrap().is_empty());
+}
