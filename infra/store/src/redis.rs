@@ -184,6 +184,11 @@ impl Redis {
         take::only(self.ask(vec![cmd]).await?)
     }
 
+    /// Reads what decides about the way of messages: only when replicas have it, so not from a server that was replaced.
+    async fn ask_settled(&self, cmd: Cmd) -> Result<Value, Error> {
+        take::only(self.write(vec![cmd], Repeat::Once).await?)
+    }
+
     /// Writes something that is to be durable when this returns.
     async fn write(&self, cmds: Vec<Cmd>, repeat: Repeat) -> Result<Vec<Value>, Error> {
         self.fenced(self.settled.carry_out(cmds, repeat).await?).await

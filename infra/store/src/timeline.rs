@@ -43,7 +43,7 @@ pub trait Timeline: Send + Sync {
     /// their messages whoever had not answered is counted as truncated.
     async fn append_timeline(&self, appends: Vec<TimelineAppend>, now: Timestamp) -> Result<Vec<Appended>, Error>;
 
-    /// At most `limit` entries of an app's timeline after `after`, oldest first.
+    /// At most `limit` entries of an app's timeline after `after`, oldest first; fewer only when there are no more.
     async fn timeline_after(&self, app: &AppId, after: Seq, limit: usize) -> Result<Vec<TimelineEntry>, Error>;
 
     /// Those of an app's entries after `after` that were called back.

@@ -121,7 +121,7 @@ impl Devices for Redis {
     async fn count(&self, app: &AppId) -> Result<u32, Error> {
         let mut get = cmd("GET");
         get.arg(self.of(app).count());
-        Ok(take::value::<Option<u32>>(self.ask_one(get).await?)?.unwrap_or_default())
+        Ok(take::value::<Option<u32>>(self.ask_settled(get).await?)?.unwrap_or_default())
     }
 
     async fn list(&self, app: &AppId, env: Env, after: Option<Ordinal>, limit: usize) -> Result<Vec<Device>, Error> {
@@ -180,7 +180,7 @@ impl Redis {
     async fn live(&self, app: &AppId, env: Env, block: u32) -> Result<Vec<Ordinal>, Error> {
         let mut read = cmd("GET");
         read.arg(self.of(app).live(env, block as u16));
-        let bitmap: Option<Vec<u8>> = take::value(self.ask_one(read).await?)?;
+        let bitmap: Option<Vec<u8>> = take::value(self.ask_settled(read).await?)?;
         let ordinals =
             (block * ORDINALS_A_BITMAP..).step_by(8).zip(bitmap.unwrap_or_default()).flat_map(|(first, byte)| {
                 // Redis counts the bits of a byte from its greatest.

@@ -89,7 +89,7 @@ impl Redis {
     async fn versioned_members(&self, app: &AppId, id: GroupId) -> Result<Option<(u64, Ordinals)>, Error> {
         let mut get = cmd("GET");
         get.arg(self.of(app).members(id));
-        let Some(kept) = take::value::<Option<Vec<u8>>>(self.ask_one(get).await?)? else { return Ok(None) };
+        let Some(kept) = take::value::<Option<Vec<u8>>>(self.ask_settled(get).await?)? else { return Ok(None) };
         let read = || {
             let (version, members) = kept.split_first_chunk::<VERSION_BYTES>()?;
             Some((u64::from_be_bytes(*version), Ordinals::from_bytes(members)?))

@@ -47,7 +47,6 @@
 //! | key | type | holds |
 //! |---|---|---|
 //! | `r<block:4>` | hash | `<ordinal % 64>` → epoch and node |
-//! | `o` | hash | a node's name → how many devices it has |
 //! | `E` | string | the last epoch given |
 //!
 //! # Tag `*` in the volatile instance

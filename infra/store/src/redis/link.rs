@@ -19,6 +19,7 @@ use deadpool_redis::redis::{
     cluster_async::ClusterConnection,
     cmd, from_redis_value, parse_redis_value,
 };
+use futures_util::future::try_join_all;
 use parking_lot::RwLock;
 use tokio::{
     sync::{Mutex, Semaphore},
@@ -118,11 +119,13 @@ impl Wire {
     }
 
     /// Makes the scripts known to the server, or to every server of the cluster.
-    async fn teach(&mut self) -> Result<(), RedisError> {
-        for source in script::sources() {
-            self.send_one(cmd("SCRIPT").arg("LOAD").arg(source)).await?;
-        }
-        Ok(())
+    async fn teach(&self) -> Result<(), RedisError> {
+        let load = |source| {
+            let mut wire = self.clone();
+            async move { wire.send_one(cmd("SCRIPT").arg("LOAD").arg(source)).await }
+        };
+        // Together: a server that writes its log all the time takes a while for each round trip.
+        try_join_all(script::sources().map(load)).await.map(drop)
     }
 }
 
@@ -281,7 +284,7 @@ impl Link {
 
     /// Tells a server that forgot the scripts (a failover, a flush) what they are.
     async fn teach(&self, number: u64, deadline: Instant) -> Result<(), Error> {
-        let mut open = self.connection(deadline).await?;
+        let open = self.connection(deadline).await?;
         match timeout_at(deadline, open.wire.teach()).await {
             Ok(Ok(())) => Ok(()),
             Ok(Err(error)) => {

@@ -14,6 +14,9 @@ use super::{
 };
 use crate::{Error, Nodes, nodes::NODE_LEASE};
 
+/// How long a node that says nothing any more is kept: a clock that is ahead forgets nobody who runs.
+const KEPT: Duration = Duration::from_hours(1);
+
 /// Where what a node says begins, behind its boot and when it was seen.
 const SAID_AT: usize = 16;
 
@@ -39,9 +42,10 @@ impl Nodes for Redis {
         let read = |kept: &Vec<u8>| take::record(kept.get(SAID_AT..).unwrap_or_default(), "a node");
         let nodes = kept.iter().map(read).collect::<Result<Vec<Node>, _>>()?;
         let (mut running, gone): (Vec<_>, Vec<_>) = nodes.into_iter().partition(|node| now < node.seen_at + NODE_LEASE);
+        let gone: Vec<_> = gone.iter().filter(|node| node.seen_at < now - KEPT).collect();
         if !gone.is_empty() {
             let mut bury = Call::new(Step::Bury);
-            bury.key(self.keys.nodes()).arg((now - NODE_LEASE).as_millis());
+            bury.key(self.keys.nodes()).arg((now - KEPT).as_millis());
             gone.iter().for_each(|node| _ = bury.arg(node.id.as_str()));
             self.ask_volatile(&bury).await?;
         }

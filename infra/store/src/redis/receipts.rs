@@ -1,5 +1,7 @@
 //! What is known of deliveries: each message's log grows by what is told.
 
+use std::collections::BTreeSet;
+
 use async_trait::async_trait;
 use deadpool_redis::redis::{Cmd, cmd};
 use model::{AppId, MessageId, ReceiptBatch, Tally};
@@ -32,14 +34,14 @@ impl Receipts for Redis {
                 steps.push(step.cmd());
             }
         }
-        let mut long = Vec::new();
+        let mut lengths = Vec::new();
         for answer in self.write(steps, Repeat::Once).await? {
-            long.extend(take::value::<Vec<u64>>(answer)?);
+            lengths.extend(take::value::<Vec<u64>>(answer)?);
         }
-        for (tally, length) in logs.into_iter().zip(long) {
-            if length > 0 {
-                self.write_anew(tally).await?;
-            }
+        // Each once, however often it was added to.
+        let long = logs.into_iter().zip(lengths).filter(|(_, length)| *length > 0).map(|(tally, _)| tally);
+        for tally in long.collect::<BTreeSet<_>>() {
+            self.write_anew(tally).await?;
         }
         Ok(())
     }

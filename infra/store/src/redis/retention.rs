@@ -28,20 +28,47 @@ impl Retention for Redis {
         let mut list = cmd("SMEMBERS");
         list.arg(self.keys.seen());
         let apps: Vec<String> = take::value(self.ask_one(list).await?)?;
-        let (mut entries, mut messages, mut promises, mut uplinks) = (0, 0, 0, 0);
+        let now = self.not_early(now).await?;
+        let (mut removed, mut failed) = (Removed::default(), Ok(()));
         for app in apps {
             let app: AppId = app.parse().map_err(|error| take::corrupt("an app", &error))?;
-            let of = self.of(&app);
-            entries += self.expire_messages(&app, now, PAGE_MAX - entries).await?;
-            messages += self.forget_messages(&of, now, PAGE_MAX - messages).await?;
-            promises += self.forget_promises(&of, now, PAGE_MAX - promises).await?;
-            uplinks += self.forget_uplinks(&of, now, PAGE_MAX - uplinks).await?;
+            // What is wrong with one app does not hold up the others.
+            failed = failed.and(self.expire_app(&app, now, &mut removed).await);
         }
-        Ok(entries + messages + promises + uplinks)
+        let Removed { entries, messages, promises, uplinks } = removed;
+        failed.map(|()| entries + messages + promises + uplinks)
     }
 }
 
+/// How much a sweep has removed of each kind.
+#[derive(Default)]
+struct Removed {
+    entries: usize,
+    messages: usize,
+    promises: usize,
+    uplinks: usize,
+}
+
 impl Redis {
+    async fn expire_app(&self, app: &AppId, now: Timestamp, removed: &mut Removed) -> Result<(), Error> {
+        let of = self.of(app);
+        removed.entries += self.expire_messages(app, now, PAGE_MAX - removed.entries).await?;
+        removed.messages += self.forget_messages(&of, now, PAGE_MAX - removed.messages).await?;
+        removed.promises += self.forget_promises(&of, now, PAGE_MAX - removed.promises).await?;
+        removed.uplinks += self.forget_uplinks(&of, now, PAGE_MAX - removed.uplinks).await?;
+        Ok(())
+    }
+
+    /// Not later than the server's clock says, where clocks are compared: what a clock removes that is ahead is lost to
+    /// everybody.
+    async fn not_early(&self, now: Timestamp) -> Result<Timestamp, Error> {
+        if self.skew_max.is_none() {
+            return Ok(now);
+        }
+        let (seconds, micros): (u64, u64) = take::value(self.ask_one(cmd("TIME")).await?)?;
+        Ok(now.min(Timestamp::from_millis(seconds * 1_000 + micros / 1_000)))
+    }
+
     /// What is due by now, at most `limit`.
     async fn due(&self, list: Key, now: Timestamp, limit: usize) -> Result<Vec<Vec<u8>>, Error> {
         if limit == 0 {

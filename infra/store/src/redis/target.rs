@@ -38,7 +38,8 @@ impl Target {
     }
 }
 
-/// Retries inside only follow a moved slot; the deadline of a call is kept above.
+/// Retries inside follow a moved slot. They also repeat what was under way on a connection that was lost: in a cluster
+/// even a call that is to be done once may be answered as if it had been done before. The deadline of a call is kept above.
 fn cluster(rest: &str, limits: Limits) -> Result<ClusterClient, RedisError> {
     let builder = ClusterClient::builder(each(rest).1).retries(2).max_retry_wait(64);
     builder.connection_timeout(limits.connect).response_timeout(limits.response).build()

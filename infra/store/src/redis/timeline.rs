@@ -64,12 +64,19 @@ impl Timeline for Redis {
     }
 
     async fn timeline_after(&self, app: &AppId, after: Seq, limit: usize) -> Result<Vec<TimelineEntry>, Error> {
-        let listed = self.list_timeline(app, after, limit).await?;
-        let mut entries = Vec::with_capacity(listed.len());
-        for page in listed.chunks(ENTRIES_A_READ) {
-            self.read_entries(app, page, &mut entries).await?;
+        let (mut from, mut entries) = (after, Vec::new());
+        loop {
+            let wanted = limit - entries.len();
+            let listed = self.list_timeline(app, from, wanted).await?;
+            for page in listed.chunks(ENTRIES_A_READ) {
+                self.read_entries(app, page, &mut entries).await?;
+            }
+            // In place of what was swept meanwhile others are read: few entries say that there are no more.
+            match listed.last() {
+                Some((_, last)) if listed.len() == wanted && entries.len() < limit => from = Seq(*last),
+                _ => return Ok(entries),
+            }
         }
-        Ok(entries)
     }
 
     async fn timeline_cancelled(&self, app: &AppId, after: Seq) -> Result<Vec<MessageId>, Error> {
@@ -91,8 +98,7 @@ impl Redis {
         let mut list = cmd("ZRANGEBYSCORE");
         list.arg(self.of(app).timeline()).arg(format!("({}", after.0)).arg("+inf").arg("WITHSCORES");
         list.arg("LIMIT").arg(0).arg(limit);
-        let done = self.settled.carry_out(vec![list], Repeat::Once).await?;
-        take::value(take::only(self.fenced(done).await?)?)
+        take::value(self.ask_settled(list).await?)
     }
 
     fn append_to_timeline<'a>(&self, appends: impl Iterator<Item = &'a TimelineAppend>, now: Timestamp) -> Cmd {

@@ -7,6 +7,7 @@ mod measure;
 mod place;
 mod private;
 mod proxy;
+mod swept;
 
 mod contract {
     //! The promises of every store, kept by Redis.

@@ -1,4 +1,4 @@
--- Forgets nodes whose lease has ended.
+-- Forgets nodes that were not seen for long.
 -- KEYS: nodes. ARGV: seen before when, names.
 for a = 2, #ARGV do
   local known = call('HGET', KEYS[1], ARGV[a])
