@@ -241,8 +241,10 @@ async fn timeline(site: &Site, peer: &Peer) -> Result<Arc<Timeline>, store::Erro
         return Ok(timeline);
     }
     let timeline = site.timelines.open(&peer.app, site.deps.clock.now()).await?;
+    // Bells that rang while it was read were not for anything known here.
     let head = site.deps.store.timeline_head(&peer.app).await?;
     bell::grown(site, &peer.app, head).await;
+    timeline.look_again().await?;
     Ok(timeline)
 }
 

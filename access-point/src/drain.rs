@@ -124,8 +124,10 @@ pub(crate) async fn follow(site: Arc<Site>) {
     loop {
         let order = *orders.borrow_and_update();
         let carried_out = async {
-            if let Some(order) = order {
-                Move::begin(&site, order).await.carry_out().await;
+            match order {
+                Some(order) => Move::begin(&site, order).await.carry_out().await,
+                // An order may have begun just when it was revoked.
+                None => site.drains.closed.store(false, Ordering::Release),
             }
             std::future::pending::<()>().await;
         };

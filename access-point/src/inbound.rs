@@ -231,11 +231,12 @@ impl Connection {
         turn: &mut Turn,
     ) -> Result<(), Close> {
         self.busy -= 1;
+        // Also when it cannot: a device that fetches would be told that there is nothing more.
+        self.behind = [true; 2];
         if let Ok(latest) = latest {
             for answered in self.session.state(cut(after, latest)) {
                 self.answered(&answered, turn);
             }
-            self.behind = [true; 2];
             if is_ahead(after, latest) {
                 turn.site.metrics.resyncs.inc();
                 self.link.push(&control::resync(&self.peer.app, latest))?;

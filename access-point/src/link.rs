@@ -248,6 +248,9 @@ impl Link {
         }
         if self.has_unsent() {
             self.stalled_since.get_or_insert_with(Instant::now);
+        } else {
+            // The transport may have got rid of the last of it by itself.
+            self.stalled_since = None;
         }
         Ok(())
     }

@@ -184,12 +184,14 @@ impl Outbox {
 
     /// Reports until `done` is cancelled and everything is told, or cannot be.
     pub(crate) async fn run(&self, deps: &Deps, registry: &Registry, done: CancellationToken) {
-        while !done.is_cancelled() {
+        loop {
             tokio::select! {
                 () = time::sleep(GATHER) => {}
                 () = self.full.notified() => {}
                 () = done.cancelled() => {}
             }
+            // Before it is taken: what is told while this leaves goes in another turn.
+            let is_last = done.is_cancelled();
             let leaving = self.take();
             let told = self.insist(&done, || publish(&leaving, deps)).await
                 && self.insist(&done, || save(&leaving, deps, registry)).await;
@@ -202,6 +204,9 @@ impl Outbox {
             self.unreported.store(state.gathering.facts, Ordering::Relaxed);
             drop(state);
             self.reports.send_modify(|reports| *reports += 1);
+            if is_last {
+                return;
+            }
         }
     }
 
@@ -252,4 +257,44 @@ async fn save(leaving: &Gathered, deps: &Deps, registry: &Registry) -> Result<()
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use broker::{SharedBroker, contract::Flaky, embedded::Embedded};
+    use engine::Engine;
+    use model::{Clock as _, SystemClock};
+    use prometheus_client::registry::Registry as Measured;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn what_is_told_while_a_report_leaves_is_told_before_the_end() {
+        let (dir, clock) = (tempfile::tempdir().unwrap(), Arc::new(SystemClock));
+        let engine = Engine::open(dir.path()).unwrap();
+        let broker: SharedBroker =
+            Embedded::open(engine.clone(), clock.clone(), broker::embedded::Limits::default()).unwrap();
+        // The second report fails at first.
+        let broker = Arc::new(Flaky::new(broker, 2));
+        let deps = Deps { broker, store: store::embedded::Embedded::open(engine).unwrap(), clock };
+        let outbox = Outbox::new(Metrics::new(&mut Measured::default()));
+        let (registry, done, app) = (Registry::default(), CancellationToken::new(), "demo".parse().unwrap());
+        let tell = |n| outbox.tell(&app, &[(Ordinal(1), MessageId::new(SystemClock.now(), n), Fact::Acked)]);
+        let leaves = async || {
+            while outbox.state.lock().leaving.facts == 0 {
+                time::sleep(Duration::from_millis(1)).await;
+            }
+        };
+        let told = async {
+            tell(1);
+            leaves().await;
+            outbox.reports.subscribe().changed().await.unwrap();
+            tell(2);
+            leaves().await;
+            tell(3);
+            done.cancel();
+        };
+        tokio::join!(outbox.run(&deps, &registry, done.clone()), told);
+        assert_eq!(outbox.state.lock().gathering.facts, 0);
+    }
 }

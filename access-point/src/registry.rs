@@ -2,6 +2,7 @@
 
 use std::{
     collections::HashMap,
+    ptr,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -204,7 +205,8 @@ impl Registry {
     pub(crate) fn leave(&self, handle: &Handle) {
         let Some(sessions) = self.of(&handle.app) else { return };
         let mut shard = sessions.shard(handle.ordinal).lock();
-        if shard.get(&handle.ordinal).is_some_and(|there| there.epoch == handle.epoch) {
+        // Not by its epoch: while routes are gone, two that came in the same millisecond have one.
+        if shard.get(&handle.ordinal).is_some_and(|there| ptr::eq(&**there, handle)) {
             shard.remove(&handle.ordinal);
         }
     }

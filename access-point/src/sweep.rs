@@ -43,21 +43,19 @@ pub(crate) async fn run(site: Arc<Site>) {
 
 async fn sweep(site: &Site, app: &AppId) -> Result<(), store::Error> {
     let sessions = site.registry.sessions(app);
-    if sessions.is_empty() {
-        return Ok(());
-    }
-    let head = site.deps.store.timeline_head(app).await?;
-    bell::grown(site, app, head).await;
-    if sessions.iter().any(|session| session.mark(Stream::Timeline) < head) {
-        site.workers.grown(app);
+    // Also of an app whose devices are gone: the next that comes is shown what is kept.
+    if let Some(timeline) = site.timelines.get(app) {
+        let head = site.deps.store.timeline_head(app).await?;
+        bell::grown(site, app, head).await;
+        if sessions.iter().any(|session| session.mark(Stream::Timeline) < head) {
+            site.workers.grown(app);
+        }
+        timeline.look_again().await?;
     }
     for some in sessions.chunks(HEADS_MAX) {
         inboxes(site, app, some).await?;
     }
-    match site.timelines.get(app) {
-        Some(timeline) => timeline.look_again().await,
-        None => Ok(()),
-    }
+    Ok(())
 }
 
 async fn inboxes(site: &Site, app: &AppId, sessions: &[Arc<Handle>]) -> Result<(), store::Error> {

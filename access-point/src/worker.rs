@@ -81,6 +81,33 @@ struct Walk {
     app: AppId,
     at: usize,
     left: usize,
+    /// Where the table ended when that was counted.
+    end: usize,
+}
+
+impl Walk {
+    fn new(app: AppId, end: usize) -> Self {
+        Self { app, at: 0, left: end, end }
+    }
+
+    /// There is more to send.
+    fn begin_anew(&mut self, end: usize) {
+        (self.left, self.end) = (end, end);
+    }
+
+    /// The table ends here by now: what it has grown by lies between here and those that were passed first.
+    fn grow(&mut self, end: usize) {
+        self.left += end.saturating_sub(self.end);
+        self.end = self.end.max(end);
+    }
+
+    /// The next place; `None` at the end of the way.
+    fn next(&mut self) -> Option<usize> {
+        self.left = self.left.checked_sub(1)?;
+        let at = self.at;
+        self.at = (at + 1) % self.end;
+        Some(at)
+    }
 }
 
 struct Worker {
@@ -198,10 +225,10 @@ impl Worker {
     }
 
     fn grown(&mut self, app: AppId) {
-        let left = self.table.end();
+        let end = self.table.end();
         match self.walks.iter_mut().find(|walk| walk.app == app) {
-            Some(walk) => walk.left = left,
-            None => self.walks.push_back(Walk { app, at: 0, left }),
+            Some(walk) => walk.begin_anew(end),
+            None => self.walks.push_back(Walk::new(app, end)),
         }
     }
 
@@ -209,9 +236,11 @@ impl Worker {
     fn walk(&mut self, stretch: Duration) {
         let Some(mut walk) = self.walks.pop_front() else { return };
         let (mut passed, begun) = (0, Instant::now());
-        let end = self.table.end();
-        while passed < PASSED_MAX.min(walk.left) && begun.elapsed() < stretch {
-            let at = (walk.at + passed) % end.max(1);
+        walk.grow(self.table.end());
+        while passed < PASSED_MAX
+            && begun.elapsed() < stretch
+            && let Some(at) = walk.next()
+        {
             passed += 1;
             let of_app = self.table.at(at).filter(|(_, connection)| connection.peer.app == walk.app);
             if let Some(seat) = of_app.and_then(|(seat, connection)| connection.grown().then_some(seat)) {
@@ -221,8 +250,6 @@ impl Worker {
         if self.is_beside_unicasts() {
             self.walk_at = self.turn.instant + GENTLE_PAUSE;
         }
-        walk.at = (walk.at + passed) % end.max(1);
-        walk.left -= passed.min(walk.left);
         if walk.left > 0 {
             self.walks.push_back(walk);
         }
@@ -265,5 +292,25 @@ impl Worker {
         connection.hear_out(&close, &mut self.turn);
         self.turn.end();
         connection.end(&close, &mut self.turn);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_walk_that_begins_anew_passes_everybody_though_the_table_grows() {
+        let mut walk = Walk::new("demo".parse().unwrap(), 10);
+        assert_eq!((0..4).map_while(|_| walk.next()).collect::<Vec<_>>(), [0, 1, 2, 3]);
+        walk.begin_anew(10);
+        walk.grow(12);
+        let passed: Vec<_> = std::iter::from_fn(|| walk.next()).collect();
+        assert_eq!(passed, [4, 5, 6, 7, 8, 9, 10, 11, 0, 1, 2, 3]);
+    }
+
+    #[test]
+    fn a_walk_through_an_empty_table_is_over() {
+        assert_eq!(Walk::new("demo".parse().unwrap(), 0).next(), None);
     }
 }
