@@ -3,7 +3,7 @@
 
 use std::{
     collections::HashMap,
-    sync::Arc,
+    sync::{Arc, Weak},
     task::{Context, Poll, Waker},
 };
 
@@ -29,8 +29,8 @@ impl Inlets {
     /// A place for a stream, instead of an older one of the device.
     pub(super) fn place(&self, app: &AppId, device: &DeviceId) -> Place {
         let (who, inlet) = ((app.clone(), device.clone()), Arc::<Inlet>::default());
-        self.0.lock().insert(who.clone(), inlet.clone());
-        Place { among: self.0.clone(), who, inlet }
+        let before = self.0.lock().insert(who.clone(), inlet.clone());
+        Place { among: self.0.clone(), who, inlet, before: before.as_ref().map(Arc::downgrade).unwrap_or_default() }
     }
 
     /// The stream of a device.
@@ -44,13 +44,18 @@ pub(super) struct Place {
     among: Arc<Mutex<HashMap<Who, Arc<Inlet>>>>,
     who: Who,
     pub(super) inlet: Arc<Inlet>,
+    /// The older one in whose place it is. That goes on when this one is never let in.
+    before: Weak<Inlet>,
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
         let mut among = self.among.lock();
         if among.get(&self.who).is_some_and(|inlet| Arc::ptr_eq(inlet, &self.inlet)) {
-            among.remove(&self.who);
+            match self.before.upgrade() {
+                Some(before) => among.insert(self.who.clone(), before),
+                None => among.remove(&self.who),
+            };
         }
     }
 }
@@ -137,5 +142,25 @@ impl Inlet {
         }
         state.waker = Some(context.waker().clone());
         Poll::Pending
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stream_whose_successor_goes_away_is_posted_to_again() {
+        let (inlets, app, device) = (Inlets::default(), "demo".parse().unwrap(), "dev".parse().unwrap());
+        let first = inlets.place(&app, &device);
+        let second = inlets.place(&app, &device);
+        assert!(Arc::ptr_eq(&inlets.get(&app, &device).unwrap(), &second.inlet));
+        drop(second);
+        assert!(Arc::ptr_eq(&inlets.get(&app, &device).unwrap(), &first.inlet));
+        let third = inlets.place(&app, &device);
+        drop(first);
+        assert!(inlets.get(&app, &device).is_some(), "the latest stays");
+        drop(third);
+        assert!(inlets.get(&app, &device).is_none());
     }
 }
