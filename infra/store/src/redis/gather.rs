@@ -4,6 +4,7 @@
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use deadpool_redis::redis::Value;
+use futures_util::future::join_all;
 use model::AppId;
 use tokio::{
     sync::{mpsc, oneshot},
@@ -108,9 +109,11 @@ async fn keep(link: Arc<Link>, pace: Pace, mut waiting: mpsc::Receiver<Job>) {
         }
         last = jobs.len();
         jobs.retain(|job| !job.done.is_closed());
-        let steps = join(jobs.drain(..));
-        let (calls, callers): (Vec<_>, Vec<_>) = steps.into_iter().unzip();
-        tell(callers, link.carry_out(calls.iter().map(Call::cmd).collect(), Repeat::Once).await);
+        // Each app for itself: in a cluster what is wrong with the node of one is nothing to the others.
+        let steps = join(jobs.drain(..)).into_iter().map(async |(call, callers)| {
+            tell(callers, link.carry_out(vec![call.cmd()], Repeat::Once).await);
+        });
+        join_all(steps).await;
     }
 }
 
@@ -153,24 +156,13 @@ fn join(jobs: impl Iterator<Item = Job>) -> Vec<(Call, Callers)> {
 }
 
 /// Gives each caller its answers. Whoever gave up does not hear them.
-fn tell(steps: Vec<Callers>, all: Result<Done, Error>) {
-    let Done { answers, by } = match all {
-        Ok(all) => all,
-        Err(error) => {
-            let callers = steps.into_iter().flatten();
-            return callers.for_each(|(_, done)| drop(done.send(Err(error.clone()))));
-        }
-    };
-    for (callers, answer) in steps.into_iter().zip(answers) {
-        match take::value::<Vec<Value>>(answer) {
-            Ok(answers) => {
-                let mut left = answers.into_iter();
-                callers.into_iter().for_each(|(parts, done)| {
-                    let answers = left.by_ref().take(parts).collect();
-                    drop(done.send(Ok(Done { answers, by: by.clone() })));
-                });
-            }
-            Err(error) => callers.into_iter().for_each(|(_, done)| drop(done.send(Err(error.clone())))),
-        }
+fn tell(callers: Callers, done: Result<Done, Error>) {
+    let read = |Done { answers, by }| Ok((take::value::<Vec<Value>>(take::only(answers)?)?.into_iter(), by));
+    match done.and_then(read) {
+        Ok((mut left, by)) => callers.into_iter().for_each(|(parts, done)| {
+            let answers = left.by_ref().take(parts).collect();
+            drop(done.send(Ok(Done { answers, by: by.clone() })));
+        }),
+        Err(error) => callers.into_iter().for_each(|(_, done)| drop(done.send(Err(error.clone())))),
     }
 }

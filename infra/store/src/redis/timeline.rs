@@ -17,27 +17,45 @@ use super::{
 };
 use crate::{Appended, Error, Timeline, TimelineAppend, TimelineEntry, timeline::TIMELINE_MAX};
 
-/// Bodies and audiences that are read at once: an audience may be a megabyte.
+/// Entries whose bodies and audiences are read at once.
 const ENTRIES_A_READ: usize = 64;
+
+/// Bytes of audiences that are read at once, unless one alone has more: one may be a megabyte, and an answer must have come
+/// in time.
+const BYTES_A_READ: usize = 4 * 1024 * 1024;
 
 /// An entry as it lies in the timeline: id, expiry (8 bytes), mark of a cancel, bytes of its audience (4 bytes).
 struct Listed {
+    seq: u64,
     id: MessageId,
     cancelled: bool,
     audience_bytes: usize,
 }
 
 impl Listed {
-    fn read(member: &[u8]) -> Result<Self, Error> {
+    fn read(member: &[u8], seq: u64) -> Result<Self, Error> {
         let parts = || {
             let (id, rest) = member.split_first_chunk::<16>()?;
             let (_expires_at, rest) = rest.split_first_chunk::<8>()?;
             let (cancelled, rest) = rest.split_first()?;
             let bytes = u32::from_be_bytes(rest.try_into().ok()?);
-            Some(Self { id: message_id(id).ok()?, cancelled: *cancelled == 1, audience_bytes: bytes as usize })
+            Some(Self { seq, id: message_id(id).ok()?, cancelled: *cancelled == 1, audience_bytes: bytes as usize })
         };
         parts().ok_or_else(|| take::corrupt("a timeline", &"not an entry"))
     }
+}
+
+/// What of these is read at once, part by part.
+fn reads(listed: &[Listed]) -> impl Iterator<Item = &[Listed]> {
+    let (mut count, mut bytes) = (0, 0);
+    listed.chunk_by(move |one, next| {
+        (count, bytes) = (count + 1, bytes + one.audience_bytes);
+        let fits = count < ENTRIES_A_READ && bytes + next.audience_bytes <= BYTES_A_READ;
+        if !fits {
+            (count, bytes) = (0, 0);
+        }
+        fits
+    })
 }
 
 #[async_trait]
@@ -68,12 +86,12 @@ impl Timeline for Redis {
         loop {
             let wanted = limit - entries.len();
             let listed = self.list_timeline(app, from, wanted).await?;
-            for page in listed.chunks(ENTRIES_A_READ) {
-                self.read_entries(app, page, &mut entries).await?;
+            for some in reads(&listed) {
+                self.read_entries(app, some, &mut entries).await?;
             }
             // In place of what was swept meanwhile others are read: few entries say that there are no more.
             match listed.last() {
-                Some((_, last)) if listed.len() == wanted && entries.len() < limit => from = Seq(*last),
+                Some(last) if listed.len() == wanted && entries.len() < limit => from = Seq(last.seq),
                 _ => return Ok(entries),
             }
         }
@@ -81,8 +99,7 @@ impl Timeline for Redis {
 
     async fn timeline_cancelled(&self, app: &AppId, after: Seq) -> Result<Vec<MessageId>, Error> {
         let listed = self.list_timeline(app, after, TIMELINE_MAX).await?;
-        let listed = listed.iter().map(|(member, _)| Listed::read(member));
-        listed.filter_map(|entry| entry.map(|entry| entry.cancelled.then_some(entry.id)).transpose()).collect()
+        Ok(listed.into_iter().filter(|entry| entry.cancelled).map(|entry| entry.id).collect())
     }
 
     async fn timeline_head(&self, app: &AppId) -> Result<Seq, Error> {
@@ -94,11 +111,12 @@ impl Timeline for Redis {
 
 impl Redis {
     /// What stands in the timeline after `after`, with its numbers, once replicas have it.
-    async fn list_timeline(&self, app: &AppId, after: Seq, limit: usize) -> Result<Vec<(Vec<u8>, u64)>, Error> {
+    async fn list_timeline(&self, app: &AppId, after: Seq, limit: usize) -> Result<Vec<Listed>, Error> {
         let mut list = cmd("ZRANGEBYSCORE");
         list.arg(self.of(app).timeline()).arg(format!("({}", after.0)).arg("+inf").arg("WITHSCORES");
         list.arg("LIMIT").arg(0).arg(limit);
-        take::value(self.ask_settled(list).await?)
+        let members: Vec<(Vec<u8>, u64)> = take::value(self.ask_settled(list).await?)?;
+        members.iter().map(|(member, seq)| Listed::read(member, *seq)).collect()
     }
 
     fn append_to_timeline<'a>(&self, appends: impl Iterator<Item = &'a TimelineAppend>, now: Timestamp) -> Cmd {
@@ -117,20 +135,19 @@ impl Redis {
     async fn read_entries(
         &self,
         app: &AppId,
-        page: &[(Vec<u8>, u64)],
+        listed: &[Listed],
         entries: &mut Vec<TimelineEntry>,
     ) -> Result<(), Error> {
         let of = self.of(app);
-        let listed = page.iter().map(|(member, _)| Listed::read(member)).collect::<Result<Vec<_>, _>>()?;
-        let mut asked = Vec::with_capacity(page.len() * 2);
-        for Listed { id, audience_bytes, .. } in &listed {
+        let mut asked = Vec::with_capacity(listed.len() * 2);
+        for Listed { id, audience_bytes, .. } in listed {
             let (mut body, mut audience) = (cmd("GET"), cmd("GETRANGE"));
             body.arg(of.body(*id));
             audience.arg(of.tally(*id)).arg(log::AUDIENCE_AT).arg(log::AUDIENCE_AT + audience_bytes - 1);
             asked.extend([body, audience]);
         }
         let mut answers = self.ask(asked).await?.into_iter();
-        for ((_, seq), Listed { id, cancelled, .. }) in page.iter().zip(listed) {
+        for &Listed { seq, id, cancelled, .. } in listed {
             let (body, audience) = (answers.next().unwrap_or_default(), answers.next().unwrap_or_default());
             // Swept between the two reads, or long expired and never swept.
             let Some(message) = take::maybe::<Message>(body, "the body of a message")? else { continue };
@@ -140,8 +157,29 @@ impl Redis {
                 audience -= &self.read_tally(&of, id).await?.unwrap_or_default().cancelled;
             }
             let (message, audience) = (Arc::new(message), Arc::new(audience));
-            entries.push(TimelineEntry { seq: Seq(*seq), message, audience, cancelled });
+            entries.push(TimelineEntry { seq: Seq(seq), message, audience, cancelled });
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn listed(audience_bytes: usize) -> Listed {
+        Listed { seq: 0, id: MessageId::new(Timestamp::default(), 0), cancelled: false, audience_bytes }
+    }
+
+    #[test]
+    fn what_is_read_at_once_is_bounded_by_number_and_by_bytes() {
+        let parts = |bytes: &[usize]| {
+            let listed: Vec<_> = bytes.iter().map(|bytes| listed(*bytes)).collect();
+            reads(&listed).map(<[Listed]>::len).collect::<Vec<_>>()
+        };
+        assert_eq!(parts(&[1; 130]), [64, 64, 2]);
+        assert_eq!(parts(&[BYTES_A_READ / 2; 5]), [2, 2, 1]);
+        assert_eq!(parts(&[1, BYTES_A_READ * 2, 1]), [1, 1, 1]);
+        assert_eq!(parts(&[]), [0; 0]);
     }
 }
