@@ -1,3 +1,5 @@
+//! Who holds what, step by step, and after any sequence of steps.
+
 use std::mem;
 
 use async_trait::async_trait;
