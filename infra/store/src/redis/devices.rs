@@ -112,25 +112,25 @@ impl Devices for Redis {
 
     async fn registered(&self, app: &AppId, env: Env) -> Result<Ordinals, Error> {
         let mut all = Ordinals::new();
+        let of = self.of(app);
         for block in 0..self.count(app).await?.div_ceil(ORDINALS_A_BITMAP) {
-            all.extend(self.live(app, env, block).await?);
+            all.extend(live(block, self.ask_settled(get_live(&of, env, block)).await?)?);
         }
         Ok(all)
     }
 
     async fn count(&self, app: &AppId) -> Result<u32, Error> {
-        let mut get = cmd("GET");
-        get.arg(self.of(app).count());
-        Ok(take::value::<Option<u32>>(self.ask_settled(get).await?)?.unwrap_or_default())
+        count(self.ask_settled(get_count(&self.of(app))).await?)
     }
 
     async fn list(&self, app: &AppId, env: Env, after: Option<Ordinal>, limit: usize) -> Result<Vec<Device>, Error> {
-        let (of, count) = (self.of(app), self.count(app).await?);
+        let of = self.of(app);
+        let count = count(self.ask_one(get_count(&of)).await?)?;
         let Some(first) = after.map_or(Some(0), |last| last.0.checked_add(1)) else { return Ok(Vec::new()) };
         let mut wanted = Vec::new();
         for block in first / ORDINALS_A_BITMAP..count.div_ceil(ORDINALS_A_BITMAP) {
-            let live = self.live(app, env, block).await?;
-            wanted.extend(live.into_iter().filter(|device| device.0 >= first).take(limit - wanted.len()));
+            let live = live(block, self.ask_one(get_live(&of, env, block)).await?)?;
+            wanted.extend(live.filter(|device| device.0 >= first).take(limit - wanted.len()));
             if wanted.len() == limit {
                 break;
             }
@@ -175,19 +175,34 @@ impl Redis {
         }
         Ok(found)
     }
+}
 
-    /// Who is registered among the ordinals of one bitmap.
-    async fn live(&self, app: &AppId, env: Env, block: u32) -> Result<Vec<Ordinal>, Error> {
-        let mut read = cmd("GET");
-        read.arg(self.of(app).live(env, block as u16));
-        let bitmap: Option<Vec<u8>> = take::value(self.ask_settled(read).await?)?;
-        let ordinals =
-            (block * ORDINALS_A_BITMAP..).step_by(8).zip(bitmap.unwrap_or_default()).flat_map(|(first, byte)| {
-                // Redis counts the bits of a byte from its greatest.
-                (0..8).filter(move |bit| byte & (0x80 >> bit) != 0).map(move |bit| Ordinal(first + bit))
-            });
-        Ok(ordinals.collect())
-    }
+/// How many ordinals were given.
+fn get_count(of: &AppKeys) -> Cmd {
+    let mut get = cmd("GET");
+    get.arg(of.count());
+    get
+}
+
+fn count(answer: Value) -> Result<u32, Error> {
+    Ok(take::value::<Option<u32>>(answer)?.unwrap_or_default())
+}
+
+/// Who is registered among the ordinals of one bitmap.
+fn get_live(of: &AppKeys, env: Env, block: u32) -> Cmd {
+    let mut get = cmd("GET");
+    get.arg(of.live(env, block as u16));
+    get
+}
+
+fn live(block: u32, answer: Value) -> Result<impl Iterator<Item = Ordinal>, Error> {
+    let bitmap: Vec<u8> = take::value::<Option<_>>(answer)?.unwrap_or_default();
+    let octets = (block * ORDINALS_A_BITMAP..).step_by(8).zip(bitmap);
+    // Redis counts the bits of a byte from its greatest.
+    let ordinals = |(first, byte): (u32, u8)| {
+        (0..8).filter(move |bit| byte & (0x80 >> bit) != 0).map(move |bit| Ordinal(first + bit))
+    };
+    Ok(octets.flat_map(ordinals))
 }
 
 fn get(of: &AppKeys, device: Ordinal) -> Cmd {
