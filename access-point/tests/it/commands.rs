@@ -45,6 +45,7 @@ async fn a_device_that_comes_back_after_the_deadline_does_not_get_the_command() 
     let sent = command(&bench, device, 1, Duration::from_millis(600)).await;
     assert_eq!(number(&client.message().await), 1, "it was sent, but not acked");
     drop(client);
+    eventually(Duration::from_secs(5), async || bench.status().connections == 0).await;
     let never_sent = command(&bench, device, 2, Duration::from_millis(500)).await;
     let deadline = bench.now() + Duration::from_millis(700);
     eventually(Duration::from_secs(5), async || bench.now() > deadline).await;
