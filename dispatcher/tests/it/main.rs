@@ -227,10 +227,13 @@ async fn a_cancelled_message_is_not_appended() {
     assert!(bench.store.inbox_after(&bench.app, Ordinal(0), Seq::ZERO, 10).await.unwrap().is_empty());
 }
 
+/// A filter that the filter tier cannot answer now, whatever it is asked.
+const UNANSWERED: &str = r#"tag("vip")"#;
+
 #[tokio::test]
 async fn a_filter_that_does_not_answer_holds_its_message_and_no_other_lane() {
     let bench = Bench::start(1).await;
-    bench.send(Lane::Broadcast, Audience::Filter("tag(\"vip\")".into())).await;
+    bench.send(Lane::Broadcast, Audience::Filter(UNANSWERED.into())).await;
     bench.send(Lane::Unicast, Audience::One(Ordinal(0))).await;
     bench.drained(Lane::Unicast).await;
     let waiting = bench.depth(Lane::Broadcast).await;
@@ -238,9 +241,6 @@ async fn a_filter_that_does_not_answer_holds_its_message_and_no_other_lane() {
     bench.stop().await;
     eventually(Duration::from_secs(5), async || bench.depth(Lane::Broadcast).await == 1).await;
 }
-
-/// A filter that the filter tier cannot answer now, whatever it is asked.
-const UNANSWERED: &str = r#"tag("vip")"#;
 
 #[tokio::test]
 async fn a_message_whose_audience_cannot_be_found_now_holds_up_no_other() {
