@@ -1,7 +1,7 @@
 //! From an audience to the devices whose streams a message goes to.
 
 use audience::{Frozen, SelectError, freeze};
-use model::{Aim, Audience, Envelope, Exclusion, Message, Ordinal, Ordinals, Priority, Timestamp};
+use model::{Aim, Audience, Cap, Envelope, Exclusion, Message, Ordinal, Ordinals, Priority, Timestamp};
 use store::{exclusions, messages::KEPT, shelves};
 
 use crate::{Deps, blocked::Blocked};
@@ -45,33 +45,35 @@ impl From<SelectError> for Unresolved {
 }
 
 /// Finds out who gets the message, as of now: this is where an audience freezes. What the sender excludes, who is
-/// suppressed, who opted out and who is to be left in peace is taken out last, and noted with the reason.
+/// suppressed, who opted out and who is to be left in peace is taken out last, and noted with the reason. Nobody gets what
+/// has expired.
 pub(crate) async fn resolve(deps: &Deps, blocked: &Blocked, envelope: &Envelope) -> Result<Place, Unresolved> {
     let Envelope { message, audience, terms } = envelope;
+    let now = deps.clock.now();
+    if message.expires_at <= now {
+        return Ok(Place::Inbox(Ordinals::new()));
+    }
     let (to_inboxes, whom) = match meant(deps, message, audience).await? {
         Place::Inbox(whom) => (true, whom),
         Place::Timeline(whom) => (false, whom),
     };
-    let (of, now) = ((&message.app, message.env), deps.clock.now());
-    let mut frozen = freeze(&*deps.select, of, whom, terms, now).await?;
+    let mut frozen = freeze(&*deps.select, (&message.app, message.env), whom, terms, now).await?;
     let suppressed = blocked.suppressed(deps, message, now).await?;
     frozen.take_out(Exclusion::Suppressions, &suppressed);
     // What a device has asked for, is ordered to do, or is told by another is no bother.
-    if message.class.is_message() {
-        leave_in_peace(deps, blocked, message, &mut frozen, now).await?;
-    }
-    note(deps, envelope, &frozen).await?;
+    let is_counted = message.class.is_message() && leave_in_peace(deps, blocked, message, &mut frozen, now).await?;
+    note(deps, envelope, &frozen, is_counted).await?;
     Ok(if to_inboxes { Place::Inbox(frozen.targets) } else { Place::Timeline(frozen.targets.compact()) })
 }
 
-/// Takes out who wants no messages of the type, not now, or not so many.
+/// Takes out who wants no messages of the type, not now, or not so many; says whether these are counted.
 async fn leave_in_peace(
     deps: &Deps,
     blocked: &Blocked,
     message: &Message,
     frozen: &mut Frozen,
     now: Timestamp,
-) -> Result<(), Unresolved> {
+) -> Result<bool, Unresolved> {
     let rules = blocked.rules(deps, message).await?;
     frozen.take_out(Exclusion::OptOuts, &rules.opted_out);
     // What cannot wait is sent as urgent.
@@ -79,16 +81,36 @@ async fn leave_in_peace(
         let resting = blocked.resting(deps, message, hours, now).await?;
         frozen.take_out(Exclusion::QuietHours, &resting.among(&frozen.targets));
     }
-    if let Some(cap) = rules.cap {
-        let capped = exclusions::count(&*deps.store, message, cap, &frozen.targets, now).await?;
-        frozen.take_out(Exclusion::FrequencyCap, &capped);
-    }
-    Ok(())
+    let Some(cap) = rules.cap else { return Ok(false) };
+    let capped = count(deps, message, cap, &frozen.targets, now).await?;
+    frozen.take_out(Exclusion::FrequencyCap, &capped);
+    Ok(true)
 }
 
-/// Notes what decided, unless nothing was asked and nobody taken out. A message that comes again after it was appended
-/// keeps the note that goes with its audience.
-async fn note(deps: &Deps, envelope: &Envelope, frozen: &Frozen) -> Result<(), Unresolved> {
+/// Counts a message for these devices; who does not get it. One that comes again is known by the note of what was decided,
+/// however many were counted since; one that is cancelled counts for nothing.
+async fn count(
+    deps: &Deps,
+    message: &Message,
+    cap: Cap,
+    devices: &Ordinals,
+    now: Timestamp,
+) -> Result<Ordinals, Unresolved> {
+    let noted: Option<Aim> = shelves::find(&*deps.store, &message.app, message.env, &message.id.to_string()).await?;
+    if let Some(Aim { excluded, .. }) = noted {
+        let capped = excluded.into_iter().find(|(why, _)| *why == Exclusion::FrequencyCap);
+        return Ok(capped.map(|(_, devices)| devices).unwrap_or_default());
+    }
+    let known = deps.store.entry(&message.app, message.id).await?;
+    if known.is_some_and(|entry| entry.cancelled_at.is_some()) {
+        return Ok(Ordinals::new());
+    }
+    Ok(exclusions::count(&*deps.store, message, cap, devices, now).await?)
+}
+
+/// Notes what decided, unless nothing was asked or counted, and nobody taken out. A message that comes again after it was
+/// appended keeps the note that goes with its audience.
+async fn note(deps: &Deps, envelope: &Envelope, frozen: &Frozen, is_counted: bool) -> Result<(), Unresolved> {
     let Envelope { message, audience, terms } = envelope;
     let asked = match audience {
         Audience::Filter(expression) => Some(expression.clone()),
@@ -99,7 +121,7 @@ async fn note(deps: &Deps, envelope: &Envelope, frozen: &Frozen) -> Result<(), U
         (Some(asked), Some(only)) => Some(format!("({asked}) && ({only})")),
         (asked, only) => asked.or(only),
     };
-    if wanted.is_none() && frozen.excluded.is_empty() {
+    if wanted.is_none() && frozen.excluded.is_empty() && !is_counted {
         return Ok(());
     }
     let known = deps.store.entry(&message.app, message.id).await?;

@@ -3,9 +3,9 @@
 
 use std::{future::Future, sync::Arc, time::Duration};
 
-use broker::{Consumer, Delivery};
+use broker::{Consumer, Delivery, Publication};
 use futures_util::{FutureExt as _, StreamExt as _, future::BoxFuture, stream::FuturesUnordered};
-use model::{Envelope, Lane, Message, Ordinals, Queue, record::Record as _};
+use model::{Envelope, Lane, Message, Queue, record::Record as _};
 use store::{InboxAppend, InboxAppended, TimelineAppend};
 use tokio::{sync::mpsc, time};
 use tokio_util::sync::CancellationToken;
@@ -35,6 +35,9 @@ pub(crate) struct Worker {
 /// Batches that are appended and not yet rung for: the next may be on its way, and no more.
 const UNRUNG_MAX: usize = 1;
 
+/// How long the places of one batch are waited for: what takes longer waits beside the others.
+const SOON: Duration = Duration::from_millis(500);
+
 /// Messages that wait for their audience while others go on; with more of them the queue waits. A part of the deliveries
 /// that may be out.
 const PARKED_MAX: usize = 64;
@@ -50,6 +53,15 @@ struct Job {
     delivery: Delivery,
     message: Arc<Message>,
     place: Place,
+}
+
+/// A place, or why there will be none; nothing when it is to be asked again.
+fn settled(resolved: Result<Place, Unresolved>) -> Option<Result<Place, String>> {
+    match resolved {
+        Ok(place) => Some(Ok(place)),
+        Err(Unresolved::Never(reason)) => Some(Err(reason)),
+        Err(Unresolved::NotNow(_)) => None,
+    }
 }
 
 impl Worker {
@@ -96,25 +108,20 @@ impl Worker {
         }
     }
 
-    /// Finds out where a batch goes; what has no place now is parked. What is neither is settled.
+    /// Finds out where a batch goes; what has no place soon is parked. What is neither is settled.
     async fn place_all<'a>(
         &'a self,
         batch: Vec<Delivery>,
         parked: &mut Parked<'a>,
         shutdown: &'a CancellationToken,
     ) -> Vec<Job> {
-        let mut jobs = Vec::with_capacity(batch.len());
+        let (mut jobs, until) = (Vec::with_capacity(batch.len()), time::Instant::now() + SOON);
         for delivery in batch {
             let Some((delivery, envelope)) = self.open(delivery).await else { continue };
-            let resolved = match self.resolve(&envelope).await {
-                Ok(place) => Ok(place),
-                Err(Unresolved::Never(reason)) => Err(reason),
-                Err(Unresolved::NotNow(_)) => {
-                    parked.push(self.wait_for_place(delivery, envelope, shutdown).boxed());
-                    continue;
-                }
-            };
-            jobs.extend(self.place(delivery, envelope, resolved).await);
+            match time::timeout_at(until, self.resolve(&envelope)).await.ok().and_then(settled) {
+                Some(resolved) => jobs.extend(self.place(delivery, envelope, resolved).await),
+                None => parked.push(self.wait_for_place(delivery, envelope, shutdown).boxed()),
+            }
         }
         jobs
     }
@@ -155,18 +162,35 @@ impl Worker {
     /// Asks again until there is a place, or nobody is to get the message any more.
     async fn wait_for_place(
         &self,
-        delivery: Delivery,
+        mut delivery: Delivery,
         envelope: Envelope,
         shutdown: &CancellationToken,
     ) -> Option<Job> {
-        let resolve = || async {
-            if envelope.message.expires_at <= self.deps.clock.now() {
-                return Ok(Place::Inbox(Ordinals::new()));
+        // While a suspect is out the broker holds others back.
+        if delivery.attempt() > 1 {
+            match settled(self.resolve(&envelope).await) {
+                Some(resolved) => return self.place(delivery, envelope, resolved).await,
+                None => delivery = self.begin_anew(delivery).await?,
             }
-            self.resolve(&envelope).await
-        };
-        let resolved = self.patiently(shutdown, resolve).await?;
+        }
+        let resolved = self.patiently(shutdown, || self.resolve(&envelope)).await?;
         self.place(delivery, envelope, resolved).await
+    }
+
+    /// Publishes a suspect that killed nobody and has to wait as a new message, whose attempts are counted from the start;
+    /// gives it back while the broker takes nothing. Should both be dispatched, the second is not appended.
+    async fn begin_anew(&self, delivery: Delivery) -> Option<Delivery> {
+        let anew = Publication { queue: self.queue, body: delivery.body().clone() };
+        match self.deps.broker.publish(vec![anew]).await {
+            Ok(()) => {
+                delivery.ack();
+                None
+            }
+            Err(error) => {
+                warn!(%error, "a suspect that waits holds others back");
+                Some(delivery)
+            }
+        }
     }
 
     /// Makes a job of what has a place, and sets aside what will never have one.

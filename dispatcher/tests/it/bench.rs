@@ -18,8 +18,11 @@ use model::{
 };
 use prometheus_client::registry::Registry;
 use store::{Entry, PAGE_MAX, Registration, SharedStore, shelves};
-use tokio::{sync::Mutex, task::JoinHandle};
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
+
+/// A filter that is not answered, and takes long about it.
+pub(crate) const SLOW: &str = r#"tag("slow")"#;
 
 /// A filter tier that knows in which time zones devices are, and nothing else.
 struct Zones(SharedStore);
@@ -28,6 +31,9 @@ struct Zones(SharedStore);
 impl Select for Zones {
     async fn select(&self, app: &AppId, env: Env, text: &str, now: Timestamp) -> Result<Ordinals, SelectError> {
         let expr: Expr = text.parse()?;
+        if text == SLOW {
+            tokio::time::sleep(Duration::from_secs(5)).await;
+        }
         if expr.fields() != [&Field::BuiltIn(BuiltIn::Tz)].into() {
             return Err(SelectError::Unavailable("nobody is there".into()));
         }
@@ -45,8 +51,7 @@ pub(crate) struct Bench {
     pub(crate) app: AppId,
     pub(crate) broker: SharedBroker,
     pub(crate) store: SharedStore,
-    shutdown: CancellationToken,
-    running: Mutex<Option<JoinHandle<()>>>,
+    running: Option<(CancellationToken, JoinHandle<()>)>,
     _dir: tempfile::TempDir,
 }
 
@@ -59,14 +64,9 @@ impl Bench {
         let broker: SharedBroker =
             broker::embedded::Embedded::open(engine.clone(), Arc::new(SystemClock), limits).unwrap();
         let store: SharedStore = store::embedded::Embedded::open(engine).unwrap();
-        let select = Arc::new(Zones(store.clone()));
-        let deps = Deps { broker: broker.clone(), store: store.clone(), select, clock: Arc::new(SystemClock) };
-        let dispatcher = Dispatcher::new(Config::default(), deps, &mut Registry::default());
-        let shutdown = CancellationToken::new();
-        let token = shutdown.clone();
-        let running = tokio::spawn(async move { dispatcher.run(token).await.unwrap() });
         let app: AppId = "demo".parse().unwrap();
-        let bench = Self { app, broker, store, shutdown, running: Mutex::new(Some(running)), _dir: dir };
+        let mut bench = Self { app, broker, store, running: None, _dir: dir };
+        bench.begin();
         let app = App {
             id: bench.app.clone(),
             created_at: bench.now(),
@@ -81,9 +81,20 @@ impl Bench {
         bench
     }
 
-    pub(crate) async fn stop(&self) {
-        self.shutdown.cancel();
-        if let Some(running) = self.running.lock().await.take() {
+    /// Starts a dispatcher; the one before must be stopped.
+    pub(crate) fn begin(&mut self) {
+        let select = Arc::new(Zones(self.store.clone()));
+        let (broker, store) = (self.broker.clone(), self.store.clone());
+        let deps = Deps { broker, store, select, clock: Arc::new(SystemClock) };
+        let dispatcher = Dispatcher::new(Config::default(), deps, &mut Registry::default());
+        let shutdown = CancellationToken::new();
+        let token = shutdown.clone();
+        self.running = Some((shutdown, tokio::spawn(async move { dispatcher.run(token).await.unwrap() })));
+    }
+
+    pub(crate) async fn stop(&mut self) {
+        if let Some((shutdown, running)) = self.running.take() {
+            shutdown.cancel();
             running.await.unwrap();
         }
     }

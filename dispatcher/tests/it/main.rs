@@ -15,7 +15,7 @@ use model::{
 };
 use store::shelves;
 
-use bench::{Bench, eventually};
+use bench::{Bench, SLOW, eventually};
 
 fn set(ordinals: &[u32]) -> Ordinals {
     ordinals.iter().copied().map(Ordinal).collect()
@@ -232,7 +232,7 @@ const UNANSWERED: &str = r#"tag("vip")"#;
 
 #[tokio::test]
 async fn a_filter_that_does_not_answer_holds_its_message_and_no_other_lane() {
-    let bench = Bench::start(1).await;
+    let mut bench = Bench::start(1).await;
     bench.send(Lane::Broadcast, Audience::Filter(UNANSWERED.into())).await;
     bench.send(Lane::Unicast, Audience::One(Ordinal(0))).await;
     bench.drained(Lane::Unicast).await;
@@ -244,7 +244,7 @@ async fn a_filter_that_does_not_answer_holds_its_message_and_no_other_lane() {
 
 #[tokio::test]
 async fn a_message_whose_audience_cannot_be_found_now_holds_up_no_other() {
-    let bench = Bench::start(3).await;
+    let mut bench = Bench::start(3).await;
     let first = bench.send(Lane::Broadcast, Audience::Filter(UNANSWERED.into())).await;
     let second = bench.send(Lane::Broadcast, Audience::All { below: 3 }).await;
     eventually(Duration::from_secs(10), async || bench.store.timeline_head(&bench.app).await.unwrap() > Seq::ZERO)
@@ -265,4 +265,76 @@ async fn a_message_whose_audience_is_not_found_in_time_is_let_go() {
     eventually(Duration::from_secs(10), async || bench.depth(Lane::Broadcast).await == 1).await;
     bench.drained(Lane::Broadcast).await;
     assert!(bench.store.timeline_after(&bench.app, Seq::ZERO, 10).await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn who_waits_for_its_audience_is_neither_in_the_way_nor_dead_after_restarts() {
+    let mut bench = Bench::start(3).await;
+    for _ in 0..2 {
+        bench.send(Lane::Broadcast, Audience::Filter(UNANSWERED.into())).await;
+    }
+    for round in 1..=5 {
+        let before = bench.store.timeline_head(&bench.app).await.unwrap();
+        bench.send(Lane::Broadcast, Audience::All { below: 3 }).await;
+        eventually(Duration::from_secs(10), async || bench.store.timeline_head(&bench.app).await.unwrap() > before)
+            .await;
+        eventually(Duration::from_secs(10), async || bench.depth(Lane::Broadcast).await == 2).await;
+        assert!(bench.broker.dead_letters(10).await.unwrap().is_empty(), "after {round} restarts");
+        bench.stop().await;
+        bench.begin();
+    }
+}
+
+#[tokio::test]
+async fn a_filter_that_takes_long_holds_up_no_other_message() {
+    let mut bench = Bench::start(3).await;
+    let slow = (0..20).map(|_| bench.envelope(Lane::Broadcast, Audience::Filter(SLOW.into())));
+    let all = bench.envelope(Lane::Broadcast, Audience::All { below: 3 });
+    let queue = Queue::Push(Lane::Broadcast, Shard::of_app(&bench.app));
+    let batch = slow.chain([all]).map(|envelope| Publication { queue, body: envelope.encode().into() }).collect();
+    bench.broker.publish(batch).await.unwrap();
+    eventually(Duration::from_secs(3), async || bench.store.timeline_head(&bench.app).await.unwrap() > Seq::ZERO).await;
+    tokio::time::timeout(Duration::from_secs(3), bench.stop()).await.unwrap();
+}
+
+#[tokio::test]
+async fn what_nobody_gets_any_more_counts_for_no_cap() {
+    let bench = Bench::start(1).await;
+    let cap = Cap { max: 1, per_s: 30 * 86_400 };
+    shelves::put(&*bench.store, &bench.app, Env::Live, "order", &cap).await.unwrap();
+    let mut expired = bench.envelope(Lane::Unicast, Audience::One(Ordinal(0)));
+    expired.message.expires_at = bench.now();
+    let cancelled = bench.envelope(Lane::Unicast, Audience::One(Ordinal(0)));
+    bench.accept(&cancelled).await;
+    bench.store.cancel(&bench.app, cancelled.message.id, bench.now()).await.unwrap().unwrap();
+    for dead in [expired, cancelled] {
+        bench.publish(&dead).await;
+        bench.drained(Lane::Unicast).await;
+    }
+    let live = bench.send(Lane::Unicast, Audience::One(Ordinal(0))).await;
+    bench.drained(Lane::Unicast).await;
+    assert_eq!(bench.tally(live).await.targeted, set(&[0]));
+}
+
+#[tokio::test]
+async fn a_message_that_comes_again_is_not_capped_by_itself_however_many_came_since() {
+    let bench = Bench::start(100).await;
+    let cap = Cap { max: 1, per_s: 30 * 86_400 };
+    shelves::put(&*bench.store, &bench.app, Env::Live, "order", &cap).await.unwrap();
+    let envelopes: Vec<_> =
+        (0..100).map(|device| bench.envelope(Lane::Unicast, Audience::One(Ordinal(device)))).collect();
+    for envelope in &envelopes {
+        bench.publish(envelope).await;
+    }
+    bench.drained(Lane::Unicast).await;
+    let first = &envelopes[0];
+    assert_eq!(bench.tally(first.message.id).await.targeted, set(&[0]));
+    let aim = bench.aim(first.message.id).await.unwrap();
+    assert_eq!(aim.excluded, [], "it is known that it was counted, and for whom");
+    // As when its dispatcher died after it was counted and before it was appended.
+    let again = bench.envelope(Lane::Unicast, Audience::One(Ordinal(0)));
+    shelves::put(&*bench.store, &bench.app, Env::Live, &again.message.id.to_string(), &aim).await.unwrap();
+    bench.publish(&again).await;
+    bench.drained(Lane::Unicast).await;
+    assert_eq!(bench.tally(again.message.id).await.targeted, set(&[0]));
 }

@@ -12,7 +12,7 @@ use crate::{
 pub const CAP_MAX: u32 = 10;
 
 /// Messages whose counting is remembered, so that one which comes again is not counted twice: more than are ever
-/// between counting and append.
+/// between counting and the note of what was decided, which remembers for longer.
 const REMEMBERED_MAX: usize = 64;
 
 /// At most so many messages of a type for one device in a span of time. Spans begin at multiples of their length.
