@@ -62,11 +62,12 @@ impl Stats {
     /// When the broker's data cannot be trusted.
     pub async fn run(self, shutdown: CancellationToken) -> Result<(), Error> {
         let Self { config, deps, queues, receipts } = self;
-        let (kept, (), ()) = tokio::join!(
-            receipts::keep(&deps, &receipts, &shutdown),
-            queues::watch(&deps, &queues, &shutdown),
-            retention::run(&deps, &config.node, &shutdown),
-        );
-        Ok(kept?)
+        let others = async {
+            tokio::join!(queues::watch(&deps, &queues, &shutdown), retention::run(&deps, &config.node, &shutdown));
+            Ok(())
+        };
+        // Receipts that nobody keeps end the tier, whatever else goes on.
+        tokio::try_join!(receipts::keep(&deps, &receipts, &shutdown), others)?;
+        Ok(())
     }
 }

@@ -14,8 +14,10 @@ use crate::Deps;
 /// Receipt batches taken together: enough to gain from one flush, few enough to begin again cheaply.
 const TAKEN_MAX: usize = 256;
 
-/// Pause after a failure of the broker or the store.
+/// Pause after a failure of the broker or the store; doubled up to [`PAUSE_MAX`] while the store fails, because what is
+/// tried again may have been added already, and be added again.
 const PAUSE: Duration = Duration::from_millis(250);
+const PAUSE_MAX: Duration = Duration::from_secs(5);
 
 pub(crate) struct Counters {
     batches: Counter,
@@ -40,7 +42,7 @@ pub(crate) async fn keep(deps: &Deps, counters: &Counters, shutdown: &Cancellati
             Err(damaged @ broker::Error::Corrupt(_)) => return Err(damaged),
             Err(error) => warn!(%error, "cannot take receipts; trying again"),
         }
-        pause(shutdown).await;
+        pause(PAUSE, shutdown).await;
     }
     Ok(())
 }
@@ -55,12 +57,14 @@ async fn drain(deps: &Deps, counters: &Counters, mut consumer: Consumer, shutdow
             return;
         }
         let (batches, deliveries) = read(counters, deliveries).await;
+        let mut again_after = PAUSE;
         while let Err(error) = deps.store.add_receipts(batches.clone()).await {
             warn!(%error, "cannot keep receipts; holding them");
-            pause(shutdown).await;
+            pause(again_after, shutdown).await;
             if shutdown.is_cancelled() {
                 return;
             }
+            again_after = (again_after * 2).min(PAUSE_MAX);
         }
         counters.batches.inc_by(deliveries.len() as u64);
         deliveries.into_iter().for_each(Delivery::ack);
@@ -86,9 +90,9 @@ async fn read(counters: &Counters, deliveries: Vec<Delivery>) -> (Vec<ReceiptBat
     (batches, readable)
 }
 
-async fn pause(shutdown: &CancellationToken) {
+async fn pause(pause: Duration, shutdown: &CancellationToken) {
     tokio::select! {
         () = shutdown.cancelled() => {}
-        () = time::sleep(PAUSE) => {}
+        () = time::sleep(pause) => {}
     }
 }
