@@ -58,7 +58,7 @@ use survey::Survey;
 pub use config::{Config, InvalidUrl};
 
 /// How long the first connection may take, all nodes tried: declaring everything on three nodes takes seconds.
-const FIRST: Duration = Duration::from_secs(20);
+const FIRST: Duration = Duration::from_secs(30);
 
 /// How long closing waits for the broker to hear of everything settled.
 const LAST: Duration = Duration::from_secs(5);

@@ -38,13 +38,18 @@ pub(crate) enum App {
 }
 
 pub(crate) async fn run(command: App, config: &Config) -> anyhow::Result<ExitCode> {
-    let store = backends::open_store(config).await.context(
-        "a running Fanfare holds the data; use its API instead (POST /v1/apps with an admin key), or stop it",
-    )?;
+    let store = backends::open_store(config).await?;
     match command {
         App::Create { id, env, admin } => {
             let token = create(&store, &id, env, admin, Limits::default()).await?;
-            println!("app    {id}\nkey    {token}\n\nThe key is shown this once; keep it like a password.");
+            // Whoever forgot to say where the store is would have a key that no server knows.
+            let place = match config.redis() {
+                Some(_) => "Redis, by store.url".to_owned(),
+                None => format!("embedded in {}: no store.url is set", config.data_dir.display()),
+            };
+            println!(
+                "app    {id}\nkey    {token}\nstore  {place}\n\nThe key is shown this once; keep it like a password."
+            );
         }
         App::Key { id, env, scopes } => {
             let scopes = if scopes.is_empty() { Scope::PRODUCT.to_vec() } else { scopes };

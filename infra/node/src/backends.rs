@@ -34,8 +34,13 @@ pub(crate) struct Backends {
 /// Opens the store alone, for commands that only administer.
 pub(crate) async fn open_store(config: &Config) -> anyhow::Result<SharedStore> {
     match config.redis() {
-        Some(redis) => Ok(Redis::connect(redis).await?),
-        None => Ok(store::embedded::Embedded::open(Engine::open(&config.data_dir)?)?),
+        Some(redis) => Ok(Redis::connect(redis).await.context("cannot use store.url")?),
+        None => {
+            let engine = Engine::open(&config.data_dir).context(
+                "a running Fanfare holds the data; use its API instead (POST /v1/apps with an admin key), or stop it",
+            )?;
+            Ok(store::embedded::Embedded::open(engine)?)
+        }
     }
 }
 

@@ -146,7 +146,10 @@ impl Config {
             sources = sources.add_source(File::from(file).format(FileFormat::Toml));
         }
         let environment = Environment::with_prefix("FANFARE").prefix_separator("__").separator("__").try_parsing(true);
-        let environment = environment.list_separator(",").with_list_parse_key("access_point.proxies");
+        let environment = environment.list_separator(",");
+        let environment = ["access_point.proxies", "ingest.callback_hosts"]
+            .into_iter()
+            .fold(environment, |environment, list| environment.with_list_parse_key(list));
         let config: Self = sources
             .add_source(environment)
             .build()
@@ -269,8 +272,9 @@ impl Config {
             "access_point: ack_timeout_s and sweep_s must be greater than 0"
         );
         ensure!(
-            ap.tls_listen.is_none() || ap.tls_certificate.is_some() && ap.tls_key.is_some(),
-            "access_point.tls_listen needs access_point.tls_certificate and access_point.tls_key"
+            [ap.tls_certificate.is_some(), ap.tls_key.is_some()] == [ap.tls_listen.is_some(); 2]
+                && (ap.tls_listen.is_some() || ap.tls_advertise.is_none()),
+            "access_point: tls_listen, tls_certificate and tls_key belong together, and tls_advertise is for what listens there"
         );
         for (listen, address, advertise, is_said) in [
             ("access_point.listen", Some(ap.listen), "access_point.advertise", ap.advertise.is_some()),
@@ -286,11 +290,19 @@ impl Config {
             self.ingest.payload_max_bytes <= self.ingest.body_max_bytes,
             "ingest.payload_max_bytes must not exceed ingest.body_max_bytes"
         );
+        ensure!(
+            self.broker.namespace.is_empty() || self.broker.namespace.ends_with('.'),
+            "broker.namespace must end with a dot: by it the policies of RabbitMQ know the queues"
+        );
         ensure!([1, 3].contains(&self.broker.replicas), "broker.replicas must be 1 or 3");
         ensure!(self.broker.confirm_timeout_ms > 0, "broker.confirm_timeout_ms must be greater than 0");
         ensure!(
             self.store.routes_url.is_none() || self.store.url.is_some(),
             "store.routes_url is for routes beside a store in Redis: set store.url too"
+        );
+        ensure!(
+            self.store.replicas == 0 || self.store.url.is_some(),
+            "store.replicas are replicas of Redis: set store.url too"
         );
         ensure!(
             self.filter.listen.ip().is_loopback() || self.filter.secret.is_some(),
@@ -344,6 +356,8 @@ mod tests {
             ("[dispatcher]\nprefetch = 0", "dispatcher.prefetch"),
             ("[access_point]\nkeep_alive_s = 5", "keep_alive_min_s"),
             ("[access_point]\ntls_listen = \"127.0.0.1:8883\"", "tls_certificate"),
+            ("[access_point]\ntls_certificate = \"a\"\ntls_key = \"b\"", "tls_listen"),
+            ("[access_point]\ntls_advertise = \"push-1.example.com:443\"", "tls_listen"),
             ("[access_point]\nlisten = \"0.0.0.0:1883\"", "access_point.advertise"),
             ("[access_point]\nlisten = \"[::]:1883\"", "access_point.advertise"),
             (
@@ -353,6 +367,8 @@ mod tests {
             ("[access_point]\nproxies = [\"10.0.0.0/33\"]", "10.0.0.0/33"),
             ("[broker]\nurl = \"amqps://localhost\"", "broker.url"),
             ("[broker]\nreplicas = 2", "broker.replicas"),
+            ("[broker]\nnamespace = \"blue\"", "with a dot"),
+            ("[store]\nreplicas = 1", "store.url"),
             ("[filter]\nlisten = \"10.0.0.1:1\"", "filter.secret"),
             ("[filter]\nlisten = \"0.0.0.0:1\"\nsecret = \"0123456789012345678901\"", "filter.advertise"),
             ("[filter]\nsecret = \"guess me\"", "at least 22"),

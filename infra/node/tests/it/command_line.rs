@@ -32,6 +32,17 @@ fn settings_that_do_not_exist_or_cannot_work_are_named() {
 }
 
 #[test]
+fn the_environment_sets_lists_with_commas() {
+    for (variable, value) in [
+        ("FANFARE__INGEST__CALLBACK_HOSTS", "members.example.com,.example.org"),
+        ("FANFARE__ACCESS_POINT__PROXIES", "10.0.0.0/24,192.168.0.1"),
+    ] {
+        let checked = Command::new(FANFARE).env(variable, value).arg("check-config").output().unwrap();
+        assert!(checked.status.success(), "{}", String::from_utf8_lossy(&checked.stderr));
+    }
+}
+
+#[test]
 fn a_public_listener_without_any_key_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     let refused = Command::new(FANFARE)
