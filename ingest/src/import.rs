@@ -3,7 +3,7 @@
 //! The job is what its upload has come to: rows count once they are durable, and an upload that broke off is simply
 //! sent again, since registering again changes nothing.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use axum::{
     Json,
@@ -11,7 +11,7 @@ use axum::{
     http::StatusCode,
     response::IntoResponse,
 };
-use model::{DeviceId, Job, JobId, JobState, Profile, Scope, Timestamp};
+use model::{Device, DeviceId, Job, JobId, JobState, Profile, Scope, Timestamp};
 use serde::Serialize;
 use serde_json::value::RawValue;
 use store::{Amendment, PAGE_MAX, Registration, shelves};
@@ -181,7 +181,8 @@ async fn register(api: &Api, call: &Call, page: &[(u64, String)], before: &Job) 
 /// A row that can be read: its number, its device, and what is to be known about that.
 type Row = (u64, DeviceId, Profile);
 
-/// Registers rows, or puts them in place of what is known now; returns those whose devices others changed meanwhile.
+/// Registers rows, or puts them in place of what is known now; returns those whose devices others changed meanwhile. A
+/// row that a later one of the same device replaces counts as updated.
 async fn register_once(
     api: &Api,
     call: &Call,
@@ -190,25 +191,19 @@ async fn register_once(
     job: &mut Job,
 ) -> Result<Vec<Row>, Problem> {
     let (app, env) = (call.caller.app(), call.caller.env());
-    let ids: Vec<DeviceId> = rows.iter().map(|(_, id, _)| id.clone()).collect();
-    let found = api.store.devices(app, &ids).await?;
+    let admitted = admit(api, call, catalogue, rows, job).await?;
+    let count = admitted.len();
+    let rows = last_of_each(admitted);
+    job.updated += (count - rows.len()) as u64;
     let (mut registrations, mut amendments, mut amended) = (Vec::new(), Vec::new(), Vec::new());
-    for ((number, id, mut profile), before) in rows.into_iter().zip(found) {
-        if before.as_ref().is_some_and(|device| device.env != env) {
-            fail(job, number, "#/device_id: registered in the other environment".to_owned());
-            continue;
-        }
-        match catalogue.admit(&mut profile, before.as_ref().map(|device| &device.profile)).await {
-            Err(problem) if problem.status().is_server_error() => return Err(problem),
-            Err(problem) => fail(job, number, problem.in_short()),
-            Ok(()) => match before {
-                None => registrations.push(Registration { id, env, profile: Some(profile) }),
-                Some(before) => {
-                    amended.push((number, id, profile.clone()));
-                    let seen = before.profile.seen.clone();
-                    amendments.push(Amendment { before, profile: Profile { seen, ..profile } });
-                }
-            },
+    for ((number, id, profile), before) in rows {
+        match before {
+            None => registrations.push(Registration { id, env, profile: Some(profile) }),
+            Some(before) => {
+                amended.push((number, id, profile.clone()));
+                let seen = before.profile.seen.clone();
+                amendments.push(Amendment { before, profile: Profile { seen, ..profile } });
+            }
         }
     }
     if !registrations.is_empty() {
@@ -223,6 +218,41 @@ async fn register_once(
     let done = api.store.amend(app, amendments, api.clock.now()).await?;
     job.updated += done.iter().filter(|done| **done).count() as u64;
     Ok(amended.into_iter().zip(done).filter_map(|(row, done)| (!done).then_some(row)).collect())
+}
+
+/// The rows that can be taken, each with its device as it is known now; the others are counted.
+async fn admit(
+    api: &Api,
+    call: &Call,
+    catalogue: &mut Catalogue<'_>,
+    rows: Vec<Row>,
+    job: &mut Job,
+) -> Result<Vec<(Row, Option<Device>)>, Problem> {
+    let ids: Vec<DeviceId> = rows.iter().map(|(_, id, _)| id.clone()).collect();
+    let found = api.store.devices(call.caller.app(), &ids).await?;
+    let mut admitted = Vec::with_capacity(rows.len());
+    for ((number, id, mut profile), before) in rows.into_iter().zip(found) {
+        if before.as_ref().is_some_and(|device| device.env != call.caller.env()) {
+            fail(job, number, "#/device_id: registered in the other environment".to_owned());
+            continue;
+        }
+        match catalogue.admit(&mut profile, before.as_ref().map(|device| &device.profile)).await {
+            Err(problem) if problem.status().is_server_error() => return Err(problem),
+            Err(problem) => fail(job, number, problem.in_short()),
+            Ok(()) => admitted.push(((number, id, profile), before)),
+        }
+    }
+    Ok(admitted)
+}
+
+/// Of several rows of one device the last, which replaces what the others say. All of them change the device as it was
+/// read once, and of such changes the store takes one.
+fn last_of_each(mut rows: Vec<(Row, Option<Device>)>) -> Vec<(Row, Option<Device>)> {
+    let mut seen = HashSet::new();
+    rows.reverse();
+    rows.retain(|((_, id, _), _)| seen.insert(id.clone()));
+    rows.reverse();
+    rows
 }
 
 fn fail(job: &mut Job, row: u64, detail: String) {

@@ -48,6 +48,11 @@ impl Known {
         Ok(shelves::find(&*api.store, app, env, &self.entry.id.to_string()).await?)
     }
 
+    /// How far it has come.
+    fn standing(&self, now: Timestamp) -> Standing {
+        Standing { status: self.status(now), funnel: self.funnel(now), is_dispatched: self.is_dispatched() }
+    }
+
     /// Where its targets are.
     pub(crate) fn funnel(&self, now: Timestamp) -> Funnel {
         self.tally.as_ref().map(|tally| tally.funnel(self.entry.expires_at, now)).unwrap_or_default()
@@ -59,16 +64,24 @@ impl Known {
         match () {
             () if entry.failed.is_some() => Status::Failed,
             () if entry.cancelled_at.is_some() => Status::Cancelled,
-            () if self.dispatched() && self.funnel(now).pending == 0 => Status::Completed,
-            () if self.dispatched() => Status::Delivering,
+            () if self.is_dispatched() && self.funnel(now).pending == 0 => Status::Completed,
+            () if self.is_dispatched() => Status::Delivering,
             () if now >= entry.expires_at => Status::Expired,
             () => Status::Queued,
         }
     }
 
-    fn dispatched(&self) -> bool {
+    fn is_dispatched(&self) -> bool {
         self.entry.dispatched_at.is_some() || self.tally.is_some()
     }
+}
+
+/// How far a message has come at some time: what is told of its tally, which itself can be large.
+#[derive(Clone, Copy)]
+struct Standing {
+    status: Status,
+    funnel: Funnel,
+    is_dispatched: bool,
 }
 
 #[derive(Serialize, ToSchema)]
@@ -115,14 +128,14 @@ struct Progress {
 
 impl<'a> MessageView<'a> {
     /// In lists nobody looks up who was excluded, or what came of commands.
-    fn new(known: &'a Known, aim: Option<&Aim>, now: Timestamp) -> Self {
-        let entry = &known.entry;
+    fn new(entry: &'a Entry, standing: Standing, aim: Option<&Aim>) -> Self {
+        let Standing { status, funnel, is_dispatched } = standing;
         let (excluded, excluded_by) = aim.map(|aim| view::excluded(&aim.excluded)).unzip();
         Self {
             id: entry.id,
             mode: entry.lane,
             env: entry.env,
-            status: known.status(now),
+            status,
             r#type: &entry.kind,
             class: entry.class.as_str(),
             created_at: view::time(entry.created_at),
@@ -132,8 +145,8 @@ impl<'a> MessageView<'a> {
             failed: entry.failed.as_deref(),
             metadata: &entry.metadata,
             trace_id: entry.trace.id(),
-            stats: Stats { funnel: known.funnel(now), excluded, excluded_by },
-            progress: Progress { resolved: known.dispatched(), fanout_done: known.dispatched() },
+            stats: Stats { funnel, excluded, excluded_by },
+            progress: Progress { resolved: is_dispatched, fanout_done: is_dispatched },
             command: None,
         }
     }
@@ -150,7 +163,8 @@ pub(crate) async fn get(State(api): State<Arc<Api>>, Path(id): Path<String>, cal
     let known = Known::find(&api, &call, &id).await?;
     let aim = known.aim(&api, &call).await?.unwrap_or_default();
     let command = CommandView::of(&api, &call, &known).await?;
-    let view = MessageView { command, ..MessageView::new(&known, Some(&aim), api.clock.now()) };
+    let standing = known.standing(api.clock.now());
+    let view = MessageView { command, ..MessageView::new(&known.entry, standing, Some(&aim)) };
     Ok(Json(view).into_response())
 }
 
@@ -172,9 +186,10 @@ pub(crate) async fn list(State(api): State<Arc<Api>>, call: Call) -> Answer {
     let last = entries.last().filter(|_| entries.len() == limit).map(|entry| entry.id.to_string());
     let mut page = Vec::with_capacity(entries.len());
     for entry in entries.into_iter().filter(|entry| entry.env == call.caller.env()) {
-        page.push(Known { tally: api.store.tally(app, entry.id).await?, entry });
+        // The tally of a broadcast is large: it goes before the next one is read.
+        let known = Known { tally: api.store.tally(app, entry.id).await?, entry };
+        page.push((known.standing(api.clock.now()), known.entry));
     }
-    let now = api.clock.now();
-    let views: Vec<_> = page.iter().map(|known| MessageView::new(known, None, now)).collect();
+    let views: Vec<_> = page.iter().map(|(standing, entry)| MessageView::new(entry, *standing, None)).collect();
     query::page(&call.uri, &views, last)
 }

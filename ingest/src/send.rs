@@ -26,7 +26,7 @@ use utoipa::{
 };
 
 use self::{
-    commit::{Outcome, commit},
+    commit::{Outcome, commit, open, promised},
     request::{Request, SendBody},
 };
 pub(crate) use self::{
@@ -35,6 +35,7 @@ pub(crate) use self::{
 };
 use crate::{
     api::Api,
+    auth::Caller,
     fields::Fields,
     gate::{Answer, Call, Concerns},
     limit::Budget,
@@ -59,9 +60,18 @@ struct Prepared {
     entry: Entry,
     once: Option<Once>,
     answer: String,
-    budget: Budget,
+    /// `None` when the first request with its key has spent it.
+    budget: Option<Budget>,
     /// Keeps the same idempotency key out until this send is answered.
     _entered: Option<Entered>,
+}
+
+/// What is left to do for a request.
+#[expect(clippy::large_enum_variant, reason = "nearly all are of the large kind, and none is kept")]
+enum Next {
+    Commit(Prepared),
+    /// Nothing but to say again what came of the first request with its key.
+    Answer(Outcome),
 }
 
 /// Whether it is only to be estimated whom a message would be for.
@@ -103,12 +113,17 @@ pub(crate) async fn one(State(api): State<Arc<Api>>, call: Call) -> Answer {
     if dry_run {
         return estimate(&api, &call, &request).await;
     }
-    let prepared = prepare(&api, &call, request, &call.body).await?;
+    let prepared = match prepare(&api, &call, request, &call.body).await? {
+        Next::Commit(prepared) => prepared,
+        Next::Answer(outcome) => return accepted(&outcome),
+    };
     let budget = prepared.budget;
     let mut outcomes = commit(&api, vec![prepared]).await;
     let outcome = outcomes.pop().unwrap_or_else(|| Err(Problem::new(Code::Internal, "a send without outcome")))?;
     let mut response = accepted(&outcome)?;
-    budget.tell(response.headers_mut());
+    if let Some(budget) = budget {
+        budget.tell(response.headers_mut());
+    }
     Ok(response)
 }
 
@@ -147,15 +162,16 @@ pub(crate) async fn batch(State(api): State<Arc<Api>>, call: Call) -> Answer {
     let (mut ready, mut places) = (Vec::new(), Vec::new());
     for (index, prepared) in prepared.await.into_iter().enumerate() {
         match prepared {
-            Ok(prepared) => {
+            Ok(Next::Commit(prepared)) => {
                 ready.push(prepared);
                 places.push(index);
                 outcomes.push(Err(Problem::new(Code::Internal, "a send without outcome")));
             }
+            Ok(Next::Answer(outcome)) => outcomes.push(Ok(outcome)),
             Err(problem) => outcomes.push(Err(problem)),
         }
     }
-    let budget = ready.last().map(|last| last.budget);
+    let budget = ready.iter().rev().find_map(|prepared| prepared.budget);
     for (index, outcome) in places.into_iter().zip(commit(&api, ready).await) {
         outcomes[index] = outcome;
     }
@@ -240,18 +256,36 @@ async fn estimate(api: &Api, call: &Call, request: &Request) -> Answer {
     Ok(Json(Estimated { mode: target.lane, estimate, warnings: &target.warnings }).into_response())
 }
 
-/// Everything that can refuse a message without having touched anything; then its share of the budget is spent.
-async fn prepare(api: &Api, call: &Call, request: Request, body: &[u8]) -> Result<Prepared, Problem> {
-    let caller = &call.caller;
-    permit(call, &request)?;
-    let key = request.once.as_ref().map(|key| once::kept(caller, key));
-    let entered = key.as_ref().map(|key| api.running.enter(caller.app(), key)).transpose()?;
-    let (target, terms) = find(api, call, &request).await?;
+/// Spends a message's share of the budget, when it has as many recipients as it needs.
+async fn spend(api: &Api, caller: &Caller, request: &Request, target: &Target) -> Result<Budget, Problem> {
     let recipients = target.recipients(api, caller).await;
     if request.require_targets && recipients == 0 {
         return Err(Problem::new(Code::AudienceEmpty, "no registered device is in this audience"));
     }
-    let budget = api.budgets.spend(&caller.app, recipients)?;
+    api.budgets.spend(&caller.app, recipients)
+}
+
+/// Everything that can refuse a message without having touched anything; then its share of the budget is spent.
+///
+/// What was accepted before is not judged again: whom it was for may be gone by now, and it was paid for. Once
+/// something has come of it, its first answer is all there is to say; until then it is published again.
+async fn prepare(api: &Api, call: &Call, request: Request, body: &[u8]) -> Result<Next, Problem> {
+    let caller = &call.caller;
+    permit(call, &request)?;
+    let key = request.once.as_ref().map(|key| (once::kept(caller, key), once::fingerprint(body)));
+    let entered = key.as_ref().map(|(key, _)| api.running.enter(caller.app(), key)).transpose()?;
+    let before = match &key {
+        Some((key, fingerprint)) => promised(api, caller.app(), key, fingerprint).await?,
+        None => None,
+    };
+    let is_new = before.is_none();
+    if let Some(first) = before
+        && open(api, caller.app(), first.message).await?.is_none()
+    {
+        return Ok(Next::Answer(Outcome::replay(first.message, first.answer)));
+    }
+    let (target, terms) = find(api, call, &request).await?;
+    let budget = if is_new { Some(spend(api, caller, &request, &target).await?) } else { None };
     let now = api.clock.now();
     let message = message(call, request, &target, now);
     // A message for nobody is dispatched from the start: its funnel is complete with no targets.
@@ -265,8 +299,8 @@ async fn prepare(api: &Api, call: &Call, request: Request, body: &[u8]) -> Resul
         warnings: &target.warnings,
     };
     let answer = serde_json::to_string(&sent).map_err(|error| Problem::new(Code::Internal, error.to_string()))?;
-    let once = key.map(|key| Once { key, fingerprint: once::fingerprint(body), answer: answer.clone() });
-    Ok(Prepared {
+    let once = key.map(|(key, fingerprint)| Once { key, fingerprint, answer: answer.clone() });
+    Ok(Next::Commit(Prepared {
         app: Arc::clone(&caller.app),
         queue: target.queue,
         envelope: target.audience.map(|audience| Envelope { message, audience, terms }),
@@ -275,7 +309,7 @@ async fn prepare(api: &Api, call: &Call, request: Request, body: &[u8]) -> Resul
         answer,
         budget,
         _entered: entered,
-    })
+    }))
 }
 
 fn message(call: &Call, request: Request, target: &Target, now: Timestamp) -> Message {

@@ -18,6 +18,9 @@ use crate::{
 
 /// Longest line, in bytes: a device with every attribute and tag at its usual length.
 const LINE_MAX_BYTES: usize = 64 * 1024;
+/// A page ends when its lines have so many bytes together: of each upload that much is in memory, and goes to the store
+/// in one call, however long its lines are.
+const PAGE_MAX_BYTES: usize = 1024 * 1024;
 /// Most lines of one upload.
 const LINES_MAX: u64 = 10_000_000;
 /// More must come within this time.
@@ -57,7 +60,7 @@ impl<S: Sync> FromRequest<S> for Upload {
         let no_gate = || Problem::new(Code::Internal, "this route has no gate");
         let call = parts.extensions.remove().ok_or_else(no_gate)?;
         let pace = parts.extensions.remove();
-        Ok(Self { call, lines: Lines { body, pace, rest: Vec::new(), ended: false, read: 0 } })
+        Ok(Self { call, lines: Lines::new(body, pace) })
     }
 }
 
@@ -70,26 +73,48 @@ pub(crate) struct Lines {
     read: u64,
 }
 
+/// Lines that are worked off together.
+struct Page {
+    lines: Vec<(u64, String)>,
+    lines_max: usize,
+    bytes: usize,
+}
+
+impl Page {
+    fn push(&mut self, number: u64, line: &str) {
+        self.bytes += line.len();
+        self.lines.push((number, line.to_owned()));
+    }
+
+    fn is_full(&self) -> bool {
+        self.lines.len() >= self.lines_max || self.bytes >= PAGE_MAX_BYTES
+    }
+}
+
 impl Lines {
-    /// The next lines with their numbers from 1, `max` of them unless these are the last; none when all were read.
-    /// Empty lines are passed over.
+    fn new(body: Body, pace: Option<Pace>) -> Self {
+        Self { body, pace, rest: Vec::new(), ended: false, read: 0 }
+    }
+
+    /// The next lines with their numbers from 1, at most `max` of them, and fewer when they are long or the last; none
+    /// when all were read. Empty lines are passed over.
     ///
     /// # Errors
     /// When the body breaks off, or is no text in lines of sensible length.
     pub(crate) async fn page(&mut self, max: usize) -> Result<Vec<(u64, String)>, Problem> {
-        let mut page = Vec::with_capacity(max);
+        let mut page = Page { lines: Vec::with_capacity(max), lines_max: max, bytes: 0 };
         loop {
-            self.split(&mut page, max)?;
-            if page.len() >= max || self.ended {
-                return Ok(page);
+            self.split(&mut page)?;
+            if page.is_full() || self.ended {
+                return Ok(page.lines);
             }
             self.more().await?;
         }
     }
 
-    fn split(&mut self, page: &mut Vec<(u64, String)>, max: usize) -> Result<(), Problem> {
+    fn split(&mut self, page: &mut Page) -> Result<(), Problem> {
         let mut from = 0;
-        while page.len() < max {
+        while !page.is_full() {
             let line = match self.rest[from..].iter().position(|byte| *byte == b'\n') {
                 Some(length) => &self.rest[from..from + length],
                 None if self.ended && from < self.rest.len() => &self.rest[from..],
@@ -99,7 +124,7 @@ impl Lines {
             self.read += 1;
             let text = str::from_utf8(line).map_err(|_| at(self.read, "not UTF-8"))?.trim();
             if !text.is_empty() {
-                page.push((self.read, text.to_owned()));
+                page.push(self.read, text);
             }
         }
         self.rest.drain(..from);
@@ -131,4 +156,28 @@ impl Lines {
 
 fn at(line: u64, what: &str) -> Problem {
     Problem::fault(format!("#{line}"), "invalid_format", format!("line {line} is {what}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// How many lines are on each page.
+    async fn pages(text: String, max: usize) -> Vec<usize> {
+        let (mut lines, mut pages) = (Lines::new(Body::from(text), None), Vec::new());
+        loop {
+            let page = lines.page(max).await.unwrap();
+            if page.is_empty() {
+                return pages;
+            }
+            pages.push(page.len());
+        }
+    }
+
+    #[tokio::test]
+    async fn a_page_ends_with_so_many_lines_or_so_many_bytes() {
+        assert_eq!(pages("one\n\ntwo\nthree\nfour\nfive".into(), 2).await, [2, 2, 1]);
+        let long = "x".repeat(LINE_MAX_BYTES) + "\n";
+        assert_eq!(pages(long.repeat(40), 1_000).await, [16, 16, 8]);
+    }
 }

@@ -66,6 +66,7 @@ macro_rules! contract_suite {
                 readers_see_concurrent_appends_without_gaps, what_was_appended_outlives_a_restart;
             messages: an_accepted_message_has_an_entry, a_command_is_known_as_one, the_same_key_gives_the_first_answer,
                 the_same_key_with_another_meaning_is_refused, a_key_is_forgotten_after_a_day, apps_do_not_share_keys,
+                a_used_key_tells_what_it_was_used_for,
                 accepting_after_the_append_keeps_what_happened, a_message_for_nobody_stays_dispatched,
                 an_entry_tells_until_when_its_message_can_wait,
                 entries_come_newest_first_in_pages,

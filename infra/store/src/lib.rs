@@ -35,7 +35,7 @@ pub use cursors::{CursorWrite, Cursors};
 pub use devices::{Amendment, Devices, Registration};
 pub use groups::Groups;
 pub use inbox::{Inbox, InboxAppend, InboxAppended, InboxEntry};
-pub use messages::{Accepted, Cancelled, Entry, Messages, Once};
+pub use messages::{Accepted, Cancelled, Entry, Messages, Once, Promise};
 pub use nodes::Nodes;
 pub use receipts::Receipts;
 pub use routes::{Claim, Generation, Routes};

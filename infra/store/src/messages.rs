@@ -77,6 +77,26 @@ pub struct Once {
     pub answer: String,
 }
 
+/// What an idempotency key was used for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Promise {
+    /// The first message.
+    pub message: MessageId,
+    /// SHA-256 of what its request meant.
+    pub fingerprint: [u8; 32],
+    /// The answer that was given.
+    pub answer: String,
+    /// Forgotten from then on.
+    pub until: Timestamp,
+}
+
+impl Promise {
+    /// Whether it is remembered at this time.
+    pub fn counts(&self, now: Timestamp) -> bool {
+        now < self.until
+    }
+}
+
 /// How long an idempotency key is remembered.
 pub const ONCE_KEPT: std::time::Duration = std::time::Duration::from_hours(24);
 
@@ -110,6 +130,10 @@ pub trait Messages: Send + Sync {
     /// The same key with the same fingerprint within [`ONCE_KEPT`] gives [`Accepted::Before`] with the first message
     /// and answer, with another fingerprint [`Accepted::Reused`]; in both cases nothing changes.
     async fn accept(&self, app: &AppId, entry: Entry, once: Option<Once>) -> Result<Accepted, Error>;
+
+    /// What an idempotency key was used for, unless its time is over by now. Where this says nothing, whoever uses the
+    /// key next may still be told [`Accepted::Before`]: somebody else may have come first.
+    async fn promised(&self, app: &AppId, key: &str, now: Timestamp) -> Result<Option<Promise>, Error>;
 
     /// The entry of a message of this app.
     async fn entry(&self, app: &AppId, id: MessageId) -> Result<Option<Entry>, Error>;

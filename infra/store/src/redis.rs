@@ -189,6 +189,16 @@ impl Redis {
         take::only(self.write(vec![cmd], Repeat::Once).await?)
     }
 
+    /// The same where mostly nothing is: on that nobody relies, and replicas are not asked.
+    async fn find_settled(&self, cmd: Cmd) -> Result<Option<Value>, Error> {
+        let done = self.settled.carry_out(vec![cmd], Repeat::Once).await?;
+        match done.answers.as_slice() {
+            [Value::Nil] => Ok(None),
+            [Value::Array(found)] if found.is_empty() => Ok(None),
+            _ => self.fenced(done).await.and_then(take::only).map(Some),
+        }
+    }
+
     /// Writes something that is to be durable when this returns.
     async fn write(&self, cmds: Vec<Cmd>, repeat: Repeat) -> Result<Vec<Value>, Error> {
         self.fenced(self.settled.carry_out(cmds, repeat).await?).await

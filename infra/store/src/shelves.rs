@@ -4,11 +4,14 @@
 //! A shelf holds records of one type, for one environment of an app. The store looks inside none of them;
 //! [`find`], [`put`] and the like are the same calls with types.
 
+use std::time::Duration;
+
 use async_trait::async_trait;
 use model::{
     AppId, Env, Timestamp,
     shelved::{Shelf, Shelved},
 };
+use tokio::time::{Instant, sleep};
 
 use crate::{Error, Store};
 
@@ -66,8 +69,14 @@ pub trait Shelves: Send + Sync {
     async fn edition(&self, place: Place<'_>) -> Result<u64, Error>;
 }
 
-/// Attempts to change a record that others change at the same time; each time somebody else succeeded.
-const ATTEMPTS: usize = 8;
+/// How long a change is tried again that others were quicker than. Each time somebody succeeded, so of a hundred at once
+/// all do within this time; and less than a request has, with the last attempt.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// The most that the pause between two attempts is at first, and later: it is random, so that those who began together
+/// do not go on together, and grows, so that many leave each other room.
+const PAUSE_MIN: Duration = Duration::from_millis(4);
+const PAUSE_MAX: Duration = Duration::from_millis(128);
 
 fn place<T: Shelved>(app: &AppId, env: Env) -> Place<'_> {
     Place { app, env, shelf: T::SHELF }
@@ -128,6 +137,9 @@ pub async fn remove<T: Shelved>(store: &dyn Store, app: &AppId, env: Env, name: 
 
 /// Changes a record as it is at that moment, `None` when there is none; returns what is there then. `change` may be
 /// called again, and leaves things as they are by returning `None`.
+///
+/// # Errors
+/// Unavailable when others are quicker for some seconds; whatever the store says.
 pub async fn change<T: Shelved>(
     store: &dyn Store,
     (app, env): (&AppId, Env),
@@ -135,13 +147,18 @@ pub async fn change<T: Shelved>(
     mut change: impl FnMut(Option<T>) -> Option<T> + Send,
 ) -> Result<Option<T>, Error> {
     let place = place::<T>(app, env);
-    for _ in 0..ATTEMPTS {
+    let (begun, mut pause) = (Instant::now(), PAUSE_MIN);
+    loop {
         let edition = store.edition(place).await?;
         let before: Option<T> = find(store, app, env, name).await?;
         let Some(after) = change(before) else { return find(store, app, env, name).await };
         if store.put_record(place, name, after.encode(), Some(edition)).await? {
             return Ok(Some(after));
         }
+        if begun.elapsed() > PATIENCE {
+            return Err(Error::Unavailable("too many change this at once".into()));
+        }
+        sleep(pause.mul_f64(rand::random_range(0.0..1.0))).await;
+        pause = (pause * 2).min(PAUSE_MAX);
     }
-    Err(Error::Unavailable("too many change this at once".into()))
 }

@@ -1,11 +1,11 @@
 //! The point of no return: the store's note and the broker's confirm, and what a repeated key means.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use broker::Publication;
 use futures_util::future::join_all;
-use model::{MessageId, record::Record as _};
-use store::{Accepted, Entry};
+use model::{AppId, MessageId, Queue, record::Record as _};
+use store::{Accepted, Entry, Promise};
 use tokio::time::Instant;
 
 use super::Prepared;
@@ -26,6 +26,35 @@ pub(super) struct Outcome {
     pub(super) replayed: bool,
 }
 
+impl Outcome {
+    /// What was told of the message that a key stood for at first.
+    pub(super) fn replay(first: MessageId, answer: String) -> Self {
+        Self { id: first, answer, replayed: true }
+    }
+}
+
+/// What an idempotency key was used for, if it was.
+///
+/// # Errors
+/// `idempotency_key_reused`; whatever the store says.
+pub(super) async fn promised(
+    api: &Api,
+    app: &AppId,
+    key: &str,
+    fingerprint: &[u8; 32],
+) -> Result<Option<Promise>, Problem> {
+    let promise = api.store.promised(app, key, api.clock.now()).await?;
+    if promise.as_ref().is_some_and(|promise| promise.fingerprint != *fingerprint) {
+        return Err(reused());
+    }
+    Ok(promise)
+}
+
+fn reused() -> Problem {
+    let detail = "the first request with this idempotency key meant something else";
+    Problem::new(Code::IdempotencyKeyReused, detail)
+}
+
 /// Makes messages durable; says of each, in the order given, what became of it.
 ///
 /// With an idempotency key the store comes first: of two requests with one key only one may publish a new message.
@@ -35,8 +64,8 @@ pub(super) async fn commit(api: &Api, mut items: Vec<Prepared>) -> Vec<Result<Ou
     let keyed = items.iter().any(|item| item.once.is_some());
     if !keyed {
         // What is asked for in the same breath is flushed together where both share a disk, so the longer preparation comes first.
-        let (published, accepted) = tokio::join!(publish(api, items.iter().collect()), accept_all(api, &items));
-        return finish(api, &items, accepted, published);
+        let (unconfirmed, accepted) = tokio::join!(publish(api, &items), accept_all(api, &items));
+        return finish(api, &items, accepted, &unconfirmed);
     }
     let mut accepted = accept_all(api, &items).await;
     for (item, accepted) in items.iter_mut().zip(&mut accepted) {
@@ -53,8 +82,8 @@ pub(super) async fn commit(api: &Api, mut items: Vec<Prepared>) -> Vec<Result<Ou
             *accepted = Err(problem);
         }
     }
-    let published = publish(api, items.iter().collect()).await;
-    finish(api, &items, accepted, published)
+    let unconfirmed = publish(api, &items).await;
+    finish(api, &items, accepted, &unconfirmed)
 }
 
 async fn accept_all(api: &Api, items: &[Prepared]) -> Vec<Result<Accepted, Problem>> {
@@ -71,8 +100,7 @@ async fn accept_all(api: &Api, items: &[Prepared]) -> Vec<Result<Accepted, Probl
 /// Makes `item` the message that its key stood for at first. It is published again under the same id, in case the
 /// first request got no further than the store; what was appended to a stream is not appended twice.
 async fn repeat(api: &Api, item: &mut Prepared, first: MessageId) -> Result<(), Problem> {
-    let known = api.store.entry(&item.app.id, first).await?;
-    let Some(entry) = known.filter(is_open) else {
+    let Some(entry) = open(api, &item.app.id, first).await? else {
         item.envelope = None;
         return Ok(());
     };
@@ -84,46 +112,66 @@ async fn repeat(api: &Api, item: &mut Prepared, first: MessageId) -> Result<(), 
     Ok(())
 }
 
+/// The entry of a message that was accepted, as long as nothing has come of it: the broker may never have had it.
+pub(super) async fn open(api: &Api, app: &AppId, id: MessageId) -> Result<Option<Entry>, Problem> {
+    Ok(api.store.entry(app, id).await?.filter(is_open))
+}
+
 fn is_open(entry: &Entry) -> bool {
     entry.dispatched_at.is_none() && entry.cancelled_at.is_none() && entry.failed.is_none()
 }
 
-/// Publishes what has an audience, as one batch.
-async fn publish(api: &Api, items: Vec<&Prepared>) -> Result<(), Problem> {
+/// Publishes what has an audience. Returns the queues that did not confirm what was for them, and why: each queue
+/// speaks for itself.
+async fn publish(api: &Api, items: &[Prepared]) -> BTreeMap<Queue, Problem> {
+    if let [item] = items {
+        return publish_batch(api, &[item]).await.into_iter().collect();
+    }
+    let mut items: Vec<&Prepared> = items.iter().collect();
+    // Stable: what is for one queue stays in the order given.
+    items.sort_by_key(|item| item.queue);
+    let batches = items.chunk_by(|one, next| one.queue == next.queue).map(|batch| publish_batch(api, batch));
+    join_all(batches).await.into_iter().flatten().collect()
+}
+
+/// Publishes what is for one queue. Says which and why when it is not confirmed.
+async fn publish_batch(api: &Api, items: &[&Prepared]) -> Option<(Queue, Problem)> {
     let publication = |item: &&Prepared| {
         let envelope = item.envelope.as_ref()?;
         Some(Publication { queue: item.queue, body: envelope.encode().into() })
     };
     let batch: Vec<_> = items.iter().filter_map(publication).collect();
-    if batch.is_empty() {
-        return Ok(());
-    }
+    let queue = batch.first()?.queue;
     let started = Instant::now();
-    match tokio::time::timeout(CONFIRM_TIMEOUT, api.broker.publish(batch)).await {
-        Ok(published) => published?,
-        Err(_) => return Err(Problem::new(Code::BrokerUnavailable, "the broker did not confirm in time")),
-    }
-    api.metrics.confirmed(started.elapsed());
-    Ok(())
+    let problem = match tokio::time::timeout(CONFIRM_TIMEOUT, api.broker.publish(batch)).await {
+        Ok(Ok(())) => {
+            api.metrics.confirmed(started.elapsed());
+            return None;
+        }
+        Ok(Err(error)) => error.into(),
+        Err(_) => Problem::new(Code::BrokerUnavailable, "the broker did not confirm in time"),
+    };
+    Some((queue, problem))
 }
 
 fn finish(
     api: &Api,
     items: &[Prepared],
     accepted: Vec<Result<Accepted, Problem>>,
-    published: Result<(), Problem>,
+    unconfirmed: &BTreeMap<Queue, Problem>,
 ) -> Vec<Result<Outcome, Problem>> {
     let settle = |(item, accepted): (&Prepared, Result<Accepted, Problem>)| {
         let accepted = accepted?;
         if accepted == Accepted::Reused {
-            let detail = "the first request with this idempotency key meant something else";
-            return Err(Problem::new(Code::IdempotencyKeyReused, detail));
+            return Err(reused());
         }
-        if item.envelope.is_some() {
-            published.clone()?;
+        if item.envelope.is_some()
+            && let Some(problem) = unconfirmed.get(&item.queue)
+        {
+            return Err(problem.clone());
         }
-        if let Accepted::Before(id, answer) = accepted {
-            return Ok(Outcome { id, answer, replayed: true });
+        if let Accepted::Before(first, answer) = accepted {
+            return Ok(Outcome::replay(first, answer));
         }
         api.metrics.accepted(&item.app.id, item.entry.lane);
         Ok(Outcome { id: item.entry.id, answer: item.answer.clone(), replayed: false })

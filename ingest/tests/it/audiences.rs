@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use audience::{Expr, Facts, Invalid, Select, SelectError, holds};
+use futures_util::future::join_all;
 use model::{
-    Aim, AppId, Audience, Clock as _, Env, Envelope, Except, Excluded, Exclusion, Ordinal, Ordinals, Receipt,
+    Aim, AppId, Audience, Clock as _, Env, Envelope, Except, Excluded, Exclusion, OptOut, Ordinal, Ordinals, Receipt,
     ReceiptBatch, Scope, SystemClock, Terms, Timestamp,
 };
 use parking_lot::Mutex;
@@ -298,6 +299,18 @@ async fn suppressions_and_opt_outs_are_kept_until_they_are_taken_back() {
     sandbox.delete("/v1/suppressions?device_id=dev-1").await.assert_problem(404, "not_found");
     assert_eq!(sandbox.delete("/v1/devices/dev-2/opt-outs/promo").await.status, 204);
     assert_eq!(estimate("promo").await["targeted"], 5);
+}
+
+#[tokio::test]
+async fn all_who_opt_out_at_the_same_moment_have_opted_out() {
+    const DEVICES: usize = 50;
+    let sandbox = sandbox().await;
+    sandbox.add_devices(DEVICES).await;
+    let paths: Vec<_> = (1..=DEVICES).map(|number| format!("/v1/devices/dev-{number}/opt-outs/promo")).collect();
+    let answers = join_all(paths.iter().map(|path| sandbox.put(path, ""))).await;
+    assert!(answers.iter().all(|answer| answer.status == 204), "{answers:?}");
+    let kept = shelves::find::<OptOut>(&*sandbox.store, &sandbox.app, Env::Test, "promo").await.unwrap();
+    assert_eq!(kept.unwrap().0.len(), DEVICES as u64);
 }
 
 #[tokio::test]

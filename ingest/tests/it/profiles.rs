@@ -85,3 +85,20 @@ async fn an_import_registers_row_by_row_and_says_which_rows_are_wrong() {
     sandbox.get("/v1/devices/dev-1302").await.assert_problem(404, "not_found");
     sandbox.get("/v1/jobs/job_01JD7Q2Z4M8V6T3K5N9R0WXYED").await.assert_problem(404, "not_found");
 }
+
+#[tokio::test]
+async fn of_many_rows_of_one_device_the_last_that_can_be_taken_counts() {
+    let sandbox = Sandbox::start().await;
+    sandbox.add_devices(1).await;
+    let row = |device: &str, level: Value| json!({"device_id": device, "attributes": {"level": level}}).to_string();
+    let mut rows: Vec<_> = (0..=8).flat_map(|n| ["dev-1", "dev-2"].map(|device| row(device, json!(n)))).collect();
+    rows.push(row("dev-2", json!("high")));
+    let nd = [("content-type", "application/x-ndjson")];
+    let done = sandbox.ask("POST", "/v1/devices/import", &sandbox.key, &nd, &rows.join("\n")).await;
+    assert_eq!((done.status.as_u16(), done.text("state")), (202, "completed"), "{done:?}");
+    let count = |name: &str| done.body[name].as_u64().unwrap();
+    assert_eq!((count("rows"), count("created"), count("updated"), count("failed")), (19, 1, 17, 1));
+    for device in ["dev-1", "dev-2"] {
+        assert_eq!(sandbox.get(&format!("/v1/devices/{device}")).await.body["attributes"]["level"], 8);
+    }
+}

@@ -102,6 +102,12 @@ impl Answer {
         assert!(self.text("type").starts_with("https://") && !self.text("title").is_empty());
     }
 
+    /// The status of each message of a batch.
+    pub(crate) fn statuses(&self) -> Vec<u64> {
+        let results = self.body["results"].as_array().unwrap_or_else(|| panic!("no results in {self:?}"));
+        results.iter().map(|result| result["status"].as_u64().unwrap()).collect()
+    }
+
     /// The pointers and codes of a problem's faults.
     pub(crate) fn faults(&self) -> Vec<(String, String)> {
         let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();

@@ -51,7 +51,10 @@ async fn a_full_queue_refuses_and_drops_nothing() {
     assert!(!refused.header("retry-after").is_empty());
     let body = format!(r#"{{"messages":[{SEND},{SEND}]}}"#);
     assert_eq!(sandbox.post("/v1/messages/batch", &body).await.status, 503);
-    assert_eq!(sandbox.post("/v1/messages", r#"{"to":"all","payload":1}"#).await.status, 202, "other queues go on");
+    let all = r#"{"to":"all","payload":1}"#;
+    assert_eq!(sandbox.post("/v1/messages", all).await.status, 202, "other queues go on");
+    let mixed = sandbox.post("/v1/messages/batch", &format!(r#"{{"messages":[{SEND},{all}]}}"#)).await;
+    assert_eq!(mixed.statuses(), [503, 202], "also for messages of one batch");
     let queued = sandbox.queued().await;
     let unicasts = queued.iter().filter(|(queue, _)| queue.lane() == Some(model::Lane::Unicast));
     assert_eq!(unicasts.map(|(_, e)| e.message.id.to_string()).collect::<Vec<_>>(), accepted);

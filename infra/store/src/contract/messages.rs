@@ -5,7 +5,7 @@ use std::time::Duration;
 use model::{Class, Message, Ordinal, Receipt, ReceiptBatch, Seq};
 
 use super::{NOW, Place, TTL, accept, demo, demo_2, funnel, later, message, name, set, to_inboxes, to_timeline};
-use crate::{Accepted, Appended, Entry, Once, Store, messages::ONCE_KEPT};
+use crate::{Accepted, Appended, Entry, Once, Promise, Store, messages::ONCE_KEPT};
 
 fn once(key: &str, meaning: u8, answer: &str) -> Option<Once> {
     Some(Once { key: key.into(), fingerprint: [meaning; 32], answer: answer.into() })
@@ -86,6 +86,21 @@ pub async fn apps_do_not_share_keys(place: &mut dyn Place) {
     accept_once(&*store, &message(1), once("k", 7, "first")).await;
     let other = Message { app: demo_2(), ..message(2) };
     assert_eq!(accept_once(&*store, &other, once("k", 8, "second")).await, Accepted::New);
+}
+
+/// To whoever asks before using it; only in its app, and as long as it is remembered.
+pub async fn a_used_key_tells_what_it_was_used_for(place: &mut dyn Place) {
+    let store = place.open().await;
+    let until = NOW + ONCE_KEPT;
+    let promised = async |key: &str, now| store.promised(&demo(), key, now).await.unwrap();
+    assert_eq!(promised("k", NOW).await, None);
+    accept_once(&*store, &message(1), once("k", 7, "first")).await;
+    accept_once(&*store, &message(2), once("k", 8, "second")).await;
+    let first = Promise { message: message(1).id, fingerprint: [7; 32], answer: "first".into(), until };
+    assert_eq!(promised("k", until - Duration::from_millis(1)).await, Some(first));
+    assert_eq!(promised("k", until).await, None);
+    assert_eq!(promised("other", NOW).await, None);
+    assert_eq!(store.promised(&demo_2(), "k", NOW).await.unwrap(), None);
 }
 
 /// A message may be dispatched and cancelled before its sender's entry is kept.

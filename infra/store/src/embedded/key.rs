@@ -18,13 +18,13 @@ use super::{
     cursors::Kept as KeptCursor,
     devices::{Count as CountRecord, Named},
     inbox::Pending,
-    messages::{Kept as KeptMessage, Promise},
+    messages::Kept as KeptMessage,
     shelves::{Edition, Kept as KeptRecord},
     table::{Nothing, Set},
     timeline::Listed,
     uplinks::At,
 };
-use crate::Error;
+use crate::{Error, Promise};
 
 /// A keyspace: tables that live and die alike, so that compaction meets the same kind of data.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

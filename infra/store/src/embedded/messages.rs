@@ -10,7 +10,7 @@ use super::{
     timeline,
 };
 use crate::{
-    Accepted, Appended, Cancelled, Entry, Error, Messages, Once,
+    Accepted, Appended, Cancelled, Entry, Error, Messages, Once, Promise,
     messages::{KEPT, ONCE_KEPT},
     receipts::open,
 };
@@ -36,16 +36,6 @@ impl Record for Kept {
     const VERSION: u8 = 1;
 }
 
-/// What an idempotency key was used for.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Promise {
-    message: MessageId,
-    fingerprint: [u8; 32],
-    answer: String,
-    /// Forgotten from then on.
-    pub(super) until: Timestamp,
-}
-
 impl Record for Promise {
     const VERSION: u8 = 1;
 }
@@ -69,6 +59,10 @@ impl Messages for Embedded {
             Ok(Accepted::New)
         })
         .await
+    }
+
+    async fn promised(&self, app: &AppId, key: &str, now: Timestamp) -> Result<Option<Promise>, Error> {
+        Ok(self.view().get(&once_key(app, key)?)?.filter(|promise| promise.counts(now)))
     }
 
     async fn entry(&self, app: &AppId, id: MessageId) -> Result<Option<Entry>, Error> {
@@ -103,16 +97,20 @@ impl Messages for Embedded {
     }
 }
 
+/// Where it lies what an idempotency key was used for.
+fn once_key(app: &AppId, text: &str) -> Result<key::Once, Error> {
+    Ok(key::Once { app: app.clone(), key: key::Text::new(text, "an idempotency key")? })
+}
+
 /// Keeps a sender's promise, unless there is one of this key: then says what was said to it.
 fn promise(draft: &mut Draft<'_, '_>, app: &AppId, entry: &Entry, once: Once) -> Result<Option<Accepted>, Error> {
-    let text = key::Text::new(&once.key, "an idempotency key")?;
-    let key = key::Once { app: app.clone(), key: text.clone() };
-    if let Some(before) = draft.get(&key)?.filter(|before| entry.created_at < before.until) {
+    let key = once_key(app, &once.key)?;
+    if let Some(before) = draft.get(&key)?.filter(|before| before.counts(entry.created_at)) {
         let same = before.fingerprint == once.fingerprint;
         return Ok(Some(if same { Accepted::Before(before.message, before.answer) } else { Accepted::Reused }));
     }
     let until = entry.created_at + ONCE_KEPT;
-    draft.schedule(&key::OnceDue { at: until, app: app.clone(), key: text });
+    draft.schedule(&key::OnceDue { at: until, app: app.clone(), key: key.key.clone() });
     draft.put(&key, &Promise { message: entry.id, fingerprint: once.fingerprint, answer: once.answer, until });
     Ok(None)
 }

@@ -13,14 +13,14 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     BELT, Redis,
-    key::AppKeys,
+    key::{AppKeys, Key},
     link::Repeat,
     log,
     script::{Call, Step},
     take,
 };
 use crate::{
-    Accepted, Appended, Cancelled, Entry, Error, Messages, Once, PAGE_MAX,
+    Accepted, Appended, Cancelled, Entry, Error, Messages, Once, PAGE_MAX, Promise,
     messages::{KEPT, ONCE_KEPT},
 };
 
@@ -107,6 +107,27 @@ fn times(entry: &Entry) -> Vec<u8> {
     [entry.expires_at, until].iter().flat_map(|at| at.as_millis().to_be_bytes()).collect()
 }
 
+/// Where it lies what an idempotency key was used for.
+fn once_key(of: &AppKeys, text: &str) -> Result<Key, Error> {
+    if text.len() > ONCE_MAX_BYTES {
+        return Err(Error::Rejected(format!("an idempotency key takes at most {ONCE_MAX_BYTES} bytes")));
+    }
+    Ok(of.once(text.as_bytes()))
+}
+
+/// What an idempotency key was used for, as `accept_once` wrote it.
+fn promise(kept: &[u8]) -> Option<Promise> {
+    let (until, rest) = kept.split_first_chunk()?;
+    let (message, rest) = rest.split_first_chunk()?;
+    let (fingerprint, answer) = rest.split_first_chunk()?;
+    Some(Promise {
+        message: MessageId::from_bytes(*message),
+        fingerprint: *fingerprint,
+        answer: String::from_utf8(answer.to_vec()).ok()?,
+        until: Timestamp::from_millis(u64::from_be_bytes(*until)),
+    })
+}
+
 /// What `dispatch` in the scripts takes of a message that is to be appended.
 pub(super) fn dispatch(call: &mut Call, message: &Message, tally: Vec<u8>) {
     let entry = Entry::from(message);
@@ -135,10 +156,7 @@ impl Messages for Redis {
             let done = self.accept.carry_out(app, accept, 1).await?;
             return self.fenced(done).await.map(|_| Accepted::New);
         };
-        if once.key.len() > ONCE_MAX_BYTES {
-            return Err(Error::Rejected(format!("an idempotency key takes at most {ONCE_MAX_BYTES} bytes")));
-        }
-        accept.key(of.messages()).key(of.once(once.key.as_bytes())).key(of.due_once());
+        accept.key(of.messages()).key(once_key(&of, &once.key)?).key(of.due_once());
         accept.arg(once.key).arg(&once.fingerprint[..]).arg(once.answer).arg(entry.created_at.as_millis());
         accept.arg((entry.created_at + ONCE_KEPT).as_millis()).arg((ONCE_KEPT + BELT).as_millis().to_string());
         // Accepting the same message twice is accepting it once: the script knows it by its id.
@@ -152,6 +170,15 @@ impl Messages for Redis {
             (Some(Value::Int(2)), ..) => Ok(Accepted::Reused),
             _ => Err(take::corrupt("an accept", &"an unknown outcome")),
         }
+    }
+
+    async fn promised(&self, app: &AppId, key: &str, now: Timestamp) -> Result<Option<Promise>, Error> {
+        let mut get = cmd("GET");
+        get.arg(once_key(&self.of(app), key)?);
+        let Some(kept) = self.find_settled(get).await? else { return Ok(None) };
+        let kept: Vec<u8> = take::value(kept)?;
+        let promise = promise(&kept).ok_or_else(|| take::corrupt("an idempotency key", &"not a promise"))?;
+        Ok(Some(promise).filter(|promise| promise.counts(now)))
     }
 
     async fn entry(&self, app: &AppId, id: MessageId) -> Result<Option<Entry>, Error> {

@@ -49,13 +49,11 @@ impl Uplinks for Redis {
         let (of, mut list) = (self.of(app), Call::new(Step::UplinksAfter));
         list.key(of.uplinks(env)).key(kind.map_or_else(|| of.uplinks(env), |kind| of.uplinks_of_type(env, kind)));
         list.arg(after.map_or_else(Vec::new, |id| id.to_bytes().to_vec())).arg(limit);
-        let ids: Vec<Vec<u8>> = take::value(self.ask_one(list.cmd()).await?)?;
-        if ids.is_empty() {
-            return Ok(Vec::new());
-        }
+        // Whoever is shown one goes on after it: it must be there when another server is the primary.
+        let Some(ids) = self.find_settled(list.cmd()).await? else { return Ok(Vec::new()) };
         let mut get = cmd("MGET");
-        for id in &ids {
-            get.arg(of.uplink(env, uplink_id(id)?));
+        for id in take::value::<Vec<Vec<u8>>>(ids)? {
+            get.arg(of.uplink(env, uplink_id(&id)?));
         }
         let found: Vec<Value> = take::value(self.ask_one(get).await?)?;
         found.into_iter().filter_map(|answer| take::maybe(answer, "an uplink").transpose()).collect()

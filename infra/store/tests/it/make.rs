@@ -2,7 +2,9 @@
 
 use std::{sync::Arc, time::Duration};
 
-use model::{AppId, Class, Env, Lane, Message, MessageId, Ordinal, Ordinals, Priority, Timestamp, TraceParent};
+use model::{
+    AppId, Class, Env, Lane, Message, MessageId, Ordinal, Ordinals, Priority, Timestamp, TraceParent, Uplink, UplinkId,
+};
 use store::{InboxAppend, TimelineAppend};
 
 pub(crate) const NOW: Timestamp = Timestamp::from_millis(1_800_000_000_000);
@@ -46,4 +48,21 @@ pub(crate) fn to_inboxes(message: Message, devices: Ordinals) -> InboxAppend {
 
 pub(crate) fn to_timeline(message: Message, audience: Ordinals) -> TimelineAppend {
     TimelineAppend { message: Arc::new(message), audience }
+}
+
+pub(crate) fn uplink(n: u32) -> Uplink {
+    Uplink {
+        id: UplinkId::new(NOW, n.into()),
+        app: app(),
+        env: Env::Live,
+        device: "a".parse().unwrap(),
+        user: None,
+        kind: "ping".into(),
+        answers: None,
+        reply: None,
+        content_type: None,
+        payload: vec![b'x'; 200].into(),
+        received_at: NOW,
+        trace: TraceParent::start(u128::from(n) + 1, 1),
+    }
 }

@@ -6,15 +6,15 @@ use std::{
 };
 
 use deadpool_redis::redis::cmd;
-use model::{Clock as _, NodeId, Ordinal, Receipt, ReceiptBatch, Route, Seq, SystemClock};
+use model::{Clock as _, Env, NodeId, Ordinal, Receipt, ReceiptBatch, Route, Seq, SystemClock};
 use store::{
     Appended, Claim, Cursors as _, Entry, Error, Inbox as _, Messages as _, Receipts as _, Routes as _, Store,
-    Timeline as _,
+    Timeline as _, Uplinks as _,
     redis::{Config, Durability, Lost, Redis},
 };
 
 use super::{place::Server, private, proxy::Proxy};
-use crate::make::{NOW, app, message, set, to_inboxes, to_timeline};
+use crate::make::{NOW, app, message, set, to_inboxes, to_timeline, uplink};
 
 /// Every call has an answer by then, whatever the server does.
 const CALL_MAX: Duration = Duration::from_secs(1);
@@ -216,9 +216,12 @@ async fn what_another_primary_has_on_a_replica_is_not_what_was_written() {
     }
     let accepted = in_time(async || store.accept(&app(), Entry::from(&message(3)), None).await).await;
     assert!(matches!(&accepted, Err(Error::Unavailable(why)) if why.contains("another")), "{accepted:?}");
+    let kept = in_time(async || store.keep_uplinks(vec![uplink(4)]).await).await;
+    assert!(matches!(&kept, Err(Error::Unavailable(why)) if why.contains("another")), "{kept:?}");
     let inbox = async || store.inbox_after(&app(), Ordinal(1), Seq::ZERO, 9).await;
     let timeline = async || store.timeline_after(&app(), Seq::ZERO, 9).await;
-    for read in [in_time(inbox).await.map(drop), in_time(timeline).await.map(drop)] {
+    let uplinks = async || store.uplinks_after(&app(), Env::Live, None, None, 9).await;
+    for read in [in_time(inbox).await.map(drop), in_time(timeline).await.map(drop), in_time(uplinks).await.map(drop)] {
         assert!(matches!(&read, Err(Error::Unavailable(why)) if why.contains("another")), "nobody sees it: {read:?}");
     }
     proxy.cut();
