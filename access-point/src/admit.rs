@@ -1,7 +1,11 @@
 //! Finds a device's session: who it is in its app, that no later session is there, and where its streams go on. While the
 //! store is away it asks again and again, a few devices at a time.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    slice,
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
 use broker::Ring;
 use model::{
@@ -24,6 +28,7 @@ use crate::{
     heartbeat::Heartbeat,
     pull::Sent,
     registry::{Entered, Handle},
+    revocation,
     timeline::Timeline,
 };
 
@@ -123,6 +128,7 @@ pub(crate) async fn admit(site: &Arc<Site>, guest: &Guest) -> Result<Admitted, R
 /// Makes the device's session the one that counts, then finds out where it goes on.
 async fn find(site: &Arc<Site>, guest: &Guest, waited: bool) -> Result<Admitted, Denied> {
     let (store, app) = (&site.deps.store, &guest.login.app);
+    let looks = site.looks.load(Ordering::Acquire);
     let device = device(site, guest).await?;
     let claim = store.claim(app, device.ordinal, &site.config.node, guest.since).await?;
     if waited && let Some(later) = later_elsewhere(site, guest, &claim) {
@@ -130,6 +136,10 @@ async fn find(site: &Arc<Site>, guest: &Guest, waited: bool) -> Result<Admitted,
         return Err(Refused::Superseded.into());
     }
     let presence = enter(site, guest, &device, &claim).await?;
+    // Whoever looked in between for revoked tokens has not found this session.
+    if site.looks.load(Ordering::Acquire) != looks {
+        revocation::check(site, app, slice::from_ref(&presence.handle)).await?;
+    }
     let peer = peer(guest, device);
     let timeline = timeline(site, &peer).await?;
     let cursor = match site.outbox.cursor(&peer.app, peer.ordinal) {
@@ -145,7 +155,7 @@ async fn find(site: &Arc<Site>, guest: &Guest, waited: bool) -> Result<Admitted,
 /// The device as it is registered, now if need be.
 async fn device(site: &Site, guest: &Guest) -> Result<Device, Denied> {
     let Guest { login, token, .. } = guest;
-    let known = site.deps.store.devices(&login.app, std::slice::from_ref(&login.device)).await?;
+    let known = site.deps.store.devices(&login.app, slice::from_ref(&login.device)).await?;
     let refused = |label| Err(Refused::ForGood(Reason::NOT_AUTHORIZED, label).into());
     match known.into_iter().next().flatten() {
         Some(device) if token.env.is_some_and(|env| env != device.env) => refused("environment"),

@@ -80,8 +80,7 @@ async fn hear(site: &Site, bell: Bell) {
             older.inspect(|session| session.close(Close::TakenOver));
         }
         Bell::Revoked { app, device, generation } => {
-            let revoked = site.registry.get(&app, device).filter(|session| session.generation < generation);
-            revoked.inspect(|session| session.close(Close::Revoked));
+            site.registry.get(&app, device).inspect(|session| session.revoke(generation));
         }
         Bell::Drain { node, ordered_at, rate_per_s, permille } if node == site.config.node => {
             site.drains.order(Order { ordered_at, rate_per_s, permille });

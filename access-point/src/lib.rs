@@ -37,6 +37,7 @@ mod pull;
 mod pulse;
 mod quota;
 mod registry;
+mod revocation;
 mod routes;
 mod sightings;
 mod sse;
@@ -50,7 +51,7 @@ mod worker;
 use std::{
     net::SocketAddr,
     num::{NonZeroU32, NonZeroUsize},
-    sync::Arc,
+    sync::{Arc, atomic::AtomicU64},
     time::Duration,
 };
 
@@ -246,6 +247,10 @@ pub(crate) struct Site {
     pub(crate) pulses: Pulses,
     /// Bells may have been rung that nobody heard.
     pub(crate) unheard: Notify,
+    /// The marks of every session were compared.
+    pub(crate) swept: Notify,
+    /// How often sessions were looked through for revoked tokens: whoever enters meanwhile may have been missed.
+    pub(crate) looks: AtomicU64,
     pub(crate) opening: Semaphore,
     pub(crate) reading: Semaphore,
     pub(crate) workers: Workers,
@@ -305,6 +310,8 @@ impl AccessPoint {
             types: Types::default(),
             pulses: Pulses::default(),
             unheard: Notify::new(),
+            swept: Notify::new(),
+            looks: AtomicU64::new(0),
             opening: Semaphore::new(OPENING_MAX),
             reading: Semaphore::new(READING_MAX),
             workers: Workers::new(),
@@ -339,6 +346,7 @@ impl AccessPoint {
             background.spawn(until(site.shutdown.clone(), bell::listen(site.clone(), lane)));
         }
         background.spawn(until(site.shutdown.clone(), sweep::run(site.clone())));
+        background.spawn(until(site.shutdown.clone(), revocation::run(site.clone())));
         background.spawn(until(site.shutdown.clone(), pulse::watch(site.clone())));
         background.spawn(until(site.shutdown.clone(), routes::keep(site.clone())));
         background.spawn(until(site.shutdown.clone(), drain::follow(site.clone())));

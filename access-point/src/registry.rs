@@ -63,7 +63,8 @@ pub(crate) struct Handle {
     pub(crate) app: AppId,
     pub(crate) ordinal: Ordinal,
     pub(crate) epoch: Epoch,
-    pub(crate) generation: u32,
+    /// That of its token.
+    generation: u32,
     mailbox: Arc<Mailbox>,
     post: Mutex<Post>,
     marks: [AtomicU64; 2],
@@ -94,6 +95,13 @@ impl Handle {
         self.tell(|told| {
             told.order.get_or_insert(why);
         });
+    }
+
+    /// Tells the session to go if its token is of an older generation than this one.
+    pub(crate) fn revoke(&self, generation: u32) {
+        if self.generation < generation {
+            self.close(Close::Revoked);
+        }
     }
 
     /// Whether the session was told to go and has not heard it.

@@ -38,6 +38,7 @@ pub(crate) async fn run(site: Arc<Site>) {
                 period = period.min(RETRY);
             }
         }
+        site.swept.notify_one();
     }
 }
 

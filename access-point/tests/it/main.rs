@@ -18,6 +18,7 @@ mod packed;
 mod peers;
 mod pulse;
 mod rates;
+mod revocation;
 mod slow_devices;
 mod sse;
 mod store_away;

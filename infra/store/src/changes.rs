@@ -19,9 +19,9 @@ pub trait Changes: Send + Sync {
     /// The latest change of an app.
     async fn change_head(&self, app: &AppId) -> Result<ChangeId, Error>;
 
-    /// The devices that were registered or removed, or whose profile was replaced by another one, after the change
-    /// `after`: at most `limit`, in order, each with its change. What changed is not said: read the device, and take what
-    /// is there.
+    /// The devices that were registered or removed, whose profile was replaced by another one, or whose tokens were
+    /// revoked, after the change `after`: at most `limit`, in order, each with its change. What changed is not said: read
+    /// the device, and take what is there.
     ///
     /// `None` when nobody knows any more what came after `after`, because it is too long ago or the store lost it: then
     /// only the whole registry tells.

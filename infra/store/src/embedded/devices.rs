@@ -127,6 +127,7 @@ impl Devices for Embedded {
             let Some(mut device) = draft.get(&key)? else { return Ok(None) };
             device.generation = device.generation.saturating_add(1);
             draft.put(&key, &device);
+            changes::note(draft, &key.app, [device.ordinal], Timestamp::default())?;
             Ok(Some(device.generation))
         })
         .await

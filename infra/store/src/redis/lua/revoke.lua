@@ -4,4 +4,5 @@ if not ordinal then return nil end
 local device = device_read(KEYS[1], ordinal)
 device.generation = math.min(device.generation + 1, 4294967295)
 device_write(KEYS[1], ordinal, device)
+device_changed(KEYS[1], ordinal)
 return device.generation
