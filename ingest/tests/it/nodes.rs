@@ -106,6 +106,30 @@ async fn several_ingest_nodes_grant_together_what_an_app_may_send() {
     assert!((4..=6).contains(&accepted), "a third of 12, and what comes back meanwhile: {accepted}");
 }
 
+#[tokio::test]
+async fn a_send_to_many_is_paid_for_on_every_ingest_node_though_their_number_changes() {
+    let limits = Limits { recipients_per_s: 1, recipients_burst: 12 };
+    let sandbox = Sandbox::with(Setup { limits, ..Setup::default() }).await;
+    sandbox.add_devices(12).await;
+    let nodes = ["in-1", "in-2", "in-3"].map(|id| node(id, Tier::Ingest, None));
+    for node in &nodes {
+        sandbox.store.beat(node.clone()).await.unwrap();
+    }
+    tokio::time::sleep(Duration::from_millis(2_500)).await;
+    let ids: Vec<_> = (1..=12).map(|number| format!("dev-{number}")).collect();
+    let body = json!({ "to": { "devices": ids }, "payload": 1 }).to_string();
+    let send = async || sandbox.post("/v1/messages", &body).await;
+    assert_eq!(send().await.status, 202);
+    for gone in &nodes {
+        let refused = send().await;
+        refused.assert_problem(429, "quota_exceeded");
+        let wait: u64 = refused.header("retry-after").parse().unwrap();
+        assert!((20..=37).contains(&wait), "36 s after the first: {wait}");
+        sandbox.store.depart(&gone.id, gone.boot).await.unwrap();
+        tokio::time::sleep(Duration::from_millis(2_500)).await;
+    }
+}
+
 fn drain(ordered_at: Timestamp, permille: u16) -> Drain {
     Drain {
         ordered_at,
