@@ -30,11 +30,10 @@ const FORGOTTEN_AFTER: Duration = Duration::from_hours(1);
 
 /// A clock that can be set back: the time that it then lags behind passes once more, and pays for what was granted beyond
 /// what a bucket holds.
-#[derive(Clone)]
 struct Lagging {
     began: Instant,
     /// By how much, in nanoseconds.
-    behind: Arc<AtomicU64>,
+    behind: AtomicU64,
 }
 
 impl Lagging {
@@ -59,15 +58,13 @@ impl Clock for Lagging {
 struct Bucket {
     quota: Quota,
     limiter: RateLimiter<NotKeyed, InMemoryState, Lagging, StateInformationMiddleware>,
-    clock: Lagging,
 }
 
 impl Bucket {
     fn new(limits: Limits) -> Self {
         let quota = Quota::per_second(positive(limits.recipients_per_s)).allow_burst(positive(limits.recipients_burst));
-        let clock = Lagging { began: Instant::now(), behind: Arc::default() };
-        let limiter = RateLimiter::direct_with_clock(quota, clock.clone()).with_middleware();
-        Self { quota, limiter, clock }
+        let clock = Lagging { began: Instant::now(), behind: AtomicU64::new(0) };
+        Self { quota, limiter: RateLimiter::direct_with_clock(quota, clock).with_middleware() }
     }
 
     /// Grants `cost` when it holds that much, or is full; returns how much it holds then.
@@ -75,14 +72,15 @@ impl Bucket {
     /// # Errors
     /// The time after which it would.
     fn take(&self, cost: u64) -> Result<u32, Duration> {
-        let at_once = positive(u32::try_from(cost).unwrap_or(u32::MAX)).min(self.quota.burst_size());
+        let cost = positive(u32::try_from(cost).unwrap_or(u32::MAX));
+        let at_once = cost.min(self.quota.burst_size());
+        let clock = self.limiter.clock();
         match self.limiter.check_n(at_once) {
             Ok(Ok(state)) => {
-                let owed = u32::try_from(cost).unwrap_or(u32::MAX).saturating_sub(at_once.get());
-                self.clock.set_back(self.quota.replenish_interval().saturating_mul(owed));
+                clock.set_back(self.quota.replenish_interval().saturating_mul(cost.get() - at_once.get()));
                 Ok(state.remaining_burst_capacity())
             }
-            Ok(Err(not_yet)) => Err(not_yet.wait_time_from(self.clock.now())),
+            Ok(Err(not_yet)) => Err(not_yet.wait_time_from(clock.now())),
             // Not so: no more is asked for than it can hold.
             Err(_) => Err(Duration::ZERO),
         }

@@ -146,10 +146,8 @@ impl Config {
             sources = sources.add_source(File::from(file).format(FileFormat::Toml));
         }
         let environment = Environment::with_prefix("FANFARE").prefix_separator("__").separator("__").try_parsing(true);
-        let environment = environment.list_separator(",");
-        let environment = ["access_point.proxies", "ingest.callback_hosts"]
-            .into_iter()
-            .fold(environment, |environment, list| environment.with_list_parse_key(list));
+        let environment = environment.list_separator(",").with_list_parse_key("access_point.proxies");
+        let environment = environment.with_list_parse_key("ingest.callback_hosts");
         let config: Self = sources
             .add_source(environment)
             .build()
