@@ -34,16 +34,18 @@ impl Receipts for Redis {
                 steps.push(step.cmd());
             }
         }
+        let done = self.settled.carry_out(steps, Repeat::Once).await?;
         let mut lengths = Vec::new();
-        for answer in self.write(steps, Repeat::Once).await? {
-            lengths.extend(take::value::<Vec<u64>>(answer)?);
+        for answer in &done.answers {
+            lengths.extend(take::value::<Vec<u64>>(answer.clone())?);
         }
-        // Each once, however often it was added to.
+        // Each once, however often it was added to; before replicas are waited for, because as long as there are none
+        // all of it is added again and again.
         let long = logs.into_iter().zip(lengths).filter(|(_, length)| *length > 0).map(|(tally, _)| tally);
         for tally in long.collect::<BTreeSet<_>>() {
             self.write_anew(tally).await?;
         }
-        Ok(())
+        self.fenced(done).await.map(drop)
     }
 
     async fn tally(&self, app: &AppId, message: MessageId) -> Result<Option<Tally>, Error> {
@@ -52,7 +54,7 @@ impl Receipts for Redis {
 }
 
 impl Redis {
-    /// Merges a log that has grown; not when somebody else did so meanwhile.
+    /// Merges a log that has grown, which says the same afterwards; not when somebody else did so meanwhile.
     async fn write_anew(&self, tally: Key) -> Result<(), Error> {
         let mut get: Cmd = cmd("GET");
         get.arg(&tally);
@@ -60,6 +62,6 @@ impl Redis {
         let merged = log::merge(&kept).ok_or_else(|| take::corrupt("a tally", &"not a log"))?;
         let mut swap = Call::new(Step::SwapLog);
         swap.key(tally).arg(&kept[..log::HEAD_BYTES]).arg(kept.len()).arg(merged);
-        self.write_one(swap.cmd(), Repeat::Once).await.map(drop)
+        self.ask_one(swap.cmd()).await.map(drop)
     }
 }

@@ -6,6 +6,7 @@ use std::{
 };
 
 use deadpool_redis::redis::cmd;
+use futures_util::future::join_all;
 use model::{Clock as _, Env, NodeId, Ordinal, Receipt, ReceiptBatch, Route, Seq, SystemClock};
 use store::{
     Appended, Claim, Cursors as _, Entry, Error, Inbox as _, Messages as _, Receipts as _, Routes as _, Store,
@@ -299,6 +300,24 @@ async fn the_receipts_of_a_broadcast_stay_as_small_as_what_they_say() {
     assert_eq!(store.timeline_after(&app(), Seq::ZERO, 9).await.unwrap()[0].audience.len(), 20_000);
     let (bytes, _) = server.memory();
     assert!(bytes < 20_000, "{bytes} bytes");
+}
+
+/// As long as no replica has them they are told again and again.
+#[tokio::test]
+async fn receipts_that_are_told_again_for_long_take_no_more_room() {
+    let Some(server) = Server::new() else { return };
+    let store = server.connect().await;
+    store.append_timeline(vec![to_timeline(message(1), set(0..20_000))], NOW).await.unwrap();
+    let half = set((0..20_000).step_by(2));
+    let receipt = Receipt { acked: half.clone(), sent: half, ..Receipt::new(message(1).id) };
+    let batch = ReceiptBatch { app: app(), receipts: vec![receipt] };
+    let alone = Redis::connect(Config { replicas: 1, ..server.config() }).await.unwrap();
+    for told in join_all((0..50).map(|_| alone.add_receipts(vec![batch.clone()]))).await {
+        assert!(matches!(&told, Err(Error::Unavailable(_))), "{told:?}");
+    }
+    assert_eq!(store.tally(&app(), message(1).id).await.unwrap().unwrap().acked.len(), 10_000);
+    let (bytes, _) = server.memory();
+    assert!(bytes < 50_000, "{bytes} bytes");
 }
 
 #[tokio::test]
