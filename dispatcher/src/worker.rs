@@ -55,10 +55,10 @@ struct Job {
     place: Place,
 }
 
-/// A place, or why there will be none; nothing when it is to be asked again.
-fn settled(resolved: Result<Place, Unresolved>) -> Option<Result<Place, String>> {
-    match resolved {
-        Ok(place) => Some(Ok(place)),
+/// What was done, or why it never will be; nothing when it is to be asked again.
+fn settled<T>(done: Result<T, Unresolved>) -> Option<Result<T, String>> {
+    match done {
+        Ok(done) => Some(Ok(done)),
         Err(Unresolved::Never(reason)) => Some(Err(reason)),
         Err(Unresolved::NotNow(_)) => None,
     }
@@ -193,6 +193,20 @@ impl Worker {
         }
     }
 
+    /// Lets suspects begin anew, before each connection that is lost while the store takes nothing counts as an attempt;
+    /// gives the other jobs.
+    async fn let_suspects_begin_anew(&self, jobs: Vec<Job>) -> Vec<Job> {
+        let mut left = Vec::with_capacity(jobs.len());
+        for Job { mut delivery, message, place } in jobs {
+            if delivery.attempt() > 1 {
+                let Some(held) = self.begin_anew(delivery).await else { continue };
+                delivery = held;
+            }
+            left.push(Job { delivery, message, place });
+        }
+        left
+    }
+
     /// Makes a job of what has a place, and sets aside what will never have one.
     async fn place(&self, delivery: Delivery, envelope: Envelope, resolved: Result<Place, String>) -> Option<Job> {
         let message = envelope.message;
@@ -207,11 +221,16 @@ impl Worker {
     }
 
     /// Appends jobs of one stream kind in one step. One that the store would not take at all is set aside alone.
-    async fn append(&self, jobs: Vec<Job>, appended: &mpsc::Sender<Done>, shutdown: &CancellationToken) {
+    async fn append(&self, mut jobs: Vec<Job>, appended: &mpsc::Sender<Done>, shutdown: &CancellationToken) {
         if jobs.is_empty() {
             return;
         }
-        match self.patiently(shutdown, || self.store(&jobs)).await {
+        let mut stored = settled(self.store(&jobs).await);
+        if stored.is_none() {
+            jobs = self.let_suspects_begin_anew(jobs).await;
+            stored = self.patiently(shutdown, || self.store(&jobs)).await;
+        }
+        match stored {
             None => {}
             // Nobody takes them only when this worker ends; then they are appended again later, under the same numbers.
             Some(Ok(outcomes)) => _ = appended.send((jobs, outcomes)).await,

@@ -58,12 +58,17 @@ pub(crate) struct Bench {
 impl Bench {
     /// Starts a dispatcher for an app with this many devices.
     pub(crate) async fn start(devices: usize) -> Self {
+        Self::start_on(None, devices).await
+    }
+
+    /// The same, on another store than the embedded one.
+    pub(crate) async fn start_on(store: Option<SharedStore>, devices: usize) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let engine = Engine::open(dir.path()).unwrap();
         let limits = broker::embedded::Limits::default();
         let broker: SharedBroker =
             broker::embedded::Embedded::open(engine.clone(), Arc::new(SystemClock), limits).unwrap();
-        let store: SharedStore = store::embedded::Embedded::open(engine).unwrap();
+        let store = store.unwrap_or_else(|| store::embedded::Embedded::open(engine).unwrap());
         let app: AppId = "demo".parse().unwrap();
         let mut bench = Self { app, broker, store, running: None, _dir: dir };
         bench.begin();
@@ -83,8 +88,13 @@ impl Bench {
 
     /// Starts a dispatcher; the one before must be stopped.
     pub(crate) fn begin(&mut self) {
-        let select = Arc::new(Zones(self.store.clone()));
-        let (broker, store) = (self.broker.clone(), self.store.clone());
+        self.begin_on(self.store.clone());
+    }
+
+    /// The same, for which the store is another.
+    pub(crate) fn begin_on(&mut self, store: SharedStore) {
+        let select = Arc::new(Zones(store.clone()));
+        let broker = self.broker.clone();
         let deps = Deps { broker, store, select, clock: Arc::new(SystemClock) };
         let dispatcher = Dispatcher::new(Config::default(), deps, &mut Registry::default());
         let shutdown = CancellationToken::new();
@@ -185,6 +195,15 @@ impl Bench {
             waiting += depth.ready + depth.unacked;
         }
         waiting
+    }
+
+    /// How much of a lane is in the dispatcher's hands.
+    pub(crate) async fn unacked(&self, lane: Lane) -> u64 {
+        let mut held = 0;
+        for queue in Shard::all().map(|shard| Queue::Push(lane, shard)) {
+            held += self.broker.depth(queue).await.unwrap().unacked;
+        }
+        held
     }
 
     /// Waits until nothing of a lane is on the broker any more.

@@ -13,7 +13,10 @@ use model::{
     quiet::{EVERY_TYPE, TimeOfDay},
     record::Record as _,
 };
-use store::shelves;
+use store::{
+    redis::{Config, Durability, Redis},
+    shelves,
+};
 
 use bench::{Bench, SLOW, eventually};
 
@@ -283,6 +286,37 @@ async fn who_waits_for_its_audience_is_neither_in_the_way_nor_dead_after_restart
         bench.stop().await;
         bench.begin();
     }
+}
+
+#[tokio::test]
+async fn what_waits_for_a_store_that_takes_nothing_is_not_dead_after_restarts() {
+    let Some(config) = redis() else { return };
+    let store = Redis::connect(config.clone()).await.unwrap();
+    let mut bench = Bench::start_on(Some(store), 1).await;
+    bench.stop().await;
+    // It answers, and has no replica to keep anything.
+    let alone = Redis::connect(Config { replicas: 1, ..config }).await.unwrap();
+    let message = bench.send(Lane::Unicast, Audience::One(Ordinal(0))).await;
+    for round in 1..=5 {
+        bench.begin_on(alone.clone());
+        eventually(Duration::from_secs(10), async || bench.unacked(Lane::Unicast).await == 1).await;
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        assert!(bench.broker.dead_letters(10).await.unwrap().is_empty(), "after {round} restarts");
+        bench.stop().await;
+    }
+    bench.begin();
+    bench.drained(Lane::Unicast).await;
+    let inbox = bench.store.inbox_after(&bench.app, Ordinal(0), Seq::ZERO, 10).await.unwrap();
+    assert_eq!(inbox.iter().map(|entry| entry.message.id).collect::<Vec<_>>(), [message]);
+}
+
+/// A part of Redis of its own; `None` when nobody says where one is.
+#[expect(clippy::disallowed_methods, reason = "tests are told by the environment where their servers are")]
+fn redis() -> Option<Config> {
+    let url = std::env::var("TEST_REDIS_URL").ok();
+    assert!(url.is_some() || std::env::var("TEST_REQUIRE_SERVERS").is_err(), "TEST_REDIS_URL is not set");
+    let prefix = format!("test-{:016x}", rand::random::<u64>());
+    url.map(|url| Config { prefix, durability: Durability::Trusted, ..Config::new(url) })
 }
 
 #[tokio::test]
