@@ -10,6 +10,7 @@ use axum::{
 };
 use model::{App, AppId, Bell, Env, Key, KeyId, Lane, Limits, Scope, UplinkRules, sign, sign::ApiKey};
 use serde::Serialize;
+use store::Patience;
 use utoipa::ToSchema;
 
 use crate::{
@@ -143,14 +144,20 @@ pub(crate) async fn get_app(State(api): State<Arc<Api>>, Path(app): Path<String>
 pub(crate) async fn change_app(State(api): State<Arc<Api>>, Path(app): Path<String>, call: Call) -> Answer {
     call.caller.require(Scope::Admin)?;
     call.query()?.finish()?;
-    let mut app = find(&api, &app).await?;
-    let mut fields = Fields::read(&call.body)?;
-    app.limits = limits(&mut fields, app.limits);
-    app.uplink = uplink_rules(&mut fields, app.uplink);
-    fields.finish()?;
-    api.store.replace_app(app.clone()).await?;
-    api.ring(Lane::Unicast, &Bell::Apps);
-    Ok(Json(AppView::from(app)).into_response())
+    let mut patience = Patience::begin();
+    loop {
+        let before = find(&api, &app).await?;
+        let mut fields = Fields::read(&call.body)?;
+        let limits = limits(&mut fields, before.limits);
+        let uplink = uplink_rules(&mut fields, before.uplink.clone());
+        fields.finish()?;
+        let after = App { limits, uplink, ..before.clone() };
+        if api.store.replace_app(&before, after.clone()).await? {
+            api.ring(Lane::Unicast, &Bell::Apps);
+            return Ok(Json(AppView::from(after)).into_response());
+        }
+        patience.again().await?;
+    }
 }
 
 /// A number that something may have per second, or at once.

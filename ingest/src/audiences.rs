@@ -289,9 +289,15 @@ pub(crate) async fn upload(State(api): State<Arc<Api>>, Path(id): Path<String>, 
         unknown += missing;
     }
     let count = members.len();
-    let (app, env, now) = (call.caller.app(), call.caller.env(), api.clock.now());
+    let (app, env, updated_at) = (call.caller.app(), call.caller.env(), api.clock.now());
     shelves::put(&*api.store, app, env, &id, &Members(members.compact())).await?;
-    put(&api, &call, &SavedAudience { means: Means::List(count), updated_at: now, ..audience }).await?;
+    let means = Means::List(count);
+    let recount = |there: Option<SavedAudience>| Some(SavedAudience { means: means.clone(), updated_at, ..there? });
+    if shelves::change(&*api.store, (app, env), &id, recount).await?.is_none() {
+        // Whoever has removed the audience meanwhile did not find these.
+        shelves::remove::<Members>(&*api.store, app, env, &id).await?;
+        return Err(Problem::not_found("audience"));
+    }
     Ok(Json(Uploaded { members: count, rows, unknown }).into_response())
 }
 

@@ -10,7 +10,7 @@ use axum::{
 };
 use model::{DeviceId, Group, GroupId, Ordinal, Scope, group::Source};
 use serde::Serialize;
-use store::devices::ordinals;
+use store::{Patience, devices::ordinals};
 use utoipa::ToSchema;
 
 use crate::{
@@ -168,16 +168,21 @@ pub(crate) async fn get(State(api): State<Arc<Api>>, Path(id): Path<String>, cal
 pub(crate) async fn rename(State(api): State<Arc<Api>>, Path(id): Path<String>, call: Call) -> Answer {
     call.caller.require(Scope::Audiences)?;
     call.query()?.finish()?;
-    let group = find(&api, &call, &id).await?;
     let mut fields = Fields::read(&call.body)?;
     let name = fields.name();
     fields.finish()?;
-    if !edition::matches(&call.headers, &group) {
-        return Err(edition::changed());
+    let mut patience = Patience::begin();
+    loop {
+        let group = find(&api, &call, &id).await?;
+        if !edition::matches(&call.headers, &group) {
+            return Err(edition::changed());
+        }
+        let renamed = Group { name: name.clone(), ..group.clone() };
+        if api.store.replace_group(call.caller.app(), &group, renamed.clone()).await? {
+            return Ok(edition::answer(StatusCode::OK, &renamed, GroupView::from(renamed.clone())));
+        }
+        patience.again().await?;
     }
-    let renamed = Group { name, ..group };
-    api.store.put_group(call.caller.app(), renamed.clone()).await?;
-    Ok(edition::answer(StatusCode::OK, &renamed, GroupView::from(renamed.clone())))
 }
 
 /// Removes a group.

@@ -121,7 +121,7 @@ impl Bench {
     /// Lets devices of the app send up what these rules say, once the access point hears of it.
     pub(crate) async fn rule(&self, uplink: UplinkRules) {
         let app = self.store.app(&self.app).await.unwrap().unwrap();
-        assert!(self.store.replace_app(App { uplink, ..app }).await.unwrap());
+        assert!(self.store.replace_app(&app, App { uplink, ..app.clone() }).await.unwrap());
     }
 
     /// How the access point says it is.

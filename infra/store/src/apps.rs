@@ -11,8 +11,9 @@ pub trait Apps: Send + Sync {
     /// Adds an app; false, and nothing changes, when there is one of this name.
     async fn create_app(&self, app: App) -> Result<bool, Error>;
 
-    /// Puts an app in place of the one of its name; false, and nothing changes, when there is none.
-    async fn replace_app(&self, app: App) -> Result<bool, Error>;
+    /// Puts an app in place of the one of its name, as long as that is as it was read; false, and nothing changes, when
+    /// it is another by now, or gone.
+    async fn replace_app(&self, before: &App, after: App) -> Result<bool, Error>;
 
     /// The app of this name.
     async fn app(&self, id: &AppId) -> Result<Option<App>, Error>;

@@ -8,8 +8,12 @@ use crate::Error;
 /// Static groups of devices. Durable when a call returns.
 #[async_trait]
 pub trait Groups: Send + Sync {
-    /// Adds a group, or replaces name and environment of the one with its id.
+    /// Adds a group; the same one again changes nothing.
     async fn put_group(&self, app: &AppId, group: Group) -> Result<(), Error>;
+
+    /// Puts a group in place of the one with its id, as long as that is as it was read; its members stay. False, and
+    /// nothing changes, when it is another by now, or gone.
+    async fn replace_group(&self, app: &AppId, before: &Group, after: Group) -> Result<bool, Error>;
 
     /// The group with this id.
     async fn group(&self, app: &AppId, id: GroupId) -> Result<Option<Group>, Error>;

@@ -4,16 +4,13 @@
 //! A shelf holds records of one type, for one environment of an app. The store looks inside none of them;
 //! [`find`], [`put`] and the like are the same calls with types.
 
-use std::time::Duration;
-
 use async_trait::async_trait;
 use model::{
     AppId, Env, Timestamp,
     shelved::{Shelf, Shelved},
 };
-use tokio::time::{Instant, sleep};
 
-use crate::{Error, Store};
+use crate::{Error, Patience, Store};
 
 /// Which records: of what kind, and whose.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,15 +65,6 @@ pub trait Shelves: Send + Sync {
     /// A number that every change of the shelf raises; notes do not.
     async fn edition(&self, place: Place<'_>) -> Result<u64, Error>;
 }
-
-/// How long a change is tried again that others were quicker than. Each time somebody succeeded, so of a hundred at once
-/// all do within this time; and less than a request has, with the last attempt.
-const PATIENCE: Duration = Duration::from_secs(5);
-
-/// The most that the pause between two attempts is at first, and later: it is random, so that those who began together
-/// do not go on together, and grows, so that many leave each other room.
-const PAUSE_MIN: Duration = Duration::from_millis(4);
-const PAUSE_MAX: Duration = Duration::from_millis(128);
 
 fn place<T: Shelved>(app: &AppId, env: Env) -> Place<'_> {
     Place { app, env, shelf: T::SHELF }
@@ -147,7 +135,7 @@ pub async fn change<T: Shelved>(
     mut change: impl FnMut(Option<T>) -> Option<T> + Send,
 ) -> Result<Option<T>, Error> {
     let place = place::<T>(app, env);
-    let (begun, mut pause) = (Instant::now(), PAUSE_MIN);
+    let mut patience = Patience::begin();
     loop {
         let edition = store.edition(place).await?;
         let before: Option<T> = find(store, app, env, name).await?;
@@ -155,10 +143,6 @@ pub async fn change<T: Shelved>(
         if store.put_record(place, name, after.encode(), Some(edition)).await? {
             return Ok(Some(after));
         }
-        if begun.elapsed() > PATIENCE {
-            return Err(Error::Unavailable("too many change this at once".into()));
-        }
-        sleep(pause.mul_f64(rand::random_range(0.0..1.0))).await;
-        pause = (pause * 2).min(PAUSE_MAX);
+        patience.again().await?;
     }
 }

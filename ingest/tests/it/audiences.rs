@@ -6,14 +6,18 @@ use async_trait::async_trait;
 use audience::{Expr, Facts, Invalid, Select, SelectError, holds};
 use futures_util::future::join_all;
 use model::{
-    Aim, AppId, Audience, Clock as _, Env, Envelope, Except, Excluded, Exclusion, OptOut, Ordinal, Ordinals, Receipt,
-    ReceiptBatch, Scope, SystemClock, Terms, Timestamp,
+    Aim, AppId, Audience, Clock as _, Env, Envelope, Except, Excluded, Exclusion, Members, OptOut, Ordinal, Ordinals,
+    Receipt, ReceiptBatch, Scope, SystemClock, Terms, Timestamp,
 };
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 use store::{PAGE_MAX, SharedStore, TimelineAppend, shelves};
+use tokio::{io::AsyncWriteExt as _, net::TcpStream};
 
-use crate::sandbox::{Sandbox, Setup};
+use crate::{
+    connections::{answer, connect},
+    sandbox::{Sandbox, Setup},
+};
 
 /// Looks at every device, one by one; knows no groups and no saved audiences.
 #[derive(Default)]
@@ -262,6 +266,37 @@ async fn an_upload_may_be_longer_than_any_other_body() {
     refused.assert_problem(422, "invalid_request");
     assert_eq!(sandbox.get(list.header("location")).await.body["members"], 6, "what was there stays");
     sandbox.ask("PUT", &members, "", &[], "dev-1").await.assert_problem(401, "unauthenticated");
+}
+
+/// An upload to a list that has begun and not ended.
+async fn begun_upload(sandbox: &Sandbox, path: &str) -> TcpStream {
+    let head = format!("PUT {path}/members HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {}\r\n", sandbox.key);
+    let upload = connect(sandbox, &format!("{head}Transfer-Encoding: chunked\r\n\r\n6\r\ndev-1\n\r\n")).await;
+    // It has found its audience by then; nothing outside shows that.
+    tokio::time::sleep(std::time::Duration::from_millis(200)).await;
+    upload
+}
+
+#[tokio::test]
+async fn an_upload_undoes_nothing_that_was_done_meanwhile() {
+    let sandbox = sandbox().await;
+    sandbox.add_devices(1).await;
+    let list = async || sandbox.post("/v1/audiences", r#"{"name":"file","kind":"list"}"#).await;
+    let (removed, renamed) = (list().await, list().await);
+    let [gone, stays] = [&removed, &renamed].map(|list| list.header("location"));
+    let [mut to_gone, mut to_stays] = [begun_upload(&sandbox, gone).await, begun_upload(&sandbox, stays).await];
+    assert_eq!(sandbox.delete(gone).await.status, 204);
+    assert_eq!(sandbox.ask("PATCH", stays, &sandbox.key, &[], r#"{"name":"other"}"#).await.status, 200);
+    for (upload, status) in [(&mut to_gone, 404), (&mut to_stays, 200)] {
+        upload.write_all(b"0\r\n\r\n").await.unwrap();
+        let told = answer(upload).await;
+        assert!(told.starts_with(&format!("HTTP/1.1 {status}")), "{told}");
+    }
+    sandbox.get(gone).await.assert_problem(404, "not_found");
+    let (store, id) = (&*sandbox.store, removed.text("id"));
+    assert_eq!(shelves::find::<Members>(store, &sandbox.app, Env::Test, id).await.unwrap(), None);
+    let kept = sandbox.get(stays).await;
+    assert_eq!((kept.text("name"), &kept.body["members"]), ("other", &json!(1)));
 }
 
 #[tokio::test]

@@ -1,9 +1,10 @@
 //! Devices, their tokens, users and groups.
 
+use futures_util::future::join_all;
 use model::{Bell, Clock as _, Lane, NodeId, Ordinal, SystemClock, record::Record as _, sign::DeviceToken};
 use serde_json::{Map, json};
 
-use crate::sandbox::{DEVICE_SECRET, Sandbox};
+use crate::sandbox::{Answer, DEVICE_SECRET, Sandbox};
 
 const PROFILE: &str = r#"{"user_id":"u-77","platform":"android","app_version":"2.11.0","lang":"zh-CN","tags":["vip","beta"],
     "attributes":{"level":7,"city":"深圳","langs":["zh","en"],"pro":true}}"#;
@@ -130,4 +131,43 @@ async fn a_group_is_kept_and_its_members_change_in_one_step() {
     let many: Vec<_> = (0..5_001).map(|n| format!("d{n}")).collect();
     let body = json!({"add": many}).to_string();
     sandbox.post(&members, &body).await.assert_problem(404, "not_found");
+}
+
+/// Several rename a group at the same time, each while it is as he has seen it, if he has.
+async fn rename(sandbox: &Sandbox, path: &str, names: std::ops::Range<u32>, seen: Option<&str>) -> Vec<Answer> {
+    let headers: Vec<_> = seen.map(|seen| ("if-match", seen)).into_iter().collect();
+    let bodies: Vec<_> = names.map(|name| json!({ "name": format!("name {name}") }).to_string()).collect();
+    join_all(bodies.iter().map(|body| sandbox.ask("PATCH", path, &sandbox.key, &headers, body))).await
+}
+
+#[tokio::test]
+async fn of_those_who_rename_what_they_have_seen_at_the_same_moment_one_does() {
+    let sandbox = Sandbox::start().await;
+    let path = sandbox.post("/v1/groups", r#"{"name":"crew"}"#).await.header("location").to_owned();
+    let seen = sandbox.get(&path).await.header("etag").to_owned();
+    let (done, told): (Vec<_>, Vec<_>) =
+        rename(&sandbox, &path, 0..16, Some(&seen)).await.into_iter().partition(|answer| answer.status == 200);
+    assert_eq!((done.len(), told.len()), (1, 15), "{done:?}");
+    told.iter().for_each(|answer| answer.assert_problem(412, "precondition_failed"));
+    assert_eq!(sandbox.get(&path).await.text("name"), done[0].text("name"));
+    let answers = rename(&sandbox, &path, 0..16, None).await;
+    assert!(answers.iter().all(|answer| answer.status == 200), "who did not look wins: {answers:?}");
+}
+
+#[tokio::test]
+async fn a_group_that_is_removed_while_others_rename_it_stays_away() {
+    let sandbox = Sandbox::start().await;
+    for _ in 0..20 {
+        let path = sandbox.post("/v1/groups", r#"{"name":"crew"}"#).await.header("location").to_owned();
+        let (before, removed, after) = tokio::join!(
+            rename(&sandbox, &path, 0..4, None),
+            sandbox.delete(&path),
+            rename(&sandbox, &path, 4..8, None)
+        );
+        assert_eq!(removed.status, 204);
+        for answer in before.iter().chain(&after) {
+            assert!([200, 404].contains(&answer.status.as_u16()), "{answer:?}");
+        }
+        sandbox.get(&path).await.assert_problem(404, "not_found");
+    }
 }

@@ -33,15 +33,18 @@ pub async fn an_app_is_created_once(place: &mut dyn Place) {
     assert_eq!(all, [app("demo"), app("demo-2")]);
 }
 
-/// Of an app that is not there nothing is made.
+/// Of an app that is not there nothing is made, and of two who change what they both have read the second changes
+/// nothing.
 pub async fn an_app_is_replaced_where_it_is(place: &mut dyn Place) {
     let store = place.open().await;
     let rules = UplinkRules { types: Some(["gps".to_owned()].into()), ..UplinkRules::default() };
     let other = App { uplink: rules, ..app("demo") };
-    assert!(!store.replace_app(other.clone()).await.unwrap());
+    assert!(!store.replace_app(&app("demo"), other.clone()).await.unwrap());
     assert_eq!(store.app(&demo()).await.unwrap(), None);
     store.create_app(app("demo")).await.unwrap();
-    assert!(store.replace_app(other.clone()).await.unwrap());
+    assert!(store.replace_app(&app("demo"), other.clone()).await.unwrap());
+    let second = App { device_secret: "another".into(), ..app("demo") };
+    assert!(!store.replace_app(&app("demo"), second).await.unwrap());
     drop(store);
     let store = place.open().await;
     assert_eq!(store.apps().await.unwrap(), [other]);

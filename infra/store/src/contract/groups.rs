@@ -9,16 +9,21 @@ fn group(n: u32) -> Group {
     Group { id, name: format!("group {n}"), env: Env::Live, created_at: NOW, source: Source::Static }
 }
 
-/// Putting a group again replaces what is said of it and leaves its members.
+/// Replacing a group leaves its members. Of one that is not there nothing is made, and of two who change what they both
+/// have read the second changes nothing.
 pub async fn a_group_is_put_and_replaced(place: &mut dyn Place) {
     let store = place.open().await;
     let id = group(1).id;
+    let renamed = Group { name: "renamed".into(), ..group(1) };
+    assert!(!store.replace_group(&demo(), &group(1), renamed.clone()).await.unwrap());
     assert_eq!(store.group(&demo(), id).await.unwrap(), None);
     store.put_group(&demo(), group(1)).await.unwrap();
     assert_eq!(store.members(&demo(), id).await.unwrap(), Some(set([])));
     store.change_members(&demo(), id, set([1, 2]), set([])).await.unwrap();
-    let renamed = Group { name: "renamed".into(), ..group(1) };
-    store.put_group(&demo(), renamed.clone()).await.unwrap();
+    store.put_group(&demo(), group(1)).await.unwrap();
+    assert!(store.replace_group(&demo(), &group(1), renamed.clone()).await.unwrap());
+    let second = Group { name: "second".into(), ..group(1) };
+    assert!(!store.replace_group(&demo(), &group(1), second).await.unwrap());
     assert_eq!(store.group(&demo(), id).await.unwrap(), Some(renamed));
     assert_eq!(store.members(&demo(), id).await.unwrap(), Some(set([1, 2])));
     assert_eq!(store.group(&demo_2(), id).await.unwrap(), None);

@@ -23,14 +23,15 @@ impl Apps for Embedded {
         .await
     }
 
-    async fn replace_app(&self, app: App) -> Result<bool, Error> {
+    async fn replace_app(&self, before: &App, after: App) -> Result<bool, Error> {
+        let before = before.clone();
         self.write(move |draft| {
-            let key = key::App { app: app.id.clone() };
-            let known = draft.has(&key)?;
-            if known {
-                draft.put(&key, &app);
+            let key = key::App { app: before.id.clone() };
+            let stays = draft.get(&key)?.is_some_and(|app| app == before);
+            if stays {
+                draft.put(&key, &after);
             }
-            Ok(known)
+            Ok(stays)
         })
         .await
     }

@@ -24,6 +24,18 @@ impl Groups for Embedded {
         .await
     }
 
+    async fn replace_group(&self, app: &AppId, before: &Group, after: Group) -> Result<bool, Error> {
+        let (key, before) = (key::Group { app: app.clone(), group: before.id }, before.clone());
+        self.write(move |draft| {
+            let stays = draft.get(&key)?.is_some_and(|group| group == before);
+            if stays {
+                draft.put(&key, &after);
+            }
+            Ok(stays)
+        })
+        .await
+    }
+
     async fn group(&self, app: &AppId, id: GroupId) -> Result<Option<Group>, Error> {
         self.view().get(&key::Group { app: app.clone(), group: id })
     }

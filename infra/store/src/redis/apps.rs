@@ -20,10 +20,14 @@ impl Apps for Redis {
         take::value(self.write_one(create.cmd(), Repeat::Never).await?)
     }
 
-    async fn replace_app(&self, app: App) -> Result<bool, Error> {
+    async fn replace_app(&self, before: &App, after: App) -> Result<bool, Error> {
+        let mut get = cmd("HGET");
+        get.arg(self.keys.apps()).arg(before.id.as_str());
+        let kept = take::value(self.ask_one(get).await?)?;
+        let Some(kept) = take::unchanged(kept, before, "an app")? else { return Ok(false) };
         let mut replace = Call::new(Step::ReplaceApp);
-        replace.key(self.keys.apps()).arg(app.id.as_str()).arg(app.encode());
-        take::value(self.write_one(replace.cmd(), Repeat::Once).await?)
+        replace.key(self.keys.apps()).arg(before.id.as_str()).arg(kept).arg(after.encode());
+        take::value(self.write_one(replace.cmd(), Repeat::Never).await?)
     }
 
     async fn app(&self, id: &AppId) -> Result<Option<App>, Error> {

@@ -27,6 +27,17 @@ impl Groups for Redis {
         self.write_one(put.cmd(), Repeat::Once).await.map(drop)
     }
 
+    async fn replace_group(&self, app: &AppId, before: &Group, after: Group) -> Result<bool, Error> {
+        let of = self.of(app);
+        let mut get = cmd("GET");
+        get.arg(of.group(before.id));
+        let kept = take::value(self.ask_one(get).await?)?;
+        let Some(kept) = take::unchanged(kept, before, "a group")? else { return Ok(false) };
+        let mut replace = Call::new(Step::ReplaceGroup);
+        replace.key(of.group(before.id)).arg(kept).arg(after.encode());
+        take::value(self.write_one(replace.cmd(), Repeat::Never).await?)
+    }
+
     async fn group(&self, app: &AppId, id: GroupId) -> Result<Option<Group>, Error> {
         let mut get = cmd("GET");
         get.arg(self.of(app).group(id));

@@ -62,6 +62,7 @@ scripts! {
     RemoveKey "remove_key";
     RemoveRecord "remove_record";
     ReplaceApp "replace_app";
+    ReplaceGroup "replace_group";
     Restore "restore";
     Revoke "revoke" "device";
     SaveCursors "save_cursors";

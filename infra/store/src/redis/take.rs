@@ -20,6 +20,17 @@ pub(super) fn record<T: Record>(bytes: &[u8], what: &str) -> Result<T, Error> {
     T::decode(bytes).map_err(|error| corrupt(what, &error))
 }
 
+/// The bytes of a record that is still as it was read, for a step that compares them: what says the same may lie there
+/// in other bytes than ours, written by an earlier version.
+pub(super) fn unchanged<T: Record + PartialEq>(
+    kept: Option<Vec<u8>>,
+    before: &T,
+    what: &str,
+) -> Result<Option<Vec<u8>>, Error> {
+    let Some(kept) = kept else { return Ok(None) };
+    Ok((record::<T>(&kept, what)? == *before).then_some(kept))
+}
+
 /// An answer that is a record, or nothing.
 pub(super) fn maybe<T: Record>(answer: Value, what: &str) -> Result<Option<T>, Error> {
     value::<Option<Vec<u8>>>(answer)?.map(|bytes| record(&bytes, what)).transpose()

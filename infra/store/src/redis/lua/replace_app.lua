@@ -1,4 +1,4 @@
--- KEYS: apps. ARGV: name, record. Gives whether it was there.
-if call('HEXISTS', KEYS[1], ARGV[1]) == 0 then return 0 end
-call('HSET', KEYS[1], ARGV[1], ARGV[2])
+-- KEYS: apps. ARGV: name, record as it was read, the new one. Gives whether it was still that.
+if call('HGET', KEYS[1], ARGV[1]) ~= ARGV[2] then return 0 end
+call('HSET', KEYS[1], ARGV[1], ARGV[3])
 return 1
