@@ -10,7 +10,7 @@ use axum::{
 use broker::{Ring, SharedBroker};
 use model::{Bell, Clock, Lane, record::Record as _};
 use store::SharedStore;
-use tokio::sync::{Notify, Semaphore};
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tower_http::catch_panic::CatchPanicLayer;
 use utoipa::openapi::OpenApi;
@@ -26,9 +26,12 @@ use crate::{
     metrics::Metrics,
     nodes::{self, Nodes},
     once::Running,
-    openapi, preview,
+    openapi,
+    places::Places,
+    preview,
     problem::{Code, Problem},
-    quiet, receipts, send, suppressions, tags, tokens, uplink,
+    quiet, receipts, send, suppressions, tags, tokens,
+    uplink::{self, kept::Kept},
 };
 
 /// What all handlers share.
@@ -43,15 +46,16 @@ pub(crate) struct Api {
     pub(crate) budgets: Budgets,
     pub(crate) nodes: Nodes,
     pub(crate) running: Running,
-    pub(crate) places: Semaphore,
+    /// Places of requests under way.
+    pub(crate) places: Places,
     /// Turns of devices' pings.
     pub(crate) pings: Semaphore,
     /// Turns of those who wait for what comes of a command.
     pub(crate) waiting: Semaphore,
-    /// Turns of those who are told what devices send up.
-    pub(crate) followers: Arc<Semaphore>,
-    /// Rung when this node has kept some of that.
-    pub(crate) kept: Notify,
+    /// Places of those who are told what devices send up.
+    pub(crate) followers: Places,
+    /// What wakes them when this node has kept some of that.
+    pub(crate) kept: Kept,
     /// Cancelled when what has no end must end.
     pub(crate) stopping: CancellationToken,
     pub(crate) metrics: Arc<Metrics>,

@@ -21,6 +21,7 @@ use crate::{
     Callbacks,
     api::Api,
     auth::Caller,
+    places::Places,
     problem::{Code, Problem},
 };
 use fetch::{Failed, Fetch};
@@ -30,6 +31,10 @@ const URL_MAX_BYTES: usize = 2_048;
 
 /// Groups whose answers are remembered; beyond it those that nobody asks about are forgotten.
 const REMEMBERED_MAX: usize = 1_000;
+
+/// Of the requests under way one in so many may wait for what products say. So a product that is slow leaves places to
+/// other requests, those of its own app among them.
+const WAITING_PART: usize = 4;
 
 /// Hosts that are asked at a time, and how often one of them: a slow product holds up its own senders only.
 const HOSTS_MAX: usize = 1_000;
@@ -95,31 +100,53 @@ impl Asked {
     }
 }
 
-/// The members of a group, as its product said.
-#[derive(Clone)]
-struct Answer {
-    at: Instant,
-    members: Ordinals,
-    unknown: Vec<String>,
+/// The members of a group, and names in the answer that nobody has.
+type Members = (Ordinals, Vec<String>);
+
+/// What came of asking a product.
+struct Outcome {
+    asked_at: Instant,
+    over_at: Instant,
+    said: Result<Members, Problem>,
 }
 
-type Turns = HashMap<(AppId, GroupId), Arc<Turn<Option<Answer>>>>;
+impl Outcome {
+    /// Whether it is one for a request that came then: an answer that was asked for since, or counts for so long; or a
+    /// failure that the request has waited for, since to ask once more would take as long again.
+    fn is_for(&self, came_at: Instant, counts: Duration) -> bool {
+        match &self.said {
+            Ok(_) => self.asked_at >= came_at || self.asked_at.elapsed() < counts,
+            Err(_) => self.over_at >= came_at,
+        }
+    }
+}
+
+type Turns = HashMap<(AppId, GroupId), Arc<Turn<Option<Outcome>>>>;
 
 /// What products said lately.
 pub(crate) struct Fetched {
     fetch: Fetch,
     policy: Callbacks,
-    /// One asks for a group at a time; who comes meanwhile waits for that answer.
+    /// One asks for a group at a time, and all who wait meanwhile share what comes of it, or of the next time.
     turns: Mutex<Turns>,
+    /// Places of those who ask or wait.
+    waiting: Places,
     hosts: Mutex<HashMap<String, Arc<Semaphore>>>,
 }
 
 impl Fetched {
-    pub(crate) fn new(policy: Callbacks) -> Self {
-        Self { fetch: Fetch::new(policy.allow_private), policy, turns: Mutex::default(), hosts: Mutex::default() }
+    /// For a node that has so many requests under way.
+    pub(crate) fn new(policy: Callbacks, requests_max: usize) -> Self {
+        Self {
+            fetch: Fetch::new(policy.allow_private),
+            policy,
+            turns: Mutex::default(),
+            waiting: Places::new(requests_max.div_ceil(WAITING_PART)),
+            hosts: Mutex::default(),
+        }
     }
 
-    fn turn(&self, app: &AppId, group: GroupId) -> Arc<Turn<Option<Answer>>> {
+    fn turn(&self, app: &AppId, group: GroupId) -> Arc<Turn<Option<Outcome>>> {
         let mut turns = self.turns.lock();
         if turns.len() >= REMEMBERED_MAX {
             turns.retain(|_, turn| Arc::strong_count(turn) > 1);
@@ -148,20 +175,29 @@ struct Named {
 /// has there.
 ///
 /// # Errors
-/// `group_unavailable` while the product does not say; `invalid_request` when it must not be asked.
-pub(crate) async fn members(api: &Api, caller: &Caller, group: &Group) -> Result<(Ordinals, Vec<String>), Problem> {
+/// `group_unavailable` while the product does not say, or too many wait for that; `invalid_request` when it must not be
+/// asked.
+pub(crate) async fn members(api: &Api, caller: &Caller, group: &Group) -> Result<Members, Problem> {
     let Source::Callback { url, cache_s } = &group.source else { return Ok(Default::default()) };
+    let came_at = Instant::now();
+    let full = || Problem::new(Code::GroupUnavailable, "too many requests wait already for what products say");
+    let place = api.fetched.waiting.enter().and_then(|place| place.held_by(caller.app()));
+    let _waiting = place.ok_or_else(full)?;
     let turn = api.fetched.turn(caller.app(), group.id);
     let mut last = turn.lock().await;
-    if let Some(answer) = last.as_ref().filter(|answer| answer.at.elapsed() < Duration::from_secs(*cache_s)) {
-        return Ok((answer.members.clone(), answer.unknown.clone()));
+    if let Some(outcome) = last.as_ref().filter(|last| last.is_for(came_at, Duration::from_secs(*cache_s))) {
+        return outcome.said.clone();
     }
-    *last = None;
-    let at = Instant::now();
+    let asked_at = Instant::now();
+    let said = told(api, caller, group, url).await;
+    *last = Some(Outcome { asked_at, over_at: Instant::now(), said: said.clone() });
+    said
+}
+
+/// What the product tells now.
+async fn told(api: &Api, caller: &Caller, group: &Group, url: &str) -> Result<Members, Problem> {
     let named = ask(api, caller, group, url).await.map_err(|failed| problem(group.id, failed))?;
-    let (members, unknown) = known(api, caller, named).await?;
-    *last = Some(Answer { at, members: members.clone(), unknown: unknown.clone() });
-    Ok((members, unknown))
+    known(api, caller, named).await
 }
 
 async fn ask(api: &Api, caller: &Caller, group: &Group, url: &str) -> Result<Named, Failed> {
@@ -194,7 +230,7 @@ fn problem(group: GroupId, failed: Failed) -> Problem {
 }
 
 /// Those of the caller's devices that are named, and some of the names that nobody has.
-async fn known(api: &Api, caller: &Caller, named: Named) -> Result<(Ordinals, Vec<String>), Problem> {
+async fn known(api: &Api, caller: &Caller, named: Named) -> Result<Members, Problem> {
     let (app, env, store) = (caller.app(), caller.env(), &*api.store);
     let (mut devices, mut users, mut unknown) = (Vec::<DeviceId>::new(), Vec::<UserId>::new(), Vec::new());
     for id in named.device_ids.into_iter().flatten() {

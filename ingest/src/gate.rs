@@ -14,12 +14,13 @@ use bytes::Bytes;
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use model::{AppId, MessageId, TraceParent, id::RequestId};
 use serde::Serialize;
-use tokio::{sync::SemaphorePermit, time::Instant};
+use tokio::time::Instant;
 
 use crate::{
     api::Api,
     auth::Caller,
     limit,
+    places::Place,
     problem::{Code, Problem},
     query::Query,
 };
@@ -175,14 +176,17 @@ fn keep(bare: Response, response: &mut Response) {
 }
 
 /// A place among the requests under way, and who asks.
-async fn enter<'a>(api: &'a Api, headers: &HeaderMap) -> Result<(SemaphorePermit<'a>, Caller), Problem> {
-    let full = |_| Problem::new(Code::Overloaded, "more requests are under way than this node takes");
-    let place = api.places.try_acquire().map_err(full)?;
+async fn enter(api: &Api, headers: &HeaderMap) -> Result<(Place, Caller), Problem> {
+    let full = || Problem::new(Code::Overloaded, "more requests are under way than this node takes");
+    let own = || Problem::new(Code::TooManyRequests, "this app has more requests under way than it leaves places free");
+    let place = api.places.enter().ok_or_else(full)?;
     let authenticated = api.keys.caller(headers, &api.store, &*api.clock);
-    match tokio::time::timeout(AUTH_TIMEOUT, authenticated).await {
-        Ok(caller) => Ok((place, caller?)),
-        Err(_) => Err(Problem::new(Code::StoreUnavailable, "the key could not be checked in time")),
-    }
+    let caller = match tokio::time::timeout(AUTH_TIMEOUT, authenticated).await {
+        Ok(caller) => caller?,
+        Err(_) => return Err(Problem::new(Code::StoreUnavailable, "the key could not be checked in time")),
+    };
+    let place = place.held_by(caller.app()).ok_or_else(own)?;
+    Ok((place, caller))
 }
 
 /// The step before every handler of the API: a place, a key, a body, a deadline.

@@ -31,6 +31,7 @@ mod nodes;
 mod once;
 mod openapi;
 mod passage;
+mod places;
 mod preview;
 mod problem;
 mod query;
@@ -53,15 +54,12 @@ use model::Clock;
 use prometheus_client::registry::Registry;
 use store::SharedStore;
 use thiserror::Error;
-use tokio::{
-    net::TcpListener,
-    sync::{Notify, Semaphore},
-};
+use tokio::{net::TcpListener, sync::Semaphore};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     api::Api, auth::Keys, callback::Fetched, limit::Budgets, listen::Reception, metrics::Metrics, nodes::Nodes,
-    once::Running,
+    once::Running, places::Places, uplink::kept::Kept,
 };
 pub use crate::{openapi::document, passage::Passage};
 
@@ -70,7 +68,7 @@ pub use crate::{openapi::document, passage::Passage};
 pub struct Config {
     /// Open connections; beyond it new ones wait to be accepted.
     pub connections_max: usize,
-    /// Requests under way; beyond it requests are answered 503.
+    /// Requests under way; beyond it requests are answered 503. No app has more of them than it leaves free.
     pub requests_max: usize,
     /// Largest body of a request but a batch, in bytes.
     pub body_max_bytes: usize,
@@ -139,8 +137,8 @@ impl Ingest {
     /// Puts the tier together; its metrics join `registry`.
     pub fn new(config: Config, deps: Deps, registry: &mut Registry) -> Self {
         let api = Api {
-            places: Semaphore::new(config.requests_max),
-            fetched: Fetched::new(config.callbacks.clone()),
+            places: Places::new(config.requests_max),
+            fetched: Fetched::new(config.callbacks.clone(), config.requests_max),
             config,
             broker: deps.broker,
             store: deps.store,
@@ -152,8 +150,8 @@ impl Ingest {
             running: Running::default(),
             pings: Semaphore::new(nodes::PINGS_MAX),
             waiting: Semaphore::new(command::WAITING_MAX),
-            followers: Arc::new(Semaphore::new(uplink::stream::STREAMS_MAX)),
-            kept: Notify::new(),
+            followers: Places::new(uplink::stream::STREAMS_MAX),
+            kept: Kept::default(),
             stopping: CancellationToken::new(),
             metrics: Metrics::new(registry),
         };

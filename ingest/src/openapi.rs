@@ -17,7 +17,7 @@ use crate::api;
 static DOCUMENT: LazyLock<String> = LazyLock::new(|| format!("{:#}", complete(json!(api::described()))));
 
 /// Statuses of whatever passes the gate, besides its own.
-const BEHIND_THE_GATE: [&str; 9] = ["400", "401", "403", "408", "413", "415", "422", "500", "503"];
+const BEHIND_THE_GATE: [&str; 10] = ["400", "401", "403", "408", "413", "415", "422", "429", "500", "503"];
 /// Statuses of whatever is asked with a device's token.
 const FOR_DEVICES: [&str; 3] = ["401", "500", "503"];
 

@@ -41,6 +41,7 @@ pub(crate) enum Code {
     IdempotencyKeyReused,
     AudienceEmpty,
     QuotaExceeded,
+    TooManyRequests,
     Internal,
     BrokerUnavailable,
     StoreUnavailable,
@@ -52,7 +53,7 @@ pub(crate) enum Code {
 
 impl Code {
     /// Every kind, by status.
-    pub(crate) const ALL: [Self; 27] = [
+    pub(crate) const ALL: [Self; 28] = [
         Self::MalformedJson,
         Self::IdempotencyKeyInvalid,
         Self::Unauthenticated,
@@ -73,6 +74,7 @@ impl Code {
         Self::IdempotencyKeyReused,
         Self::AudienceEmpty,
         Self::QuotaExceeded,
+        Self::TooManyRequests,
         Self::Internal,
         Self::BrokerUnavailable,
         Self::StoreUnavailable,
@@ -112,6 +114,7 @@ impl Code {
             }
             Self::AudienceEmpty => (S::UNPROCESSABLE_ENTITY, "audience_empty", "Nobody would get it"),
             Self::QuotaExceeded => (S::TOO_MANY_REQUESTS, "quota_exceeded", "Too many recipients for now"),
+            Self::TooManyRequests => (S::TOO_MANY_REQUESTS, "too_many_requests", "Too many requests of this app"),
             Self::Internal => (S::INTERNAL_SERVER_ERROR, "internal", "Something is broken here"),
             Self::BrokerUnavailable => (S::SERVICE_UNAVAILABLE, "broker_unavailable", "The broker cannot promise now"),
             Self::StoreUnavailable => (S::SERVICE_UNAVAILABLE, "store_unavailable", "The store cannot promise now"),
@@ -232,7 +235,11 @@ impl Problem {
             detail: &self.detail,
             request_id,
             errors: &self.faults,
-            violated_policies: if self.code == Code::QuotaExceeded { &["send"] } else { &[] },
+            violated_policies: match self.code {
+                Code::QuotaExceeded => &["send"],
+                Code::TooManyRequests => &["requests"],
+                _ => &[],
+            },
         }
     }
 

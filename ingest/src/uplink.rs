@@ -1,5 +1,6 @@
 //! What devices sent up: moved from the broker into the store, and handed to products that ask.
 
+pub(crate) mod kept;
 pub(crate) mod stream;
 
 use std::{sync::Arc, time::Duration};
@@ -176,7 +177,7 @@ async fn keep(api: &Api, uplinks: &[Uplink], stop: &CancellationToken) -> Result
         match try_keep(api, uplinks.to_vec()).await {
             Ok(kept) => {
                 api.metrics.kept_uplinks(kept);
-                api.kept.notify_waiters();
+                api.kept.wake(uplinks);
                 return Ok(true);
             }
             Err(store::Error::Corrupt(reason)) => return Err(Error::Corrupt(reason)),

@@ -6,14 +6,14 @@ use axum::{
     Extension,
     body::Body,
     extract::State,
-    http::{HeaderName, header},
+    http::{HeaderMap, HeaderName, header},
     response::IntoResponse,
 };
 use bytes::Bytes;
 use futures_util::stream::unfold;
 use model::{AppId, Env, Scope, Uplink, UplinkId};
 use tokio::{
-    sync::OwnedSemaphorePermit,
+    sync::Notify,
     time::{Instant, sleep},
 };
 
@@ -22,6 +22,7 @@ use crate::{
     api::Api,
     gate::{Answer, Call},
     listen::Pace,
+    places::Place,
     problem::{Code, Problem},
 };
 
@@ -33,7 +34,7 @@ const PAGE_MAX: usize = 100;
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// How often a comment is written while there is nothing to tell: proxies close what is silent, and so does this node.
 const BEAT_EVERY: Duration = Duration::from_secs(15);
-/// A stream ends after this time, to begin again where it was with a key that is checked again.
+/// A stream ends after this time, to begin again where it was, maybe at a node that came since.
 const LIFE: Duration = Duration::from_mins(10);
 /// How long clients wait before they begin again.
 const RETRY: &str = "retry: 1000\n\n";
@@ -42,13 +43,16 @@ const RETRY: &str = "retry: 1000\n\n";
 struct Follower {
     api: Arc<Api>,
     pace: Pace,
+    /// Of the request, with the key that it showed.
+    headers: HeaderMap,
     of: (AppId, Env),
+    kept: Arc<Notify>,
     kind: Option<String>,
     after: Option<UplinkId>,
     ends_at: Instant,
     beat_at: Instant,
     begun: bool,
-    _turn: OwnedSemaphorePermit,
+    _place: Place,
 }
 
 /// What devices send up as it comes, as server-sent events.
@@ -67,19 +71,22 @@ pub(crate) async fn follow(State(api): State<Arc<Api>>, Extension(pace): Extensi
     let (kind, after) = (query.take("type"), query.parsed::<UplinkId>("after"));
     query.finish()?;
     let last = call.headers.get("last-event-id").and_then(|last| last.to_str().ok()?.parse().ok());
-    let full = |_| Problem::new(Code::Overloaded, "more streams are open than this node keeps");
-    let turn = Arc::clone(&api.followers).try_acquire_owned().map_err(full)?;
-    let now = Instant::now();
+    let full = || Problem::new(Code::Overloaded, "more streams are open than this node keeps");
+    let own = || Problem::new(Code::TooManyRequests, "this app has more streams open than it leaves to others");
+    let place = api.followers.enter().ok_or_else(full)?.held_by(call.caller.app()).ok_or_else(own)?;
+    let (now, of) = (Instant::now(), (call.caller.app().clone(), call.caller.env()));
     let follower = Follower {
+        kept: api.kept.of(&of),
         api,
         pace,
-        of: (call.caller.app().clone(), call.caller.env()),
+        headers: call.headers,
+        of,
         kind,
         after: last.or(after),
         ends_at: now + LIFE,
         beat_at: now + BEAT_EVERY,
         begun: false,
-        _turn: turn,
+        _place: place,
     };
     let headers = [
         (header::CONTENT_TYPE, "text/event-stream"),
@@ -96,11 +103,11 @@ impl Follower {
             return Some((Ok(Bytes::from_static(RETRY.as_bytes())), self));
         }
         loop {
-            if Instant::now() >= self.ends_at || self.api.stopping.is_cancelled() {
+            if Instant::now() >= self.ends_at || self.api.stopping.is_cancelled() || !self.may_go_on().await {
                 return None;
             }
-            let api = Arc::clone(&self.api);
-            let mut kept = pin!(api.kept.notified());
+            let (api, kept) = (Arc::clone(&self.api), Arc::clone(&self.kept));
+            let mut kept = pin!(kept.notified());
             kept.as_mut().enable();
             let found = self.look().await;
             self.pace.go_on();
@@ -118,6 +125,16 @@ impl Follower {
                 () = sleep(LOOK_EVERY) => {}
                 () = api.stopping.cancelled() => {}
             }
+        }
+    }
+
+    /// Whether the key is still one for this; while nobody can say, it is.
+    async fn may_go_on(&self) -> bool {
+        let Self { api, headers, .. } = self;
+        let caller = api.keys.caller(headers, &api.store, &*api.clock).await;
+        match caller.and_then(|caller| caller.require(Scope::Uplink)) {
+            Ok(()) => true,
+            Err(problem) => problem.status().is_server_error(),
         }
     }
 

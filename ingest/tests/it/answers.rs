@@ -3,9 +3,11 @@
 use std::time::Duration;
 
 use broker::Publication;
+use futures_util::future::join_all;
 use http_body_util::BodyExt as _;
 use model::{
     Bell, Class, Clock as _, Env, Queue, Reply, Scope, SystemClock, TraceParent, Uplink, UplinkId, record::Record as _,
+    sign::ApiKey,
 };
 use serde_json::{Value, json};
 use tokio::time::timeout;
@@ -114,6 +116,61 @@ async fn an_open_stream_does_not_hold_up_a_stop() {
     assert!(body.frame().await.is_some());
     sandbox.shutdown.cancel();
     assert!(timeout(Duration::from_secs(5), body.collect()).await.is_ok());
+}
+
+#[tokio::test]
+async fn a_stream_ends_within_seconds_after_its_key_is_removed() {
+    let mut sandbox = Sandbox::start().await;
+    let mut ends = sandbox.stream("/v1/uplink/stream", None).await;
+    assert!(ends.frame().await.is_some());
+    let key = ApiKey::parse(&sandbox.key).unwrap().id;
+    sandbox.key = sandbox.add_key("demo", Env::Test, &[Scope::Uplink]).await;
+    let mut stays = sandbox.stream("/v1/uplink/stream", None).await;
+    assert!(stays.frame().await.is_some());
+    // As another node would: nobody tells this one.
+    assert!(sandbox.store.remove_key(&key).await.unwrap());
+    assert!(timeout(Duration::from_secs(10), ends.collect()).await.is_ok(), "it goes on without a key");
+    assert!(timeout(Duration::from_secs(2), stays.collect()).await.is_err(), "its key was not removed");
+}
+
+#[tokio::test]
+async fn an_app_leaves_streams_to_others() {
+    let mut sandbox = Sandbox::start().await;
+    let (mut open, mut refused) = (Vec::new(), None);
+    while refused.is_none() && open.len() < 256 {
+        let asked = sandbox.ask_for_stream("/v1/uplink/stream", None).await;
+        match asked.status().as_u16() {
+            200 => open.push(asked),
+            status => refused = Some(status),
+        }
+    }
+    assert_eq!((open.len(), refused), (128, Some(429)));
+    sandbox.key = sandbox.add_app("other").await;
+    assert_eq!(sandbox.ask_for_stream("/v1/uplink/stream", None).await.status(), 200);
+}
+
+#[tokio::test]
+async fn all_who_change_an_app_at_the_same_moment_have_changed_it() {
+    const FIELDS: [(&str, &str); 5] = [
+        ("limits", "recipients_per_s"),
+        ("limits", "recipients_burst"),
+        ("uplink", "device_per_s"),
+        ("uplink", "device_burst"),
+        ("uplink", "type_per_s"),
+    ];
+    let sandbox = Sandbox::start().await;
+    let admin = sandbox.add_key("demo", Env::Test, &[Scope::Admin]).await;
+    for round in 1..=5 {
+        let bodies = FIELDS.map(|(part, field)| format!(r#"{{"{part}":{{"{field}":{round}}}}}"#));
+        let changes = bodies.iter().map(|body| sandbox.ask("PATCH", "/v1/apps/demo", &admin, &[], body));
+        for changed in join_all(changes).await {
+            assert_eq!(changed.status, 200, "{changed:?}");
+        }
+        let app = sandbox.ask("GET", "/v1/apps/demo", &admin, &[], "").await.body;
+        for (part, field) in FIELDS {
+            assert_eq!(app[part][field], json!(round), "{part} {field}");
+        }
+    }
 }
 
 #[tokio::test]

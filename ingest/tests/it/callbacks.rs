@@ -6,6 +6,7 @@ use std::{
         Arc,
         atomic::{AtomicUsize, Ordering},
     },
+    time::Duration,
 };
 
 use async_trait::async_trait;
@@ -16,11 +17,12 @@ use axum::{
     response::{IntoResponse as _, Response},
     routing::get,
 };
+use futures_util::future::join_all;
 use ingest::{Callbacks, Config};
 use model::{AppId, Audience, Env, Excluded, Ordinal, Ordinals, Timestamp};
 use parking_lot::Mutex;
 use serde_json::json;
-use tokio::{io::AsyncWriteExt as _, net::TcpListener};
+use tokio::{io::AsyncWriteExt as _, net::TcpListener, time::sleep};
 
 use crate::sandbox::{Answer, Sandbox, Setup};
 
@@ -28,6 +30,8 @@ use crate::sandbox::{Answer, Sandbox, Setup};
 struct Product {
     address: SocketAddr,
     answer: Mutex<(StatusCode, String)>,
+    /// How long it thinks about it.
+    takes: Mutex<Duration>,
     asked: AtomicUsize,
 }
 
@@ -35,18 +39,21 @@ impl Product {
     async fn start() -> Arc<Self> {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let product = Arc::new(Self { address, answer: Mutex::default(), asked: AtomicUsize::new(0) });
+        let (answer, takes, asked) = (Mutex::default(), Mutex::default(), AtomicUsize::new(0));
+        let product = Arc::new(Self { address, answer, takes, asked });
         let of = product.clone();
-        let members = get(move |headers: HeaderMap| async move { of.members(&headers) });
+        let members = get(move |headers: HeaderMap| async move { of.members(&headers).await });
         tokio::spawn(async move { axum::serve(listener, Router::new().route("/members", members)).await });
         product
             .say(StatusCode::OK, json!({"device_ids": ["dev-1", "dev-2", "nobody"], "user_ids": ["u-4"]}).to_string());
         product
     }
 
-    fn members(&self, headers: &HeaderMap) -> Response {
+    async fn members(&self, headers: &HeaderMap) -> Response {
         assert!(headers.contains_key("fanfare-app") && headers["fanfare-group"].to_str().unwrap().starts_with("grp_"));
         self.asked.fetch_add(1, Ordering::Relaxed);
+        let takes = *self.takes.lock();
+        sleep(takes).await;
         let (status, body) = self.answer.lock().clone();
         (status, [(header::LOCATION, format!("http://{}/elsewhere", self.address))], body).into_response()
     }
@@ -79,7 +86,10 @@ impl Select for Unasked {
 }
 
 async fn sandbox(callbacks: Callbacks) -> Sandbox {
-    let config = Config { callbacks, ..Config::default() };
+    sandbox_of(Config { callbacks, ..Config::default() }).await
+}
+
+async fn sandbox_of(config: Config) -> Sandbox {
     let sandbox = Sandbox::with(Setup { config, select: Some(Arc::new(Unasked)), ..Setup::default() }).await;
     sandbox.add_devices(3).await;
     sandbox.put("/v1/devices/dev-4", r#"{"user_id":"u-4"}"#).await;
@@ -172,6 +182,64 @@ async fn a_product_that_is_slow_is_not_waited_for_long() {
     let sandbox = sandbox(private()).await;
     let created = group(&sandbox, &url, 60).await;
     send(&sandbox, json!({"group": created.text("id")})).await.assert_problem(503, "group_unavailable");
+}
+
+/// A product that takes every question and answers none: its URL, and how often it was asked.
+async fn silent() -> (String, Arc<AtomicUsize>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/", listener.local_addr().unwrap());
+    let asked = Arc::new(AtomicUsize::new(0));
+    let counted = asked.clone();
+    tokio::spawn(async move {
+        let mut open = Vec::new();
+        while let Ok(accepted) = listener.accept().await {
+            open.push(accepted);
+            counted.fetch_add(1, Ordering::Relaxed);
+        }
+    });
+    (url, asked)
+}
+
+#[tokio::test]
+async fn who_waits_for_a_product_shares_what_it_says() {
+    const SENDS: usize = 10;
+    let (product, sandbox) = (Product::start().await, sandbox(private()).await);
+    *product.takes.lock() = Duration::from_millis(300);
+    // An answer counts for nobody who comes after it was asked for.
+    let created = group(&sandbox, &product.url(), 0).await;
+    let to = json!({"group": created.text("id")});
+    let sent = join_all((0..SENDS).map(|_| send(&sandbox, to.clone()))).await;
+    assert!(sent.iter().all(|sent| sent.status == 202), "{sent:?}");
+    let asked = product.asked();
+    assert!(asked < SENDS / 2, "it was asked {asked} times");
+}
+
+#[tokio::test]
+async fn who_waits_for_a_product_shares_that_it_says_nothing() {
+    let ((url, asked), sandbox) = (silent().await, sandbox(private()).await);
+    let created = group(&sandbox, &url, 60).await;
+    let to = json!({"group": created.text("id")});
+    for refused in join_all((0..3).map(|_| send(&sandbox, to.clone()))).await {
+        refused.assert_problem(503, "group_unavailable");
+    }
+    assert_eq!(asked.load(Ordering::Relaxed), 1);
+}
+
+#[tokio::test]
+async fn whoever_waits_for_a_product_leaves_places_to_other_requests_of_its_app() {
+    // The app may hold eight places, and two of them waiting for what its product says.
+    let config = Config { callbacks: private(), requests_max: 16, ..Config::default() };
+    let ((url, _), sandbox) = (silent().await, sandbox_of(config).await);
+    let created = group(&sandbox, &url, 60).await;
+    let to = json!({"group": created.text("id")});
+    let (sent, meanwhile) = tokio::join!(join_all((0..8).map(|_| send(&sandbox, to.clone()))), async {
+        sleep(Duration::from_secs(1)).await;
+        sandbox.get("/v1/messages").await
+    });
+    assert_eq!(meanwhile.status, 200, "{meanwhile:?}");
+    for refused in sent {
+        refused.assert_problem(503, "group_unavailable");
+    }
 }
 
 #[tokio::test]

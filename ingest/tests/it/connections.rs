@@ -14,7 +14,7 @@ use crate::sandbox::{PATIENCE, Sandbox, Setup};
 
 const HALF_OPEN: usize = 1_000;
 
-async fn connect(sandbox: &Sandbox, bytes: &str) -> TcpStream {
+pub(crate) async fn connect(sandbox: &Sandbox, bytes: &str) -> TcpStream {
     let mut stream = TcpStream::connect(sandbox.address).await.unwrap();
     stream.write_all(bytes.as_bytes()).await.unwrap();
     stream
@@ -30,7 +30,7 @@ async fn rest(mut stream: TcpStream) -> String {
 }
 
 /// One answer with its body of stated length.
-async fn answer(stream: &mut TcpStream) -> String {
+pub(crate) async fn answer(stream: &mut TcpStream) -> String {
     let (mut text, mut buffer) = (String::new(), [0; 4_096]);
     loop {
         let read = timeout(PATIENCE, stream.read(&mut buffer)).await.unwrap().unwrap();
@@ -45,11 +45,8 @@ async fn answer(stream: &mut TcpStream) -> String {
     }
 }
 
-fn head(sandbox: &Sandbox, length: usize) -> String {
-    format!(
-        "POST /v1/messages HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {}\r\nContent-Length: {length}\r\n\r\n",
-        sandbox.key
-    )
+fn head(key: &str, length: usize) -> String {
+    format!("POST /v1/messages HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {key}\r\nContent-Length: {length}\r\n\r\n")
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -74,7 +71,7 @@ async fn a_thousand_half_open_requests_are_closed_in_time_and_disturb_nobody() {
 #[tokio::test]
 async fn a_body_that_does_not_come_is_told_so() {
     let sandbox = Sandbox::start().await;
-    let mut stream = connect(&sandbox, &format!("{}{{\"to\":", head(&sandbox, 50))).await;
+    let mut stream = connect(&sandbox, &format!("{}{{\"to\":", head(&sandbox.key, 50))).await;
     let started = Instant::now();
     let text = answer(&mut stream).await;
     assert!(text.starts_with("HTTP/1.1 408") && text.contains("request_timeout"), "{text}");
@@ -94,7 +91,7 @@ async fn who_shows_no_key_is_refused_before_a_body_is_read() {
 #[tokio::test]
 async fn a_body_without_end_is_cut_at_the_limit() {
     let sandbox = Sandbox::start().await;
-    let head = head(&sandbox, 0).replace("Content-Length: 0", "Transfer-Encoding: chunked");
+    let head = head(&sandbox.key, 0).replace("Content-Length: 0", "Transfer-Encoding: chunked");
     let mut stream = connect(&sandbox, &head).await;
     let chunk = format!("1000\r\n{}\r\n", " ".repeat(4_096));
     for _ in 0..17 {
@@ -110,10 +107,11 @@ async fn a_body_without_end_is_cut_at_the_limit() {
 async fn more_requests_than_may_be_under_way_are_shed() {
     let config = Config { requests_max: 2, ..Config::default() };
     let sandbox = Sandbox::with(Setup { config, ..Setup::default() }).await;
-    let slow = [connect(&sandbox, &head(&sandbox, 9)).await, connect(&sandbox, &head(&sandbox, 9)).await];
+    let [other, third] = [sandbox.add_app("other").await, sandbox.add_app("third").await];
+    let slow = [connect(&sandbox, &head(&sandbox.key, 9)).await, connect(&sandbox, &head(&other, 9)).await];
     let deadline = Instant::now() + PATIENCE;
     let shed = loop {
-        let answer = sandbox.get("/v1/messages").await;
+        let answer = sandbox.ask("GET", "/v1/messages", &third, &[], "").await;
         if answer.status != 200 || Instant::now() > deadline {
             break answer;
         }
@@ -122,6 +120,28 @@ async fn more_requests_than_may_be_under_way_are_shed() {
     assert!(!shed.header("retry-after").is_empty());
     assert_eq!(sandbox.ask("GET", "/healthz", "", &[], "").await.status, 200, "health is asked beside the gate");
     drop(slow);
+    crate::sandbox::until(|| async { sandbox.get("/v1/messages").await.status == 200 }).await;
+}
+
+#[tokio::test]
+async fn what_one_app_holds_up_is_its_own_loss() {
+    let config = Config { requests_max: 8, ..Config::default() };
+    let sandbox = Sandbox::with(Setup { config, ..Setup::default() }).await;
+    let other = sandbox.add_app("other").await;
+    let head = format!(
+        "POST /v1/devices/import HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {}\r\nTransfer-Encoding: chunked\r\n\r\n",
+        sandbox.key
+    );
+    let mut uploads = Vec::new();
+    for _ in 0..16 {
+        uploads.push(connect(&sandbox, &head).await);
+    }
+    crate::sandbox::until(|| async { sandbox.get("/v1/messages").await.status == 429 }).await;
+    let refused = sandbox.get("/v1/messages").await;
+    refused.assert_problem(429, "too_many_requests");
+    assert!(!refused.header("retry-after").is_empty());
+    assert_eq!(sandbox.ask("GET", "/v1/messages", &other, &[], "").await.status, 200);
+    drop(uploads);
     crate::sandbox::until(|| async { sandbox.get("/v1/messages").await.status == 200 }).await;
 }
 
@@ -156,7 +176,7 @@ async fn a_shutdown_lets_a_request_under_way_end_and_takes_no_more() {
     let sandbox = Sandbox::start().await;
     sandbox.add_devices(1).await;
     let body = r#"{"to":{"devices":["dev-1"]},"payload":1}"#;
-    let mut under_way = connect(&sandbox, &format!("{}{{", head(&sandbox, body.len()))).await;
+    let mut under_way = connect(&sandbox, &format!("{}{{", head(&sandbox.key, body.len()))).await;
     let silent = connect(&sandbox, "").await;
     // The gate has the request once it asks for the rest of the body; nothing outside shows that.
     tokio::time::sleep(Duration::from_millis(200)).await;

@@ -7,7 +7,7 @@ use broker::{SharedBroker, embedded::Limits as QueueLimits};
 use bytes::Bytes;
 use engine::Engine;
 use http_body_util::{BodyExt as _, Full};
-use hyper::{HeaderMap, Method, Request, StatusCode, body::Incoming};
+use hyper::{HeaderMap, Method, Request, Response, StatusCode, body::Incoming};
 use hyper_util::{
     client::legacy::{Client, connect::HttpConnector},
     rt::TokioExecutor,
@@ -255,15 +255,20 @@ impl Sandbox {
 
     /// The body of an answer that does not end.
     pub(crate) async fn stream(&self, path: &str, last_event_id: Option<&str>) -> Incoming {
+        let answer = self.ask_for_stream(path, last_event_id).await;
+        assert_eq!(answer.status(), 200);
+        assert_eq!(answer.headers()["content-type"], "text/event-stream");
+        answer.into_body()
+    }
+
+    /// The answer to who asks for a stream: it does not end, unless it is a refusal.
+    pub(crate) async fn ask_for_stream(&self, path: &str, last_event_id: Option<&str>) -> Response<Incoming> {
         let mut request = Request::get(format!("http://{}{path}", self.address));
         request = request.header("authorization", format!("Bearer {}", self.key));
         if let Some(last) = last_event_id {
             request = request.header("last-event-id", last);
         }
-        let answer = self.client.request(request.body(Full::default()).unwrap()).await.unwrap();
-        assert_eq!(answer.status(), 200);
-        assert_eq!(answer.headers()["content-type"], "text/event-stream");
-        answer.into_body()
+        self.client.request(request.body(Full::default()).unwrap()).await.unwrap()
     }
 
     /// Everything that was ever published to the lane queues, in order for each; takes it from there.
