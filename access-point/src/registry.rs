@@ -230,6 +230,11 @@ impl Registry {
         sessions.0.iter().flat_map(|shard| shard.lock().values().cloned().collect::<Vec<_>>()).collect()
     }
 
+    /// Whether an app has any session now.
+    pub(crate) fn has_sessions(&self, app: &AppId) -> bool {
+        self.of(app).is_some_and(|sessions| sessions.0.iter().any(|shard| !shard.lock().is_empty()))
+    }
+
     /// The apps that ever had a session here.
     pub(crate) fn apps(&self) -> Vec<AppId> {
         self.apps.read().keys().cloned().collect()

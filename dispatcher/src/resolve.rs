@@ -2,7 +2,8 @@
 
 use audience::{Frozen, SelectError, freeze};
 use model::{Aim, Audience, Cap, Envelope, Exclusion, Message, Ordinal, Ordinals, Priority, Timestamp};
-use store::{exclusions, messages::KEPT, shelves};
+use store::{Entry, exclusions, messages::KEPT, shelves};
+use tokio::sync::OnceCell;
 
 use crate::{Deps, blocked::Blocked};
 
@@ -44,6 +45,20 @@ impl From<SelectError> for Unresolved {
     }
 }
 
+/// A message, and its entry once somebody has asked for it: most are resolved without.
+struct Known<'a> {
+    deps: &'a Deps,
+    message: &'a Message,
+    entry: OnceCell<Option<Entry>>,
+}
+
+impl Known<'_> {
+    async fn entry(&self) -> Result<Option<&Entry>, store::Error> {
+        let read = || self.deps.store.entry(&self.message.app, self.message.id);
+        Ok(self.entry.get_or_try_init(read).await?.as_ref())
+    }
+}
+
 /// Finds out who gets the message, as of now: this is where an audience freezes. What the sender excludes, who is
 /// suppressed, who opted out and who is to be left in peace is taken out last, and noted with the reason. Nobody gets what
 /// has expired.
@@ -60,20 +75,21 @@ pub(crate) async fn resolve(deps: &Deps, blocked: &Blocked, envelope: &Envelope)
     let mut frozen = freeze(&*deps.select, (&message.app, message.env), whom, terms, now).await?;
     let suppressed = blocked.suppressed(deps, message, now).await?;
     frozen.take_out(Exclusion::Suppressions, &suppressed);
+    let known = Known { deps, message, entry: OnceCell::new() };
     // What a device has asked for, is ordered to do, or is told by another is no bother.
-    let is_counted = message.class.is_message() && leave_in_peace(deps, blocked, message, &mut frozen, now).await?;
-    note(deps, envelope, &frozen, is_counted).await?;
+    let is_counted = message.class.is_message() && leave_in_peace(&known, blocked, &mut frozen, now).await?;
+    note(&known, envelope, &frozen, is_counted).await?;
     Ok(if to_inboxes { Place::Inbox(frozen.targets) } else { Place::Timeline(frozen.targets.compact()) })
 }
 
 /// Takes out who wants no messages of the type, not now, or not so many; says whether these are counted.
 async fn leave_in_peace(
-    deps: &Deps,
+    known: &Known<'_>,
     blocked: &Blocked,
-    message: &Message,
     frozen: &mut Frozen,
     now: Timestamp,
 ) -> Result<bool, Unresolved> {
+    let &Known { deps, message, .. } = known;
     let rules = blocked.rules(deps, message).await?;
     frozen.take_out(Exclusion::OptOuts, &rules.opted_out);
     // What cannot wait is sent as urgent.
@@ -82,27 +98,21 @@ async fn leave_in_peace(
         frozen.take_out(Exclusion::QuietHours, &resting.among(&frozen.targets));
     }
     let Some(cap) = rules.cap else { return Ok(false) };
-    let capped = count(deps, message, cap, &frozen.targets, now).await?;
+    let capped = count(known, cap, &frozen.targets, now).await?;
     frozen.take_out(Exclusion::FrequencyCap, &capped);
     Ok(true)
 }
 
 /// Counts a message for these devices; who does not get it. One that comes again is known by the note of what was decided,
 /// however many were counted since; one that is cancelled counts for nothing.
-async fn count(
-    deps: &Deps,
-    message: &Message,
-    cap: Cap,
-    devices: &Ordinals,
-    now: Timestamp,
-) -> Result<Ordinals, Unresolved> {
+async fn count(known: &Known<'_>, cap: Cap, devices: &Ordinals, now: Timestamp) -> Result<Ordinals, Unresolved> {
+    let &Known { deps, message, .. } = known;
     let noted: Option<Aim> = shelves::find(&*deps.store, &message.app, message.env, &message.id.to_string()).await?;
     if let Some(Aim { excluded, .. }) = noted {
         let capped = excluded.into_iter().find(|(why, _)| *why == Exclusion::FrequencyCap);
         return Ok(capped.map(|(_, devices)| devices).unwrap_or_default());
     }
-    let known = deps.store.entry(&message.app, message.id).await?;
-    if known.is_some_and(|entry| entry.cancelled_at.is_some()) {
+    if known.entry().await?.is_some_and(|entry| entry.cancelled_at.is_some()) {
         return Ok(Ordinals::new());
     }
     Ok(exclusions::count(&*deps.store, message, cap, devices, now).await?)
@@ -110,7 +120,7 @@ async fn count(
 
 /// Notes what decided, unless nothing was asked or counted, and nobody taken out. A message that comes again after it was
 /// appended keeps the note that goes with its audience.
-async fn note(deps: &Deps, envelope: &Envelope, frozen: &Frozen, is_counted: bool) -> Result<(), Unresolved> {
+async fn note(known: &Known<'_>, envelope: &Envelope, frozen: &Frozen, is_counted: bool) -> Result<(), Unresolved> {
     let Envelope { message, audience, terms } = envelope;
     let asked = match audience {
         Audience::Filter(expression) => Some(expression.clone()),
@@ -124,13 +134,12 @@ async fn note(deps: &Deps, envelope: &Envelope, frozen: &Frozen, is_counted: boo
     if wanted.is_none() && frozen.excluded.is_empty() && !is_counted {
         return Ok(());
     }
-    let known = deps.store.entry(&message.app, message.id).await?;
-    if known.is_some_and(|entry| entry.dispatched_at.is_some()) {
+    if known.entry().await?.is_some_and(|entry| entry.dispatched_at.is_some()) {
         return Ok(());
     }
-    let aim = Aim { wanted, excluded: frozen.excluded.clone(), at: deps.clock.now() };
+    let aim = Aim { wanted, excluded: frozen.excluded.clone(), at: known.deps.clock.now() };
     let until = (message.created_at + KEPT).max(message.expires_at);
-    Ok(shelves::note(&*deps.store, (&message.app, message.env), &message.id.to_string(), &aim, until).await?)
+    Ok(shelves::note(&*known.deps.store, (&message.app, message.env), &message.id.to_string(), &aim, until).await?)
 }
 
 /// Who is meant, and where it would go.

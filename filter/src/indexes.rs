@@ -8,7 +8,7 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 use audience::SelectError;
 use model::{AppId, Env, Ordinal};
 use parking_lot::Mutex;
-use store::{ChangeId, PAGE_MAX, SharedStore};
+use store::{ChangeId, PAGE_MAX, SharedStore, devices};
 use tokio::{
     sync::{Mutex as Turn, OwnedMutexGuard},
     task::{self, JoinError},
@@ -154,13 +154,10 @@ impl Indexes {
 
     /// Puts down what is known of these devices now.
     async fn take_over(&self, app: &AppId, index: &Index, ordinals: &[Ordinal]) -> Result<(), Missing> {
-        let names = self.store.names(app, ordinals).await?;
-        let known: Vec<_> = names.iter().flatten().cloned().collect();
-        let mut devices = self.store.devices(app, &known).await?.into_iter();
-        for (ordinal, name) in ordinals.iter().zip(names) {
-            match name.and_then(|_| devices.next().flatten()).filter(|device| device.ordinal == *ordinal) {
-                Some(device) => index.put(&device),
-                None => index.remove(*ordinal),
+        for (ordinal, device) in ordinals.iter().zip(devices::behind(&*self.store, app, ordinals).await?) {
+            match device {
+                Ok(device) => index.put(&device),
+                Err(_) => index.remove(*ordinal),
             }
         }
         Ok(())

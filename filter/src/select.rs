@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use async_trait::async_trait;
 use audience::{BuiltIn, Expr, Field, Invalid, Select, SelectError};
-use model::{AppId, Env, Ordinals, Run, Timestamp};
+use model::{AppId, Env, Ordinals, Timestamp};
 use prometheus_client::metrics::histogram::Histogram;
 use store::SharedStore;
 use tokio::{task, time::Instant};
@@ -36,8 +36,8 @@ impl FromIndexes {
         let started = Instant::now();
         let index = self.indexes.caught_up(app).await?;
         if expr.fields().into_iter().any(|field| WHO_RUNS.contains(field)) {
-            let nodes = self.store.nodes(now).await.map_err(|error| SelectError::Unavailable(error.to_string()))?;
-            let runs: Vec<Run> = nodes.into_iter().map(|node| Run { node: node.id, boot: node.boot }).collect();
+            // One that is missing would have nobody online, and a message lost: then there is no answer.
+            let runs = self.store.runs(now).await.map_err(|error| SelectError::Unavailable(error.to_string()))?;
             index.set_running(&runs);
         }
         for parts in index.parts().chunks(PARTS_A_TURN) {

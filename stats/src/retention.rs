@@ -31,7 +31,7 @@ pub(crate) async fn run(deps: &Deps, node: &NodeId, shutdown: &CancellationToken
                 BREATH
             }
             Err(error) => {
-                warn!(%error, "cannot remove what is over; trying again");
+                warn!(%error, "cannot remove all that is over; going on");
                 EVERY
             }
         };

@@ -1,12 +1,18 @@
 //! What becomes of what devices report.
 
+use std::time::Duration;
+
+use audience::SelectError;
 use broker::Publication;
 use model::{
     Attribute, AttributeType, Clock as _, Device, Env, Epoch, Node, Owner, Queue, Reported, Run, Seen, Sighting,
     Sightings, SystemClock, Tier, Timestamp, record::Record as _,
 };
 use serde_json::json;
-use store::shelves;
+use store::{
+    nodes::{ALL_HEARD, NODE_LEASE},
+    shelves,
+};
 
 use crate::bench::Bench;
 
@@ -178,6 +184,13 @@ fn run(boot: u64) -> Run {
     Run { node: "ap-1".parse().unwrap(), boot: Timestamp::from_millis(boot) }
 }
 
+/// Says that this run goes on.
+async fn beat(bench: &Bench, Run { node: id, boot }: Run, seen_at: Timestamp) {
+    let (tiers, version) = (vec![Tier::AccessPoint], "0".into());
+    let node = Node { id, boot, tiers, endpoint: None, filter: None, version, seen_at, drain: None };
+    assert!(bench.store.beat(node).await.unwrap());
+}
+
 /// Tells of sessions: by their numbers, since when or until when, and the run that has them.
 async fn sight(bench: &Bench, sightings: &[(&Device, u64, Timestamp, Option<Run>)]) {
     let sighting = |(device, epoch, at, run): &(&Device, u64, Timestamp, Option<Run>)| Sighting {
@@ -202,17 +215,8 @@ async fn who_is_connected_is_known_and_ends_with_the_run_that_has_him() {
     let bench = Bench::open(dir.path()).await;
     let (one, two, three) = (bench.device("one").await, bench.device("two").await, bench.device("three").await);
     let now = SystemClock.now();
-    let beat = |boot| Node {
-        id: run(boot).node,
-        boot: run(boot).boot,
-        tiers: vec![Tier::AccessPoint],
-        endpoint: None,
-        filter: None,
-        version: "0".into(),
-        seen_at: SystemClock.now(),
-        drain: None,
-    };
-    assert!(bench.store.beat(beat(1)).await.unwrap());
+    beat(&bench, run(1), now - ALL_HEARD).await;
+    beat(&bench, run(1), now).await;
     let long_ago = Timestamp::from_millis(now.as_millis() - 30 * 86_400_000);
     let running = bench.run();
     sight(&bench, &[(&one, 5, long_ago, Some(run(1))), (&two, 5, long_ago, Some(run(0))), (&two, 5, long_ago, None)])
@@ -234,13 +238,44 @@ async fn who_is_connected_is_known_and_ends_with_the_run_that_has_him() {
     sight(&bench, &[(&one, 4, now, None), (&two, 5, now, Some(run(1)))]).await;
     bench.settled().await;
     assert_eq!(bench.selected("online == true").await.unwrap(), ["one"]);
-    assert!(bench.store.beat(beat(2)).await.unwrap());
+    beat(&bench, run(2), SystemClock.now()).await;
     assert!(bench.selected("online == true").await.unwrap().is_empty(), "its access point was started anew");
     sight(&bench, &[(&three, 6, now, Some(run(2)))]).await;
     bench.settled().await;
     assert_eq!(bench.selected("online == true").await.unwrap(), ["three"]);
     assert_eq!(bench.selected("last_seen < -29d").await.unwrap(), ["one", "two"]);
     running.stop().await;
+}
+
+/// The store was away, or has forgotten who runs: nobody would be online, and what is sent to whoever is would be lost.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_is_online_is_unknown_until_every_node_has_had_time_to_say_that_it_runs() {
+    let dir = tempfile::tempdir().unwrap();
+    let bench = Bench::open(dir.path()).await;
+    let (one, now) = (bench.device("one").await, SystemClock.now());
+    let running = bench.run();
+    sight(&bench, &[(&one, 1, now, Some(run(1)))]).await;
+    bench.settled().await;
+    running.stop().await;
+    let asked = async |expression: &str, at: Timestamp| {
+        bench.select.count(&bench.app, Env::Live, expression, at).await.map_err(|refused| match refused {
+            SelectError::Unavailable(_) => "unavailable",
+            SelectError::Invalid(_) => "invalid",
+        })
+    };
+    beat(&bench, run(1), now - 2 * NODE_LEASE).await;
+    let first = Run { node: "ap-2".parse().unwrap(), boot: now };
+    for (say, millis) in [(None, 0), (Some(first), 0), (Some(run(1)), 2_000), (None, 4_999)] {
+        let at = now + Duration::from_millis(millis);
+        if let Some(run) = say {
+            beat(&bench, run, at).await;
+        }
+        for expression in ["online == true", "online == false", "last_seen > -1s"] {
+            assert_eq!(asked(expression, at).await, Err("unavailable"), "{expression} after {millis} ms");
+        }
+        assert_eq!(asked("missing(attr.x)", at).await, Ok(1), "who asks for nobody's session is answered");
+    }
+    assert_eq!(asked("online == true", now + ALL_HEARD).await, Ok(1));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -6,15 +6,12 @@ use std::time::Duration;
 use anyhow::bail;
 use broker::{Ring, SharedBroker};
 use model::{Bell, Clock as _, Lane, Node, SystemClock, bell::PULSE_EVERY, record::Record as _};
-use store::SharedStore;
+use store::{SharedStore, nodes::BEAT_EVERY};
 use tokio::time;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
-/// Between two signs of life: five fit a lease.
-const EVERY: Duration = Duration::from_secs(2);
-
-/// The same while devices leave: whoever sends them here must know, and whoever waits for the last one.
+/// Between two signs of life while devices leave: whoever sends them here must know, and whoever waits for the last one.
 const EVERY_LEAVING: Duration = Duration::from_millis(500);
 
 /// Tells how the access point here is.
@@ -61,7 +58,7 @@ impl Presence {
                 }
                 time::sleep(EVERY_LEAVING).await;
             } else {
-                let _ = time::timeout(EVERY, shutdown.cancelled()).await;
+                let _ = time::timeout(BEAT_EVERY, shutdown.cancelled()).await;
             }
         }
         if let Err(error) = store.depart(&self.node.id, self.node.boot).await {

@@ -53,6 +53,7 @@ macro_rules! contract_suite {
                 a_profile_is_amended_only_as_it_was_read, whoever_amends_at_the_same_time_loses_nothing,
                 the_other_environment_is_rejected_and_nothing_is_written, one_name_twice_is_one_device,
                 a_removed_device_comes_back_as_a_new_one, a_removed_device_leaves_its_name_only,
+                an_ordinal_leads_to_the_device_that_has_it,
                 environments_are_kept_apart, pages_of_the_list_follow_each_other, users_have_the_devices_they_own_now,
                 revoking_raises_the_generation, a_new_device_starts_at_the_head_of_the_timeline,
                 the_registry_outlives_a_restart;
@@ -74,7 +75,8 @@ macro_rules! contract_suite {
                 a_cancel_marks_the_timeline, cancelling_again_changes_nothing, what_is_over_is_not_cancelled,
                 a_failure_is_noted_until_the_message_is_dispatched, promises_to_senders_outlive_a_restart;
             nodes: a_node_runs_until_its_lease_ends, the_later_run_of_a_name_counts,
-                a_node_that_departs_is_gone_at_once, a_duty_has_one_holder;
+                a_node_that_departs_is_gone_at_once, runs_are_unknown_until_every_node_has_had_time_to_be_heard,
+                a_duty_has_one_holder;
             receipts: telling_again_changes_nothing, sets_of_many_access_points_add_up,
                 what_is_not_dispatched_has_no_tally, apps_do_not_share_tallies;
             retention: entries_of_streams_go_when_they_expire, a_message_is_kept_for_its_time,

@@ -98,3 +98,31 @@ pub async fn ordinals<'a>(
     }
     Ok((known, unknown))
 }
+
+/// Why an ordinal leads to no device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Absent {
+    /// It was removed; it may be there again under another ordinal.
+    Removed,
+    /// The store does not know the ordinal: it was never given, or is forgotten.
+    Unknown,
+}
+
+/// The devices that have these ordinals, in the order given.
+///
+/// # Errors
+/// Whatever the store says.
+pub async fn behind(
+    store: &dyn Store,
+    app: &AppId,
+    ordinals: &[Ordinal],
+) -> Result<Vec<Result<Device, Absent>>, Error> {
+    let names = store.names(app, ordinals).await?;
+    let known: Vec<DeviceId> = names.iter().flatten().cloned().collect();
+    let mut devices = store.devices(app, &known).await?.into_iter();
+    let device = |(ordinal, name): (&Ordinal, Option<DeviceId>)| {
+        name.ok_or(Absent::Unknown)?;
+        devices.next().flatten().filter(|device| device.ordinal == *ordinal).ok_or(Absent::Removed)
+    };
+    Ok(ordinals.iter().zip(names).map(device).collect())
+}

@@ -3,7 +3,10 @@
 use model::{Cursor, Env, Epoch, Ordinal, Position, Profile, Seq};
 
 use super::{NOW, Place, demo, demo_2, later, message, name, register, registration, set, to_inboxes, to_timeline};
-use crate::{Amendment, CursorWrite, Error};
+use crate::{
+    Amendment, CursorWrite, Error,
+    devices::{self, Absent},
+};
 
 fn owned_by(user: &str) -> Profile {
     Profile { user_id: Some(name(user)), tags: ["vip".into()].into(), ..Profile::default() }
@@ -153,6 +156,20 @@ pub async fn a_removed_device_leaves_its_name_only(place: &mut dyn Place) {
     assert!(store.registered(&demo(), Env::Live).await.unwrap().is_empty());
     assert!(store.devices_of(&demo(), Env::Live, &[name("u")]).await.unwrap()[0].is_empty());
     assert_eq!(store.list(&demo(), Env::Live, None, 9).await.unwrap(), []);
+}
+
+/// One that came back under another ordinal has left its first one; the store tells who was removed from whom it never had.
+pub async fn an_ordinal_leads_to_the_device_that_has_it(place: &mut dyn Place) {
+    let store = place.open().await;
+    let [a, _, c] = <[_; 3]>::try_from(register(&*store, &["a", "b", "c"]).await).unwrap();
+    for gone in ["a", "b"] {
+        store.remove(&demo(), &name(gone)).await.unwrap();
+    }
+    let again = register(&*store, &["a"]).await.remove(0);
+    let ordinals = [Ordinal(9), again.ordinal, Ordinal(1), c.ordinal, a.ordinal];
+    let behind = devices::behind(&*store, &demo(), &ordinals).await.unwrap();
+    let expected = [Err(Absent::Unknown), Ok(again), Err(Absent::Removed), Ok(c), Err(Absent::Removed)];
+    assert_eq!(behind, expected);
 }
 
 /// Registered devices, lists and users' devices are those of one environment and app.

@@ -2,10 +2,13 @@
 
 use std::time::Duration;
 
-use model::{Endpoint, Node, Tier, Timestamp};
+use model::{Endpoint, Node, Run, Tier, Timestamp};
 
 use super::{NOW, Place, later, name};
-use crate::nodes::NODE_LEASE;
+use crate::{
+    Error,
+    nodes::{ALL_HEARD, NODE_LEASE},
+};
 
 const A_MOMENT: Duration = Duration::from_millis(1);
 
@@ -63,6 +66,29 @@ pub async fn a_node_that_departs_is_gone_at_once(place: &mut dyn Place) {
     store.beat(new.clone()).await.unwrap();
     store.depart(&old.id, old.boot).await.unwrap();
     assert_eq!(store.nodes(later(5)).await.unwrap(), [new]);
+}
+
+/// At first, and when nobody was heard for so long that leases may have ended: who is missing need not be over.
+pub async fn runs_are_unknown_until_every_node_has_had_time_to_be_heard(place: &mut dyn Place) {
+    let store = place.open().await;
+    let beat = async |id: &str, at| assert!(store.beat(node(id, NOW, at)).await.unwrap());
+    let unknown = async |at| {
+        let runs = store.runs(at).await;
+        assert!(matches!(runs, Err(Error::Unavailable(_))), "{runs:?}");
+    };
+    let run = |id: &str| Run { node: name(id), boot: NOW };
+    unknown(NOW).await;
+    beat("a", NOW).await;
+    unknown(NOW + ALL_HEARD - A_MOMENT).await;
+    beat("a", NOW + ALL_HEARD).await;
+    assert_eq!(store.runs(NOW + ALL_HEARD).await.unwrap(), [run("a")]);
+    let back = NOW + ALL_HEARD + NODE_LEASE;
+    unknown(back).await;
+    beat("b", back).await;
+    unknown(back).await;
+    beat("a", back + ALL_HEARD - A_MOMENT).await;
+    unknown(back + ALL_HEARD - A_MOMENT).await;
+    assert_eq!(store.runs(back + ALL_HEARD).await.unwrap(), [run("a"), run("b")]);
 }
 
 /// Until it lets the lease end.

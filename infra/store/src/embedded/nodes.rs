@@ -10,7 +10,10 @@ use model::{Node, NodeId, Timestamp};
 use parking_lot::Mutex;
 
 use super::Embedded;
-use crate::{Error, Nodes, nodes::NODE_LEASE};
+use crate::{
+    Error, Nodes,
+    nodes::{Heard, NODE_LEASE},
+};
 
 /// The nodes and their duties; as many as there are processes.
 #[derive(Default)]
@@ -19,6 +22,7 @@ pub(super) struct Leases(Mutex<State>);
 #[derive(Default)]
 struct State {
     nodes: BTreeMap<NodeId, Node>,
+    heard: Option<Heard>,
     duties: HashMap<String, (NodeId, Timestamp)>,
 }
 
@@ -34,6 +38,7 @@ impl Nodes for Embedded {
         if known.is_some_and(|known| known.boot > node.boot && runs(known, node.seen_at)) {
             return Ok(false);
         }
+        state.heard = Some(Heard::again(state.heard, node.seen_at));
         state.nodes.insert(node.id.clone(), node);
         Ok(true)
     }
@@ -50,6 +55,10 @@ impl Nodes for Embedded {
         let mut state = self.leases.0.lock();
         state.nodes.retain(|_, node| runs(node, now));
         Ok(state.nodes.values().cloned().collect())
+    }
+
+    async fn heard(&self) -> Result<Option<Heard>, Error> {
+        Ok(self.leases.0.lock().heard)
     }
 
     async fn hold(&self, duty: &str, node: &NodeId, now: Timestamp, lease: Duration) -> Result<bool, Error> {

@@ -54,6 +54,7 @@
 //! |---|---|---|
 //! | `generation` | string | made when there is none: another one means that routes were lost |
 //! | `nodes` | hash | a node's name → its boot, when it was seen, its record |
+//! | `heard` | string | since when nodes are heard without a pause, and when one last was |
 //! | `duties` | hash | a duty → the end of its lease, its holder |
 
 use model::{AppId, DeviceId, Env, GroupId, MessageId, Ordinal, UplinkId, UserId, shelved::Shelf};
@@ -137,6 +138,7 @@ impl Keys {
         fence "fence" ();
         generation "generation" ();
         nodes "nodes" ();
+        heard "heard" ();
         duties "duties" ();
     }
 }

@@ -58,21 +58,17 @@ fn pack(entry: &Entry) -> Vec<u8> {
     Given(entry.lane, entry.env, kind, created_at, expires_at, metadata, trace, class, due_at).encode()
 }
 
-/// What is kept of a message.
-pub(super) struct Kept {
-    pub(super) entry: Entry,
-    /// Where it was appended, as the head says it.
-    pub(super) stream: u64,
-}
+/// Where in the head it stands where the message was appended.
+const STREAM_AT: usize = 16;
 
-fn unpack(id: MessageId, kept: &[u8], failed: Option<String>) -> Result<Kept, Error> {
+fn unpack(id: MessageId, kept: &[u8], failed: Option<String>) -> Result<Entry, Error> {
     let (head, given) = kept.split_at_checked(HEAD_BYTES).ok_or_else(|| take::corrupt("a message", &"too short"))?;
     let given = take::record(given, "a message")?;
     let Given(lane, env, kind, created_at, expires_at, metadata, trace, class, due_at) = given;
     let when = |at| Some(number(head, at)).filter(|millis| *millis > 0).map(Timestamp::from_millis);
     let (trace_id, parent_id, flags) = trace;
     let dispatched_at = when(0);
-    let entry = Entry {
+    Ok(Entry {
         id,
         lane,
         env,
@@ -86,8 +82,7 @@ fn unpack(id: MessageId, kept: &[u8], failed: Option<String>) -> Result<Kept, Er
         dispatched_at,
         cancelled_at: when(8),
         failed: failed.filter(|_| dispatched_at.is_none()),
-    };
-    Ok(Kept { entry, stream: number(head, 16) })
+    })
 }
 
 /// The number of 8 bytes at this place; zero where there are none.
@@ -182,8 +177,7 @@ impl Messages for Redis {
     }
 
     async fn entry(&self, app: &AppId, id: MessageId) -> Result<Option<Entry>, Error> {
-        let [found] = self.kept(app, &[id]).await?.try_into().map_err(|_| take::corrupt("a message", &"no answer"))?;
-        Ok(found.map(|kept: Kept| kept.entry))
+        Ok(self.kept(app, &[id]).await?.pop().flatten())
     }
 
     async fn entries(&self, app: &AppId, before: Option<MessageId>, limit: usize) -> Result<Vec<Entry>, Error> {
@@ -194,7 +188,7 @@ impl Messages for Redis {
         let ids = ids.iter().map(|id| message_id(id)).collect::<Result<Vec<_>, _>>()?;
         let mut entries = Vec::with_capacity(ids.len());
         for page in ids.chunks(PAGE_MAX) {
-            entries.extend(self.kept(app, page).await?.into_iter().flatten().map(|kept| kept.entry));
+            entries.extend(self.kept(app, page).await?.into_iter().flatten());
         }
         Ok(entries)
     }
@@ -206,13 +200,13 @@ impl Messages for Redis {
         // From here on nobody new is counted as waiting for it; that it leaves the inboxes may take a second call.
         let done: Option<u8> = take::value(self.write_one(cancel.cmd(), Repeat::Once).await?)?;
         let Some(in_inboxes) = done else { return Ok(None) };
-        let Some(kept) = self.kept(app, &[id]).await?.pop().flatten() else { return Ok(None) };
+        let Some(entry) = self.entry(app, id).await? else { return Ok(None) };
         let tally = self.read_tally(&of, id).await?.unwrap_or_default();
         if in_inboxes == 1 {
             self.take_out(&of, &tally.cancelled, id).await?;
         }
-        let stopped = tally.funnel(kept.entry.expires_at, now).cancelled;
-        Ok(Some(Cancelled { stopped, entry: kept.entry, tally }))
+        let stopped = tally.funnel(entry.expires_at, now).cancelled;
+        Ok(Some(Cancelled { stopped, entry, tally }))
     }
 
     async fn fail(&self, app: &AppId, id: MessageId, reason: String) -> Result<(), Error> {
@@ -223,8 +217,8 @@ impl Messages for Redis {
 }
 
 impl Redis {
-    /// What is kept of these messages, in the order given.
-    pub(super) async fn kept(&self, app: &AppId, ids: &[MessageId]) -> Result<Vec<Option<Kept>>, Error> {
+    /// The entries of these messages, in the order given.
+    async fn kept(&self, app: &AppId, ids: &[MessageId]) -> Result<Vec<Option<Entry>>, Error> {
         let of = self.of(app);
         let get = |id: &MessageId| {
             let mut get = cmd("MGET");
@@ -237,6 +231,18 @@ impl Redis {
             kept.map(|kept| unpack(*id, &kept, failed)).transpose()
         };
         ids.iter().zip(answers).map(read).collect()
+    }
+
+    /// Where these messages were appended, as their heads say it, in the order given; nowhere, where there is no head. What
+    /// else is kept of them need not be readable.
+    pub(super) async fn streams(&self, of: &AppKeys, ids: &[MessageId]) -> Result<Vec<u64>, Error> {
+        let get = |id: &MessageId| {
+            let mut get = cmd("GETRANGE");
+            get.arg(of.message(*id)).arg(STREAM_AT).arg(STREAM_AT + 7);
+            get
+        };
+        let answers = self.ask(ids.iter().map(get).collect()).await?;
+        answers.into_iter().map(|answer| Ok(number(&take::value::<Vec<u8>>(answer)?, 0))).collect()
     }
 
     /// The tally of a message, from its log.

@@ -9,10 +9,14 @@ use model::{Node, NodeId, Timestamp, record::Record as _};
 use super::{
     Redis,
     link::Repeat,
+    messages::number,
     script::{Call, Step},
     take,
 };
-use crate::{Error, Nodes, nodes::NODE_LEASE};
+use crate::{
+    Error, Nodes,
+    nodes::{ALL_HEARD, Heard, NODE_LEASE},
+};
 
 /// How long a node that says nothing any more is kept: a clock that is ahead forgets nobody who runs.
 const KEPT: Duration = Duration::from_hours(1);
@@ -24,8 +28,9 @@ const SAID_AT: usize = 16;
 impl Nodes for Redis {
     async fn beat(&self, node: Node) -> Result<bool, Error> {
         let mut beat = Call::new(Step::Beat);
-        beat.key(self.keys.nodes()).arg(node.id.as_str()).arg(node.boot.as_millis()).arg(node.seen_at.as_millis());
-        beat.arg(millis(NODE_LEASE)).arg(node.encode());
+        beat.key(self.keys.nodes()).key(self.keys.heard());
+        beat.arg(node.id.as_str()).arg(node.boot.as_millis()).arg(node.seen_at.as_millis());
+        beat.arg(millis(NODE_LEASE)).arg(node.encode()).arg(millis(ALL_HEARD));
         self.ask_volatile(&beat).await
     }
 
@@ -51,6 +56,14 @@ impl Nodes for Redis {
         }
         running.sort_by(|a, b| a.id.cmp(&b.id));
         Ok(running)
+    }
+
+    async fn heard(&self) -> Result<Option<Heard>, Error> {
+        let mut get = cmd("GET");
+        get.arg(self.keys.heard());
+        let kept: Option<Vec<u8>> = take::value(take::only(self.volatile.ask(vec![get], Repeat::Once).await?)?)?;
+        let at = |kept: &[u8], place| Timestamp::from_millis(number(kept, place));
+        Ok(kept.map(|kept| Heard { since: at(&kept, 0), last: at(&kept, 8) }))
     }
 
     async fn hold(&self, duty: &str, node: &NodeId, now: Timestamp, lease: Duration) -> Result<bool, Error> {

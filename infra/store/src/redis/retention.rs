@@ -2,7 +2,8 @@
 //! messages, whose own order is that in which they go.
 //!
 //! A sweep reads what is due and then removes it; between the two nothing is held. Every removal is one that may be
-//! done twice, and what names a thing as due goes last, so a sweep that is cut short is finished by the next.
+//! done twice, and what names a thing as due goes last, so a sweep that is cut short is finished by the next. What cannot
+//! be read is taken off its list and told of once: nothing else waits for it.
 
 use async_trait::async_trait;
 use deadpool_redis::redis::{Cmd, cmd};
@@ -29,38 +30,42 @@ impl Retention for Redis {
         list.arg(self.keys.seen());
         let apps: Vec<String> = take::value(self.ask_one(list).await?)?;
         let now = self.not_early(now).await?;
-        let (mut removed, mut failed) = (Removed::default(), Ok(()));
+        let (mut swept, mut failed) = (Swept::default(), Ok(()));
         for app in apps {
-            let app: AppId = app.parse().map_err(|error| take::corrupt("an app", &error))?;
+            let expired = match app.parse::<AppId>() {
+                Ok(app) => self.expire_app(&self.of(&app), now, &mut swept).await,
+                Err(error) => Err(take::corrupt("an app", &error)),
+            };
             // What is wrong with one app does not hold up the others.
-            failed = failed.and(self.expire_app(&app, now, &mut removed).await);
+            failed = failed.and(expired);
         }
-        let Removed { entries, messages, promises, uplinks } = removed;
-        match entries + messages + promises + uplinks {
-            0 => failed.map(|()| 0),
+        let Swept { entries, messages, promises, uplinks, damage } = swept;
+        match (damage, entries + messages + promises + uplinks) {
+            // No other sweep meets it.
+            (Some(damage), _) => Err(damage),
+            (None, 0) => failed.map(|()| 0),
             // There may be more: what is wrong with one app is told when nothing is left of the others.
-            removed => Ok(removed),
+            (None, removed) => Ok(removed),
         }
     }
 }
 
-/// How much a sweep has removed of each kind.
+/// How much a sweep has removed of each kind, and the first that it could not read.
 #[derive(Default)]
-struct Removed {
+struct Swept {
     entries: usize,
     messages: usize,
     promises: usize,
     uplinks: usize,
+    damage: Option<Error>,
 }
 
 impl Redis {
-    async fn expire_app(&self, app: &AppId, now: Timestamp, removed: &mut Removed) -> Result<(), Error> {
-        let of = self.of(app);
-        removed.entries += self.expire_messages(app, now, PAGE_MAX - removed.entries).await?;
-        removed.messages += self.forget_messages(&of, now, PAGE_MAX - removed.messages).await?;
-        removed.promises += self.forget_promises(&of, now, PAGE_MAX - removed.promises).await?;
-        removed.uplinks += self.forget_uplinks(&of, now, PAGE_MAX - removed.uplinks).await?;
-        Ok(())
+    async fn expire_app(&self, of: &AppKeys, now: Timestamp, swept: &mut Swept) -> Result<(), Error> {
+        self.expire_messages(of, now, swept).await?;
+        self.forget_messages(of, now, swept).await?;
+        self.forget_promises(of, now, swept).await?;
+        self.forget_uplinks(of, now, swept).await
     }
 
     /// Not later than the server's clock says, where clocks are compared: what a clock removes that is ahead is lost to
@@ -83,79 +88,119 @@ impl Redis {
         take::value(self.ask_one(read).await?)
     }
 
+    /// What members of a list say. One that says nothing leaves the list: it would hold up the others for ever.
+    async fn readable<T>(
+        &self,
+        list: Key,
+        members: &[Vec<u8>],
+        swept: &mut Swept,
+        read: impl Fn(&[u8]) -> Result<T, Error>,
+    ) -> Result<Vec<T>, Error> {
+        let (mut said, mut remove) = (Vec::with_capacity(members.len()), cmd("ZREM"));
+        remove.arg(list);
+        for member in members {
+            match read(member) {
+                Ok(what) => said.push(what),
+                Err(damage) => {
+                    swept.damage.get_or_insert(damage);
+                    remove.arg(member);
+                }
+            }
+        }
+        if said.len() < members.len() {
+            self.write_one(remove, Repeat::Once).await?;
+        }
+        Ok(said)
+    }
+
     /// Takes entries of expired messages out of their streams, then their bodies away.
-    async fn expire_messages(&self, app: &AppId, now: Timestamp, limit: usize) -> Result<usize, Error> {
-        let of = self.of(app);
-        let ids = self.due(of.due_expiry(), now, limit).await?;
-        let ids = ids.iter().map(|id| message_id(id)).collect::<Result<Vec<_>, _>>()?;
-        let kept = self.kept(app, &ids).await?;
+    async fn expire_messages(&self, of: &AppKeys, now: Timestamp, swept: &mut Swept) -> Result<(), Error> {
+        let due = self.due(of.due_expiry(), now, PAGE_MAX - swept.entries).await?;
+        let ids = self.readable(of.due_expiry(), &due, swept, message_id).await?;
+        let streams = self.streams(of, &ids).await?;
         let (mut steps, mut touched, mut removed) = (Vec::new(), 0, 0);
-        for (id, kept) in ids.into_iter().zip(kept) {
+        for (id, stream) in ids.into_iter().zip(streams) {
             if touched >= PAGE_MAX {
                 break;
             }
-            match kept.map(|kept| kept.stream) {
-                Some(1) => {
-                    let devices: Vec<_> = self.read_tally(&of, id).await?.unwrap_or_default().targeted.iter().collect();
+            match stream {
+                0 => steps.extend(out_of_inboxes(of, &[], id)),
+                1 => {
+                    let devices = self.targeted(of, id, swept).await?;
                     touched += devices.len();
-                    steps.extend(out_of_inboxes(&of, &devices, id));
+                    steps.extend(out_of_inboxes(of, &devices, id));
                 }
-                Some(seq) if seq > 1 => {
+                seq => {
                     touched += 1;
-                    steps.push(out_of_timeline(&of, seq, id));
+                    steps.push(out_of_timeline(of, seq, id));
                 }
-                _ => steps.extend(out_of_inboxes(&of, &[], id)),
             }
             removed += 1;
         }
         self.write(steps, Repeat::Once).await?;
-        Ok(removed)
+        swept.entries += removed;
+        Ok(())
+    }
+
+    /// In whose inboxes a message is; in nobody's, as far as is known, when its tally cannot be read. What stays there has
+    /// no body, so nobody gets it, and goes when the inbox is full.
+    async fn targeted(&self, of: &AppKeys, id: MessageId, swept: &mut Swept) -> Result<Vec<Ordinal>, Error> {
+        match self.read_tally(of, id).await {
+            Err(damage @ Error::Corrupt(_)) => {
+                swept.damage.get_or_insert(damage);
+                Ok(Vec::new())
+            }
+            tally => Ok(tally?.unwrap_or_default().targeted.iter().collect()),
+        }
     }
 
     /// Forgets messages whose time is over. No list says when: every message is kept for the same time, so those that
     /// are over lie among the oldest; the sweep goes on while it finds some.
-    async fn forget_messages(&self, of: &AppKeys, now: Timestamp, limit: usize) -> Result<usize, Error> {
-        let (mut from, mut removed) = (b"-".to_vec(), 0);
-        while removed + MESSAGES_A_STEP <= limit {
+    async fn forget_messages(&self, of: &AppKeys, now: Timestamp, swept: &mut Swept) -> Result<(), Error> {
+        let mut from = b"-".to_vec();
+        while swept.messages + MESSAGES_A_STEP <= PAGE_MAX {
             let mut list = cmd("ZRANGEBYLEX");
             list.arg(of.messages()).arg(from).arg("+").arg("LIMIT").arg(0).arg(MESSAGES_A_STEP);
-            let ids: Vec<Vec<u8>> = take::value(self.ask_one(list).await?)?;
-            let Some(last) = ids.last() else { break };
+            let oldest: Vec<Vec<u8>> = take::value(self.ask_one(list).await?)?;
+            let Some(last) = oldest.last() else { break };
             from = [b"(".as_slice(), last].concat();
             let mut forget = Call::new(Step::Forget);
             forget.key(of.due_expiry()).key(of.messages()).arg(now.as_millis());
-            for bytes in &ids {
-                let id = message_id(bytes)?;
-                forget.key(of.message(id)).key(of.failed(id)).key(of.tally(id)).arg(bytes);
+            for id in self.readable(of.messages(), &oldest, swept, message_id).await? {
+                forget.key(of.message(id)).key(of.failed(id)).key(of.tally(id)).arg(&id.to_bytes()[..]);
             }
             let gone: usize = take::value(self.write_one(forget.cmd(), Repeat::Once).await?)?;
             if gone == 0 {
                 break;
             }
-            removed += gone;
+            swept.messages += gone;
         }
-        Ok(removed)
+        Ok(())
     }
 
-    async fn forget_promises(&self, of: &AppKeys, now: Timestamp, limit: usize) -> Result<usize, Error> {
-        let due = self.due(of.due_once(), now, limit).await?;
+    async fn forget_promises(&self, of: &AppKeys, now: Timestamp, swept: &mut Swept) -> Result<(), Error> {
+        let due = self.due(of.due_once(), now, PAGE_MAX - swept.promises).await?;
+        let named = |due: &[u8]| {
+            let text = due.get(8..).ok_or_else(|| take::corrupt("what is due", &"not an idempotency key"))?;
+            Ok::<_, Error>((of.once(text), due.to_vec()))
+        };
+        let due = self.readable(of.due_once(), &due, swept, named).await?;
         if due.is_empty() {
-            return Ok(0);
+            return Ok(());
         }
         let mut forget = Call::new(Step::ForgetOnce);
         forget.key(of.due_once());
-        for promise in &due {
-            let text = promise.get(8..).ok_or_else(|| take::corrupt("what is due", &"not an idempotency key"))?;
-            forget.key(of.once(text)).arg(promise);
-        }
+        due.iter().for_each(|(key, promise)| _ = forget.key(key).arg(promise));
         self.write_one(forget.cmd(), Repeat::Once).await?;
-        Ok(due.len())
+        swept.promises += due.len();
+        Ok(())
     }
 
-    async fn forget_uplinks(&self, of: &AppKeys, now: Timestamp, limit: usize) -> Result<usize, Error> {
-        let due = self.due(of.due_uplink(), now, limit).await?;
-        let steps = due.iter().map(|due| uplinks::forget(of, due)).collect::<Result<Vec<_>, _>>()?;
-        Ok(self.write(steps, Repeat::Once).await?.len())
+    async fn forget_uplinks(&self, of: &AppKeys, now: Timestamp, swept: &mut Swept) -> Result<(), Error> {
+        let due = self.due(of.due_uplink(), now, PAGE_MAX - swept.uplinks).await?;
+        let steps = self.readable(of.due_uplink(), &due, swept, |due| uplinks::forget(of, due)).await?;
+        swept.uplinks += self.write(steps, Repeat::Once).await?.len();
+        Ok(())
     }
 }
 

@@ -7,10 +7,11 @@ use std::{
 
 use deadpool_redis::redis::cmd;
 use futures_util::future::join_all;
-use model::{Clock as _, Env, NodeId, Ordinal, Receipt, ReceiptBatch, Route, Seq, SystemClock};
+use model::{Clock as _, Env, Node, NodeId, Ordinal, Receipt, ReceiptBatch, Route, Seq, SystemClock, Tier};
 use store::{
-    Appended, Claim, Cursors as _, Entry, Error, Inbox as _, Messages as _, Receipts as _, Routes as _, Store,
-    Timeline as _, Uplinks as _,
+    Appended, Claim, Cursors as _, Entry, Error, Inbox as _, Messages as _, Nodes as _, Receipts as _, Routes as _,
+    Store, Timeline as _, Uplinks as _,
+    nodes::{ALL_HEARD, BEAT_EVERY},
     redis::{Config, Durability, Lost, Redis},
 };
 
@@ -199,6 +200,29 @@ async fn lost_routes_are_noticed_and_told_again() {
     assert_eq!(found, [Some(of_7), Some(Route { node: old, epoch: routes[8].1 })]);
     assert_eq!(there.remove(7), !later);
     assert!(there.iter().all(|is| *is));
+}
+
+#[tokio::test]
+async fn runs_that_were_forgotten_are_unknown_until_every_node_has_had_time_to_be_heard() {
+    let Some(server) = Server::new() else { return };
+    let store = server.connect().await;
+    let beat = async |id: &str, seen_at| {
+        let (id, tiers, version) = (id.parse().unwrap(), vec![Tier::AccessPoint], String::new());
+        let node = Node { id, boot: NOW, tiers, endpoint: None, filter: None, version, seen_at, drain: None };
+        assert!(store.beat(node).await.unwrap());
+    };
+    for at in [NOW, NOW + ALL_HEARD] {
+        beat("ap-1", at).await;
+        beat("ap-2", at).await;
+    }
+    let (lost, back) = (NOW + ALL_HEARD, NOW + ALL_HEARD + BEAT_EVERY);
+    assert_eq!(store.runs(lost).await.unwrap().len(), 2);
+    server.clear();
+    assert!(matches!(store.runs(lost).await, Err(Error::Unavailable(_))));
+    beat("ap-1", lost).await;
+    assert!(matches!(store.runs(lost).await, Err(Error::Unavailable(_))), "the other one has yet to say so");
+    beat("ap-2", back).await;
+    assert_eq!(store.runs(lost + ALL_HEARD).await.unwrap().len(), 2);
 }
 
 #[tokio::test]
