@@ -4,11 +4,11 @@ use std::collections::BTreeSet;
 
 use async_trait::async_trait;
 use deadpool_redis::redis::{Cmd, cmd};
-use model::{AppId, MessageId, ReceiptBatch, Tally};
+use model::{AppId, MessageId, Receipt, ReceiptBatch, Tally};
 
 use super::{
     Redis,
-    key::Key,
+    key::{AppKeys, Key},
     link::Repeat,
     log,
     script::{Call, Step},
@@ -19,20 +19,38 @@ use crate::{Error, Receipts};
 /// Logs that one script adds to before others get their turn.
 const LOGS_A_STEP: usize = 128;
 
+/// Steps of one call, whose answer must have come in time, however much has gathered while nobody kept receipts.
+const STEPS_A_CALL: usize = 16;
+
 #[async_trait]
 impl Receipts for Redis {
     async fn add_receipts(&self, batches: Vec<ReceiptBatch>) -> Result<(), Error> {
-        let (mut steps, mut logs) = (Vec::new(), Vec::new());
+        let mut pages = Vec::new();
         for ReceiptBatch { app, receipts } in &batches {
-            let of = self.of(app);
-            for page in receipts.chunks(LOGS_A_STEP) {
-                let mut step = Call::new(Step::AddReceipts);
-                for receipt in page {
-                    step.key(of.tally(receipt.message)).arg(log::records(receipt));
-                    logs.push(of.tally(receipt.message));
-                }
-                steps.push(step.cmd());
+            pages.extend(receipts.chunks(LOGS_A_STEP).map(|page| (self.of(app), page)));
+        }
+        for pages in pages.chunks(STEPS_A_CALL) {
+            self.add_pages(pages).await?;
+        }
+        Ok(())
+    }
+
+    async fn tally(&self, app: &AppId, message: MessageId) -> Result<Option<Tally>, Error> {
+        self.read_tally(&self.of(app), message).await
+    }
+}
+
+impl Redis {
+    /// Adds to logs, a step for each page.
+    async fn add_pages(&self, pages: &[(AppKeys, &[Receipt])]) -> Result<(), Error> {
+        let (mut steps, mut logs) = (Vec::with_capacity(pages.len()), Vec::new());
+        for (of, page) in pages {
+            let mut step = Call::new(Step::AddReceipts);
+            for receipt in *page {
+                step.key(of.tally(receipt.message)).arg(log::records(receipt));
+                logs.push(of.tally(receipt.message));
             }
+            steps.push(step.cmd());
         }
         let done = self.settled.carry_out(steps, Repeat::Once).await?;
         let mut lengths = Vec::new();
@@ -48,12 +66,6 @@ impl Receipts for Redis {
         self.fenced(done).await.map(drop)
     }
 
-    async fn tally(&self, app: &AppId, message: MessageId) -> Result<Option<Tally>, Error> {
-        self.read_tally(&self.of(app), message).await
-    }
-}
-
-impl Redis {
     /// Merges a log that has grown, which says the same afterwards; not when somebody else did so meanwhile.
     async fn write_anew(&self, tally: Key) -> Result<(), Error> {
         let mut get: Cmd = cmd("GET");

@@ -326,6 +326,18 @@ async fn the_receipts_of_a_broadcast_stay_as_small_as_what_they_say() {
     assert!(bytes < 20_000, "{bytes} bytes");
 }
 
+/// Nobody may have kept receipts for a while.
+#[tokio::test]
+async fn receipts_that_have_gathered_are_added_a_part_at_a_time() {
+    let Some(server) = Server::new() else { return };
+    let store = server.connect().await;
+    store.append_inbox(vec![to_inboxes(message(0), set([1]))], NOW).await.unwrap();
+    let receipt = |n| Receipt { acked: set([1]), ..Receipt::new(message(n).id) };
+    let batch = |n: u32| ReceiptBatch { app: app(), receipts: (n * 2_000..(n + 1) * 2_000).map(receipt).collect() };
+    store.add_receipts((0..200).map(batch).collect()).await.unwrap();
+    assert_eq!(store.tally(&app(), message(0).id).await.unwrap().unwrap().acked, set([1]));
+}
+
 /// As long as no replica has them they are told again and again.
 #[tokio::test]
 async fn receipts_that_are_told_again_for_long_take_no_more_room() {
