@@ -6,6 +6,7 @@
 
 mod blocked;
 mod metrics;
+mod parts;
 mod resolve;
 mod ring;
 mod worker;

@@ -15,6 +15,7 @@ use crate::{
     Config, Deps,
     blocked::Blocked,
     metrics::LaneMetrics,
+    parts::parts,
     resolve::{Place, Unresolved, resolve},
     ring::Bells,
 };
@@ -53,6 +54,17 @@ struct Job {
     delivery: Delivery,
     message: Arc<Message>,
     place: Place,
+}
+
+impl Job {
+    /// What the store has to do for it; four for a unicast. Of timelines 64 entries, or 4 MiB of audiences, are a part: the
+    /// answer must come in time, whatever they weigh.
+    fn weight(&self) -> usize {
+        match &self.place {
+            Place::Inbox(devices) => 3 + devices.len() as usize,
+            Place::Timeline(audience) => 16 + audience.bytes_len() / 4_096,
+        }
+    }
 }
 
 /// What was done, or why it never will be; nothing when it is to be asked again.
@@ -129,8 +141,16 @@ impl Worker {
     /// Brings jobs into the streams. Whatever is not acked when this returns goes back to the queue.
     async fn append_all(&self, mut jobs: Vec<Job>, appended: &mpsc::Sender<Done>, shutdown: &CancellationToken) {
         jobs.sort_by_key(|job| std::cmp::Reverse(job.message.priority));
-        let (inbox, timeline) = jobs.into_iter().partition(|job| matches!(job.place, Place::Inbox(_)));
-        tokio::join!(self.append(inbox, appended, shutdown), self.append(timeline, appended, shutdown));
+        let (inbox, timeline): (Vec<_>, Vec<_>) =
+            jobs.into_iter().partition(|job| matches!(job.place, Place::Inbox(_)));
+        let in_parts = async |jobs| {
+            for part in parts(jobs, Job::weight) {
+                if !shutdown.is_cancelled() {
+                    self.append(part, appended, shutdown).await;
+                }
+            }
+        };
+        tokio::join!(in_parts(inbox), in_parts(timeline));
     }
 
     /// Reads the envelope. What cannot be read, or has killed its handler too often, is set aside.
