@@ -9,7 +9,7 @@ use std::{
 
 use broker::Ring;
 use model::{
-    Bell, Cursor, Device, Epoch, Lane, NodeId, Position, Route, Seq, Timestamp, record::Record as _, sign::DeviceToken,
+    Bell, Cursor, Device, Epoch, Lane, Position, Route, Seq, Timestamp, record::Record as _, sign::DeviceToken,
 };
 use mqtt::{Format, Limits, Login, Reason, Session, Version, login::Mode, packet::Connect, session::WINDOW_FETCHED};
 use prometheus_client::metrics::gauge::Gauge;
@@ -212,14 +212,19 @@ async fn enter(site: &Arc<Site>, guest: &Guest, device: &Device, claim: &Claim) 
         let _ = timeout(HANDOVER_MAX, before.gone()).await;
     }
     if let Some(node) = elsewhere {
-        supersede(site, node, &presence.handle);
+        supersede(site, &Ring::One(node.clone()), &presence.handle);
+    }
+    if !claim.routed {
+        // It is entered, so whoever tells where devices are finds it. An older one may be anywhere.
+        site.untold.store(true, Ordering::Release);
+        supersede(site, &Ring::All, &presence.handle);
     }
     if site.shutdown.is_cancelled() { Err(Refused::ForNow("shutting_down")) } else { Ok(presence) }
 }
 
-fn supersede(site: &Site, node: &NodeId, handle: &Handle) {
+fn supersede(site: &Site, at: &Ring, handle: &Handle) {
     let bell = Bell::Superseded { app: handle.app.clone(), device: handle.ordinal, epoch: handle.epoch };
-    site.deps.broker.ring(Lane::Unicast, &Ring::One(node.clone()), bell.encode().into());
+    site.deps.broker.ring(Lane::Unicast, at, bell.encode().into());
 }
 
 fn peer(guest: &Guest, device: Device) -> Peer {

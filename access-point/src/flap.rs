@@ -23,8 +23,11 @@ const DELAY_MIN: Duration = Duration::from_secs(1);
 /// Takeovers of a device that are remembered: more would not delay it longer.
 const KEPT_MAX: usize = 5;
 
-/// Devices that are remembered: in a storm every device may take over once, and few of them do it again.
-const DEVICES_MAX: usize = 20_000;
+/// Devices that are remembered in each of two halves; when one is full, the older half is forgotten: in a storm every device
+/// may take over once, and few of them do it again.
+const HALF_MAX: usize = 10_000;
+
+type Key = (AppId, DeviceId);
 
 /// Who took a session over, or from where it was taken.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -58,20 +61,24 @@ impl Flap {
 
 /// Devices whose sessions were taken over lately.
 #[derive(Debug, Default)]
-pub(crate) struct Flaps(HashMap<(AppId, DeviceId), Flap>);
+pub(crate) struct Flaps {
+    recent: HashMap<Key, Flap>,
+    older: HashMap<Key, Flap>,
+}
 
 impl Flaps {
+    fn entry(&mut self, key: Key) -> &mut Flap {
+        let before = self.older.remove(&key);
+        if self.recent.len() >= HALF_MAX && !self.recent.contains_key(&key) {
+            self.older = std::mem::take(&mut self.recent);
+        }
+        self.recent.entry(key).or_insert_with(|| before.unwrap_or_default())
+    }
+
     /// A session of the device was taken over by somebody, or from somebody, of these. True when that makes it a conflict
     /// and it was none before.
     pub(crate) fn note(&mut self, app: &AppId, device: &DeviceId, parties: Vec<Party>, now: Instant) -> bool {
-        if self.0.len() >= DEVICES_MAX {
-            self.0.retain(|_, flap| flap.at.back().is_some_and(|at| now < *at + WINDOW));
-        }
-        let key = (app.clone(), device.clone());
-        if self.0.len() >= DEVICES_MAX && !self.0.contains_key(&key) {
-            return false;
-        }
-        let flap = self.0.entry(key).or_default();
+        let flap = self.entry((app.clone(), device.clone()));
         flap.forget(now);
         let before = flap.is_conflict();
         flap.at.push_back(now);
@@ -88,7 +95,9 @@ impl Flaps {
 
     /// How much later the device is answered.
     pub(crate) fn delay(&mut self, app: &AppId, device: &DeviceId, now: Instant) -> Duration {
-        let Some(flap) = self.0.get_mut(&(app.clone(), device.clone())) else { return Duration::ZERO };
+        let key = (app.clone(), device.clone());
+        let kept = self.recent.get_mut(&key).or_else(|| self.older.get_mut(&key));
+        let Some(flap) = kept else { return Duration::ZERO };
         flap.forget(now);
         if !flap.is_conflict() {
             return Duration::ZERO;
@@ -146,13 +155,20 @@ mod tests {
     }
 
     #[test]
-    fn no_more_devices_are_remembered_than_there_is_room_for() {
-        let ((app, _), mut flaps, now) = (ids(), Flaps::default(), Instant::now());
-        for n in 0..=DEVICES_MAX {
-            flaps.note(&app, &format!("dev-{n}").parse().unwrap(), address(1), now);
+    fn a_storm_takes_no_more_room_and_hides_no_conflict() {
+        let ((app, device), mut flaps, now) = (ids(), Flaps::default(), Instant::now());
+        let mut others = (0..).map(|n: usize| format!("other-{n}").parse::<DeviceId>().unwrap());
+        let mut storm = |flaps: &mut Flaps, count| {
+            others.by_ref().take(count).for_each(|other| _ = flaps.note(&app, &other, address(1), now));
+        };
+        storm(&mut flaps, HALF_MAX * 2);
+        let mut conflicts = 0;
+        for n in 0..3 {
+            conflicts += u8::from(flaps.note(&app, &device, address(n % 2), now));
+            storm(&mut flaps, HALF_MAX - 1);
         }
-        assert_eq!(flaps.0.len(), DEVICES_MAX);
-        flaps.note(&app, &"late".parse().unwrap(), address(1), now + WINDOW);
-        assert_eq!(flaps.0.len(), 1);
+        assert_eq!(conflicts, 1, "whoever comes again is moved to the newer half");
+        assert_eq!(flaps.delay(&app, &device, now), DELAY_MIN);
+        assert!(flaps.recent.len() + flaps.older.len() <= HALF_MAX * 2);
     }
 }

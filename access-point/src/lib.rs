@@ -51,7 +51,10 @@ mod worker;
 use std::{
     net::SocketAddr,
     num::{NonZeroU32, NonZeroUsize},
-    sync::{Arc, atomic::AtomicU64},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64},
+    },
     time::Duration,
 };
 
@@ -245,6 +248,8 @@ pub(crate) struct Site {
     pub(crate) sightings: Sightings,
     pub(crate) types: Types,
     pub(crate) pulses: Pulses,
+    /// There are sessions whose routes nobody could be told.
+    pub(crate) untold: AtomicBool,
     /// Bells may have been rung that nobody heard.
     pub(crate) unheard: Notify,
     /// The marks of every session were compared.
@@ -309,6 +314,7 @@ impl AccessPoint {
             registry: Registry::default(),
             types: Types::default(),
             pulses: Pulses::default(),
+            untold: AtomicBool::new(false),
             unheard: Notify::new(),
             swept: Notify::new(),
             looks: AtomicU64::new(0),

@@ -235,9 +235,18 @@ impl Registry {
         self.of(app).is_some_and(|sessions| sessions.0.iter().any(|shard| !shard.lock().is_empty()))
     }
 
-    /// The apps that ever had a session here.
+    /// The apps that have a session here, and some that had.
     pub(crate) fn apps(&self) -> Vec<AppId> {
         self.apps.read().keys().cloned().collect()
+    }
+
+    /// Forgets apps without sessions, except those to be kept.
+    pub(crate) fn let_go(&self, keep: impl Fn(&AppId) -> bool) {
+        self.apps.write().retain(|app, sessions| {
+            // Whoever is about to enter holds them, and got them under this lock.
+            let is_used = Arc::strong_count(sessions) > 1 || sessions.0.iter().any(|shard| !shard.lock().is_empty());
+            is_used || keep(app)
+        });
     }
 
     fn of(&self, app: &AppId) -> Option<Arc<Sessions>> {
@@ -269,6 +278,25 @@ mod tests {
         assert_eq!(registry.get(&new.app, Ordinal(7)).unwrap().epoch, Epoch(2));
         registry.leave(&new);
         assert!(registry.get(&new.app, Ordinal(7)).is_none());
+    }
+
+    #[test]
+    fn an_app_is_forgotten_when_its_sessions_are_gone_and_nothing_is_kept_of_it() {
+        let (registry, session) = (Registry::default(), handle(1));
+        registry.enter(&session);
+        registry.let_go(|_| false);
+        assert!(registry.get(&session.app, Ordinal(7)).is_some());
+        registry.leave(&session);
+        registry.let_go(|app| *app == session.app);
+        assert_eq!(registry.apps(), [session.app.clone()]);
+        let about_to_enter = registry.of(&session.app);
+        registry.let_go(|_| false);
+        assert_eq!(registry.apps(), [session.app.clone()]);
+        drop(about_to_enter);
+        registry.let_go(|_| false);
+        assert!(registry.apps().is_empty());
+        registry.enter(&session);
+        assert!(registry.get(&session.app, Ordinal(7)).is_some());
     }
 
     #[test]

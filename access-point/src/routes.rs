@@ -1,6 +1,10 @@
-//! Tells the store again where devices are when it has forgotten: this access point is the truth about its own.
+//! Tells the store again where devices are when it has forgotten, or has not heard: this access point is the truth about its
+//! own.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
 use model::{AppId, Ordinal};
 use store::Generation;
@@ -15,24 +19,28 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// Routes told at once.
 const TOLD_MAX: usize = 1_000;
 
-/// Looks for ever whether routes were forgotten.
+/// Looks for ever whether routes were forgotten or not heard.
 pub(crate) async fn keep(site: Arc<Site>) {
     let mut told: Option<Generation> = None;
     loop {
         time::sleep(LOOK_EVERY.mul_f64(rand::random_range(0.5..1.5))).await;
-        let looked = site.deps.store.generation(rand::random()).await;
-        match looked {
-            Ok(generation) if told.as_ref() == Some(&generation) => {}
-            Ok(generation) => match tell(&site).await {
-                Ok(routes) => {
-                    info!(routes, "told where devices are");
-                    told = Some(generation);
-                }
-                Err(error) => debug!(%error, "cannot tell where devices are; trying again"),
-            },
-            Err(error) => debug!(%error, "nobody knows where devices are; every bell rings everywhere"),
+        // After a failure everything is told again: a store that kept its routes has not heard those of the meantime.
+        match look(&site, told.take()).await {
+            Ok(generation) => told = Some(generation),
+            Err(error) => debug!(%error, "cannot tell where devices are; trying again"),
         }
     }
+}
+
+/// Tells every route, unless all were `told` in this life of the routes, which is returned.
+async fn look(site: &Site, told: Option<Generation>) -> Result<Generation, store::Error> {
+    let generation = site.deps.store.generation(rand::random()).await?;
+    let untold = site.untold.swap(false, Ordering::AcqRel);
+    if untold || told.as_ref() != Some(&generation) {
+        let routes = tell(site).await?;
+        info!(routes, "told where devices are");
+    }
+    Ok(generation)
 }
 
 /// Tells every route; how many there were.

@@ -31,6 +31,8 @@ pub(crate) async fn run(site: Arc<Site>) {
             time::sleep_until(swept_at + PAUSE_MIN.min(site.config.sweep)).await;
         }
         (period, swept_at) = (site.config.sweep, Instant::now());
+        site.timelines.let_go(swept_at.into_std());
+        site.registry.let_go(|app| site.timelines.get(app).is_some());
         for app in site.registry.apps() {
             if let Err(error) = sweep(&site, &app).await {
                 site.metrics.store_failures.inc();
@@ -44,7 +46,7 @@ pub(crate) async fn run(site: Arc<Site>) {
 
 async fn sweep(site: &Site, app: &AppId) -> Result<(), store::Error> {
     let sessions = site.registry.sessions(app);
-    // Also of an app whose devices are gone: the next that comes is shown what is kept.
+    // Also of an app whose devices have gone lately: the next that comes is shown what is kept.
     if let Some(timeline) = site.timelines.get(app) {
         let head = site.deps.store.timeline_head(app).await?;
         bell::grown(site, app, head).await;

@@ -30,6 +30,9 @@ const KEPT_MAX_BYTES: usize = 16 * 1024 * 1024;
 /// How far back entries are read when the first device of an app comes: as long as a restart may take.
 const WARM: Duration = Duration::from_hours(1);
 
+/// How long a timeline is kept that no session holds: devices that come back soon find it.
+const UNHELD_MAX: Duration = Duration::from_mins(5);
+
 /// How long a head that a bell has told and the store does not know is looked for: longer than a Redis that was replaced
 /// goes on answering. Later the store has forgotten it.
 const MISSED: Duration = Duration::from_secs(10);
@@ -285,10 +288,17 @@ impl Timeline {
     }
 }
 
-/// The timelines of the apps that have sessions here.
+/// A timeline that is kept.
+struct Open {
+    timeline: Arc<Timeline>,
+    /// When somebody was last found to hold it.
+    held_at: Instant,
+}
+
+/// The timelines of the apps that have sessions here, or had lately.
 pub(crate) struct Timelines {
     store: SharedStore,
-    open: RwLock<HashMap<AppId, Arc<Timeline>>>,
+    open: RwLock<HashMap<AppId, Open>>,
     /// Held while one is opened: devices of an app come in crowds.
     opening: AsyncMutex<()>,
 }
@@ -298,9 +308,21 @@ impl Timelines {
         Self { store, open: RwLock::default(), opening: AsyncMutex::default() }
     }
 
-    /// The timeline of an app, if one of its devices was ever here.
+    /// The timeline of an app, if one of its devices was here lately.
     pub(crate) fn get(&self, app: &AppId) -> Option<Arc<Timeline>> {
-        self.open.read().get(app).cloned()
+        self.open.read().get(app).map(|open| open.timeline.clone())
+    }
+
+    /// Lets go of the timelines that no session has held for a while.
+    pub(crate) fn let_go(&self, now: Instant) {
+        self.open.write().retain(|_, open| {
+            // Every session holds its own from before its first look, and got it under this lock: none can come in between,
+            // and then follow a timeline that nobody reads on.
+            if Arc::strong_count(&open.timeline) > 1 {
+                open.held_at = now;
+            }
+            now < open.held_at + UNHELD_MAX
+        });
     }
 
     /// Makes the timeline of an app known here. A bell that rang before was not heard: look once more after this.
@@ -310,7 +332,33 @@ impl Timelines {
             return Ok(timeline);
         }
         let timeline = Arc::new(Timeline::open(app, &self.store, now).await?);
-        self.open.write().insert(app.clone(), timeline.clone());
+        let open = Open { timeline: timeline.clone(), held_at: Instant::now() };
+        self.open.write().insert(app.clone(), open);
         Ok(timeline)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_timeline_goes_when_no_session_has_held_it_for_a_while() {
+        let dir = tempfile::tempdir().unwrap();
+        let engine = engine::Engine::open(dir.path()).unwrap();
+        let timelines = Timelines::new(store::embedded::Embedded::open(engine).unwrap());
+        let (app, begun) = ("demo".parse().unwrap(), Instant::now());
+        let now = Timestamp::from_millis(1_800_000_000_000);
+        let held = timelines.open(&app, now).await.unwrap();
+        let left = begun + UNHELD_MAX * 2;
+        timelines.let_go(left);
+        assert!(Arc::ptr_eq(&timelines.get(&app).unwrap(), &held), "a session has it");
+        drop(held);
+        timelines.let_go(left + UNHELD_MAX / 2);
+        assert!(timelines.get(&app).is_some(), "its device may come back");
+        timelines.let_go(left + UNHELD_MAX);
+        assert!(timelines.get(&app).is_none());
+        timelines.open(&app, now).await.unwrap();
+        assert!(timelines.get(&app).is_some(), "the next device brings it again");
     }
 }

@@ -75,6 +75,39 @@ async fn a_device_comes_in_while_the_store_is_frozen_and_catches_up_when_it_is_b
     bench.stop().await;
 }
 
+/// Routes that nobody has lost, but of which one is too old.
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_moves_while_routes_are_away_is_found_where_it_went_when_they_are_back() {
+    let (Some(server), Some(volatile)) = (Private::start(&[]), Private::start(&[])) else { return };
+    let store = redis::Config {
+        durability: Durability::Trusted,
+        routes_url: Some(volatile.url()),
+        ..redis::Config::new(server.url())
+    };
+    let bench = Bench::start_with(config(), Redis::connect(store).await.unwrap()).await;
+    let device = bench.register("dev").await;
+    let there = bench.beside("ap-2").await;
+    let led_to = async |node: &str| {
+        eventually(RECOVERY_MAX, async || {
+            let routes = bench.store.routes(&bench.app, &[device]).await;
+            routes.is_ok_and(|routes| routes[0].as_ref().is_some_and(|route| route.node.as_str() == node))
+        })
+        .await;
+    };
+    let mut old = Client::open(&bench, "dev").await;
+    led_to("ap-1").await;
+    volatile.freeze();
+    // After this there is no connection on which the claim would lie until the server goes on.
+    assert!(bench.store.routes(&bench.app, &[device]).await.is_err());
+    let mut new = Client::open_with(there, connect(&bench, "dev", Version::V5)).await;
+    assert_eq!(old.dismissed().await, Some(Reason::TAKEN_OVER), "though nobody knows where it was");
+    volatile.thaw();
+    led_to("ap-2").await;
+    bench.unicast(device, 1).await;
+    assert_eq!(number(&new.take().await), 1);
+    bench.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_waiting_device_sends_up_waits_with_it_and_beyond_a_bound_is_refused() {
     let Some(server) = Private::start(&[]) else { return };

@@ -57,7 +57,7 @@ pub trait Inbox: Send + Sync {
     /// app) is removed and counted as cancelled for its message, unless it was acked.
     async fn append_inbox(&self, appends: Vec<InboxAppend>, now: Timestamp) -> Result<Vec<InboxAppended>, Error>;
 
-    /// At most `limit` entries of a device's inbox after `after`, oldest first.
+    /// At most `limit` entries of a device's inbox after `after`, oldest first; fewer only when there are no more.
     async fn inbox_after(
         &self,
         app: &AppId,

@@ -12,6 +12,9 @@ pub struct Claim {
     pub epoch: Epoch,
     /// Where the device was connected until now, as far as is known: that session must go.
     pub previous: Option<Route>,
+    /// Whether the device's route leads to it. Where it does not, since nobody answered, the clock has numbered it, an older
+    /// session may be anywhere, and the route is yet to be told ([`restore`](Routes::restore)).
+    pub routed: bool,
 }
 
 /// The life of what is known of routes, between two losses.
@@ -34,7 +37,7 @@ pub trait Routes: Send + Sync {
     /// tells them again ([`restore`](Routes::restore)). `fresh` is random and names a new life where there is none.
     async fn generation(&self, fresh: u128) -> Result<Generation, Error>;
 
-    /// Tells routes again that `node` still serves. Says of each, in the order given, whether it is there now: that of
-    /// a later session is left alone.
+    /// Tells routes again that `node` still serves. Says of each, in the order given, whether the device is there now. The
+    /// route of a later session is left alone; one to the same node contradicts nothing, for that knows which it has.
     async fn restore(&self, app: &AppId, node: &NodeId, routes: &[(Ordinal, Epoch)]) -> Result<Vec<bool>, Error>;
 }

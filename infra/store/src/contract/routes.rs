@@ -78,6 +78,10 @@ pub async fn routes_are_told_again(place: &mut dyn Place) {
     let there = |n, epoch| Some(Route { node: node(n), epoch });
     let routes = store.routes(&demo(), &[Ordinal(1), Ordinal(7)]).await.unwrap();
     assert_eq!(routes, [there(2, new), there(1, old)]);
-    assert_eq!(store.restore(&demo(), &node(2), &[(Ordinal(1), new)]).await.unwrap(), [true]);
+    for epoch in [new, old] {
+        assert_eq!(store.restore(&demo(), &node(2), &[(Ordinal(1), epoch)]).await.unwrap(), [true]);
+        let route = store.routes(&demo(), &[Ordinal(1)]).await.unwrap();
+        assert_eq!(route, [there(2, new)], "a later one of the same node stays and does no harm");
+    }
     assert_eq!(store.generation(1).await.unwrap(), store.generation(2).await.unwrap());
 }

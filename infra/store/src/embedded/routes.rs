@@ -29,7 +29,7 @@ impl Routes for Embedded {
         state.last = epoch;
         let route = Route { node: node.clone(), epoch };
         let previous = state.routes.entry(app.clone()).or_default().insert(device, route);
-        Ok(Claim { epoch, previous })
+        Ok(Claim { epoch, previous, routed: true })
     }
 
     async fn release(&self, app: &AppId, device: Ordinal, epoch: Epoch) -> Result<(), Error> {
@@ -56,12 +56,12 @@ impl Routes for Embedded {
     async fn restore(&self, app: &AppId, node: &NodeId, routes: &[(Ordinal, Epoch)]) -> Result<Vec<bool>, Error> {
         let mut state = self.sessions.0.lock();
         let known = state.routes.entry(app.clone()).or_default();
-        let restore = |&(device, epoch): &(Ordinal, Epoch)| {
-            let newer = known.get(&device).is_some_and(|route| route.epoch > epoch);
-            if !newer {
+        let restore = |&(device, epoch): &(Ordinal, Epoch)| match known.get(&device) {
+            Some(later) if later.epoch > epoch => later.node == *node,
+            _ => {
                 known.insert(device, Route { node: node.clone(), epoch });
+                true
             }
-            !newer
         };
         Ok(routes.iter().map(restore).collect())
     }

@@ -52,19 +52,18 @@ impl Inbox for Redis {
         after: Seq,
         limit: usize,
     ) -> Result<Vec<InboxEntry>, Error> {
-        let mut read = Call::new(Step::InboxAfter);
-        read.key(self.of(app).inbox(device)).arg(after.0).arg(limit);
-        let done = self.inbox_after.carry_out(app, read, 1).await?;
-        let found: Vec<Value> = take::value(take::only(self.fenced(done).await?)?)?;
-        let mut entries = Vec::with_capacity(found.len() / 2);
-        let mut found = found.into_iter();
-        while let (Some(seq), Some(body)) = (found.next(), found.next()) {
-            // A body goes by itself only when it has long expired and nobody swept.
-            if let Some(message) = take::maybe::<Message>(body, "the body of a message")? {
-                entries.push(InboxEntry { seq: Seq(take::value(seq)?), message: Arc::new(message) });
+        let (mut from, mut entries) = (after, Vec::new());
+        loop {
+            let wanted = limit - entries.len();
+            let listed = self.list_inbox(app, device, from, wanted).await?;
+            let (found, last) = (listed.len(), listed.last().map(|(seq, _)| *seq));
+            entries.extend(listed.into_iter().filter_map(|(seq, message)| Some(InboxEntry { seq, message: message? })));
+            // In place of what has no body others are read: few entries say that there are no more.
+            match last {
+                Some(last) if found == wanted && entries.len() < limit => from = last,
+                _ => return Ok(entries),
             }
         }
-        Ok(entries)
     }
 
     async fn inbox_heads(&self, app: &AppId, devices: &[Ordinal]) -> Result<Vec<Seq>, Error> {
@@ -108,6 +107,28 @@ fn split(places: &[usize], appends: &[InboxAppend]) -> Vec<Vec<usize>> {
 }
 
 impl Redis {
+    /// What stands in an inbox after `after`, once replicas have it. A body is not there when it has long expired and nobody
+    /// swept, or when a sweep could not tell whose inboxes the message was in.
+    async fn list_inbox(
+        &self,
+        app: &AppId,
+        device: Ordinal,
+        after: Seq,
+        limit: usize,
+    ) -> Result<Vec<(Seq, Option<Arc<Message>>)>, Error> {
+        let mut read = Call::new(Step::InboxAfter);
+        read.key(self.of(app).inbox(device)).arg(after.0).arg(limit);
+        let done = self.inbox_after.carry_out(app, read, 1).await?;
+        let found: Vec<Value> = take::value(take::only(self.fenced(done).await?)?)?;
+        let mut listed = Vec::with_capacity(found.len() / 2);
+        let mut found = found.into_iter();
+        while let (Some(seq), Some(body)) = (found.next(), found.next()) {
+            let message = take::maybe::<Message>(body, "the body of a message")?;
+            listed.push((Seq(take::value(seq)?), message.map(Arc::new)));
+        }
+        Ok(listed)
+    }
+
     fn append_step<'a>(&self, appends: impl Iterator<Item = &'a InboxAppend>, now: Timestamp) -> Cmd {
         let mut step = Call::new(Step::AppendInbox);
         self.time(now).into_iter().for_each(|part| _ = step.arg(part));

@@ -30,7 +30,9 @@ impl Routes for Redis {
         // Claimed twice, it would find itself as the one before.
         let answers = match self.volatile.ask(vec![claim.cmd()], Repeat::Never).await {
             // While routes are away the clock numbers sessions: who opened one before is told by the cursor's fence.
-            Err(Error::Unavailable(_)) => return Ok(Claim { epoch: kept.next(now), previous: None }),
+            Err(Error::Unavailable(_)) => {
+                return Ok(Claim { epoch: kept.next(now), previous: None, routed: false });
+            }
             answers => answers?,
         };
         let (epoch, previous): (u64, Option<Vec<u8>>) = match take::value::<Vec<Value>>(take::only(answers)?)? {
@@ -41,7 +43,8 @@ impl Routes for Redis {
             // A script's array ends before its first nil.
             mut said => (take::value(said.pop().unwrap_or_default())?, None),
         };
-        Ok(Claim { epoch: Epoch(epoch), previous: previous.map(|route| read(&route)).transpose()? })
+        let previous = previous.map(|route| read(&route)).transpose()?;
+        Ok(Claim { epoch: Epoch(epoch), previous, routed: true })
     }
 
     async fn release(&self, app: &AppId, device: Ordinal, epoch: Epoch) -> Result<(), Error> {

@@ -1,5 +1,5 @@
 -- KEYS: for each: inbox. ARGV: for each: after, limit.
--- Gives for each seq, body, seq, body …; a body that has gone by itself is nil.
+-- Gives for each seq, body, seq, body …; a body that is gone is nil.
 local done = {}
 for n, inbox in ipairs(KEYS) do
   local found = call('ZRANGEBYSCORE', inbox, '(' .. ARGV[n * 2 - 1], '+inf', 'WITHSCORES', 'LIMIT', 0, ARGV[n * 2])

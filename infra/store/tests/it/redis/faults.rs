@@ -16,7 +16,7 @@ use store::{
 };
 
 use super::{place::Server, private, proxy::Proxy};
-use crate::make::{NOW, app, message, set, to_inboxes, to_timeline, uplink};
+use crate::make::{NOW, app, later, message, set, to_inboxes, to_timeline, uplink};
 
 /// Every call has an answer by then, whatever the server does.
 const CALL_MAX: Duration = Duration::from_secs(1);
@@ -200,6 +200,36 @@ async fn lost_routes_are_noticed_and_told_again() {
     assert_eq!(found, [Some(of_7), Some(Route { node: old, epoch: routes[8].1 })]);
     assert_eq!(there.remove(7), !later);
     assert!(there.iter().all(|is| *is));
+}
+
+/// A server that did not answer has forgotten nothing: what it has is older than what nobody could tell it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_that_came_while_routes_were_away_takes_its_route_when_it_is_told() {
+    let Some(server) = Server::new() else { return };
+    let volatile = private::start(&[]);
+    let store = Redis::connect(Config { routes_url: Some(volatile.url()), ..server.config() }).await.unwrap();
+    let (old, new): (NodeId, NodeId) = ("node-1".parse().unwrap(), "node-2".parse().unwrap());
+    let before = store.claim(&app(), Ordinal(1), &old, NOW).await.unwrap();
+    assert!(before.routed);
+    volatile.freeze();
+    // After this there is no connection on which the claim would lie until the server goes on.
+    assert!(store.routes(&app(), &[Ordinal(1)]).await.is_err());
+    let Claim { epoch, previous, routed } = store.claim(&app(), Ordinal(1), &new, later(1)).await.unwrap();
+    assert!(epoch > before.epoch);
+    assert_eq!((previous, routed), (None, false));
+    volatile.thaw();
+    let deadline = Instant::now() + RECOVERY_MAX;
+    let there = loop {
+        match store.restore(&app(), &new, &[(Ordinal(1), epoch)]).await {
+            Err(Error::Unavailable(_)) if Instant::now() < deadline => {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+            there => break there.unwrap(),
+        }
+    };
+    assert_eq!(there, [true]);
+    assert_eq!(store.restore(&app(), &old, &[(Ordinal(1), before.epoch)]).await.unwrap(), [false]);
+    assert_eq!(store.routes(&app(), &[Ordinal(1)]).await.unwrap(), [Some(Route { node: new, epoch })]);
 }
 
 #[tokio::test]

@@ -45,6 +45,23 @@ async fn a_page_is_full_though_some_of_it_was_swept_and_more_follows() {
     }
 }
 
+/// A page that is shorter than asked is taken for the end, and what follows would be passed over.
+#[tokio::test]
+async fn a_page_of_an_inbox_is_full_though_bodies_are_gone_and_more_follows() {
+    let Some(server) = Server::new() else { return };
+    let store = server.connect().await;
+    store.append_inbox((0..12).map(|n| to_inboxes(message(n), set([1]))).collect(), NOW).await.unwrap();
+    let page = async |limit| {
+        let page = store.inbox_after(&app(), Ordinal(1), Seq::ZERO, limit).await.unwrap();
+        page.iter().map(|entry| entry.message.id).collect::<Vec<_>>()
+    };
+    let ids = |numbers: &[u32]| numbers.iter().map(|n| message(*n).id).collect::<Vec<_>>();
+    take_body(&server, message(0).id);
+    assert_eq!(page(10).await, ids(&[1, 2, 3, 4, 5, 6, 7, 8, 9, 10]));
+    (1..10).for_each(|n| take_body(&server, message(n).id));
+    assert_eq!((page(1).await, page(10).await), (ids(&[10]), ids(&[10, 11])), "also past pages without any");
+}
+
 #[tokio::test]
 async fn nothing_is_swept_before_the_server_has_its_time() {
     let Some(server) = Server::new() else { return };
