@@ -68,6 +68,11 @@ impl Bound {
         self.seats.iter().find(has).map(|seat| &seat.pipe)
     }
 
+    /// Whether every session takes what comes next. While one does not, the device is not heard: as on a link of its own.
+    pub(crate) fn has_room(&self) -> bool {
+        self.seats.iter().all(|seat| seat.pipe.has_room())
+    }
+
     /// Its session ends with its pipe.
     fn leave(&mut self, app: &AppId) {
         self.seats.retain(|seat| seat.app != *app);
@@ -87,29 +92,21 @@ impl Bound {
 
 impl Connection {
     /// Hands a packet on that is for a session of another app; gives it back when it is for this one.
-    pub(crate) fn hand_on(&mut self, packet: Packet) -> Result<Option<Packet>, Close> {
+    pub(crate) fn hand_on(&self, packet: Packet) -> Result<Option<Packet>, Close> {
         let Some(bound) = &self.bound else { return Ok(Some(packet)) };
         let pipe = match &packet {
             Packet::PubAck(ack) => bound.with_id(ack.packet_id),
             Packet::Publish(publish) => mqtt::Up::parse(&publish.topic).and_then(|(app, _)| bound.of(&app)),
             Packet::PingReq => {
                 let ping = self.written(&packet)?;
-                bound.seats.iter().for_each(|seat| _ = seat.pipe.send(&ping));
+                bound.seats.iter().for_each(|seat| seat.pipe.send(&ping));
                 None
             }
             _ => None,
         };
         let Some(pipe) = pipe else { return Ok(Some(packet)) };
-        if pipe.send(&self.written(&packet)?) {
-            return Ok(None);
-        }
-        match packet {
-            Packet::Publish(publish) => {
-                self.refuse((publish.qos > 0).then_some(publish.packet_id), Reason::QUOTA_EXCEEDED).map(|()| None)
-            }
-            // More acks than there are messages.
-            _ => Err(Close::Broken(Reason::PROTOCOL_ERROR)),
-        }
+        pipe.send(&self.written(&packet)?);
+        Ok(None)
     }
 
     fn written(&self, packet: &Packet) -> Result<Vec<u8>, Close> {
@@ -196,6 +193,10 @@ impl Connection {
         }
         bound.seats.retain(|seat| !over.contains(&seat.packet_ids));
         self.bound = Some(bound);
+        if !over.is_empty() {
+            // It may have been for one of these that the device was not heard.
+            self.waker.wake_by_ref();
+        }
         Ok(())
     }
 

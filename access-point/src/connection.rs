@@ -217,13 +217,18 @@ impl Connection {
         }
         let overdue = self.doze.overdue(now);
         self.look_for(overdue);
-        let stalled = self.link.stalled_since().is_some_and(|since| now >= since + turn.site.config.write_timeout);
-        match self.session.overdue(now.into_std()) {
-            _ if stalled => Err(Close::Stalled),
-            Some(overdue) => Err(Close::Overdue(overdue)),
+        match self.late(turn).filter(|_| now >= turn.patient_until) {
+            Some(close) => Err(close),
             None if now >= self.token_ends => Err(Close::TokenEnded),
             None => self.with_buffer(turn, Self::go_on),
         }
+    }
+
+    /// Why the device would be given up: something that is waited for has not come in time.
+    fn late(&self, turn: &Turn) -> Option<Close> {
+        let now = turn.instant;
+        let stalled = self.link.stalled_since().is_some_and(|since| now >= since + turn.site.config.write_timeout);
+        stalled.then_some(Close::Stalled).or_else(|| self.session.overdue(now.into_std()).map(Close::Overdue))
     }
 
     /// When something must happen even if nothing does.
@@ -288,7 +293,8 @@ impl Connection {
 
     /// Whether what it says now can be dealt with.
     fn is_heard(&self) -> bool {
-        self.busy == 0 && self.held_until.is_none()
+        let has_room = self.bound.as_ref().is_none_or(|bound| bound.has_room());
+        has_room && self.busy == 0 && self.held_until.is_none()
     }
 
     /// Sends what can be sent.
@@ -301,18 +307,19 @@ impl Connection {
                 self.link.push(&Packet::PingResp)?;
             }
             self.link.flush()?;
+            self.wait_for_room()?;
             if !self.can_deliver() {
                 if self.link.has_read() && self.is_heard() && self.link.stalled_since().is_none() {
                     self.waker.wake_by_ref();
                 }
-                return self.wait_for_room();
+                return Ok(());
             }
         }
         self.waker.wake_by_ref();
         Ok(())
     }
 
-    /// Has its socket wake it when there is room for what is unsent.
+    /// Has its socket wake it when there is room for what is unsent; writes while there is.
     fn wait_for_room(&mut self) -> Result<(), Close> {
         while self.link.has_unsent() {
             if self.link.poll_flushable(&mut Context::from_waker(&self.waker)).is_pending() {

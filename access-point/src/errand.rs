@@ -38,11 +38,21 @@ pub(crate) enum Outcome {
     Uploaded(Vec<(u16, Reason)>),
 }
 
-/// What a device has said it has received, and asked for with that.
+/// What a device has said it has received, and asked for with that; perhaps several times in one read.
+#[derive(Default)]
 pub(crate) struct Stated {
     pub(crate) after: Position,
-    pub(crate) packet_id: Option<u16>,
-    pub(crate) asked: Option<Asked>,
+    pub(crate) packet_ids: Vec<u16>,
+    pub(crate) asked: Vec<Asked>,
+}
+
+impl Stated {
+    /// Looked up together: per stream the greater position counts, and each is answered.
+    pub(crate) fn add(&mut self, more: Self) {
+        self.after = self.after.max(more.after);
+        self.packet_ids.extend(more.packet_ids);
+        self.asked.extend(more.asked);
+    }
 }
 
 /// Some entries after a mark in an inbox.
@@ -135,5 +145,19 @@ pub(crate) fn refused(error: &broker::Error) -> Reason {
     match error {
         broker::Error::Full(_) => Reason::QUOTA_EXCEEDED,
         broker::Error::Unavailable(_) | broker::Error::Corrupt(_) => Reason::IMPLEMENTATION,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_said_together_is_looked_up_once_after_the_greater_positions() {
+        let mut stated = Stated::default();
+        for (after, packet_ids) in [("i5.t1", vec![1]), ("i3.t9", Vec::new()), ("i4.t2", vec![3])] {
+            stated.add(Stated { after: after.parse().unwrap(), packet_ids, asked: Vec::new() });
+        }
+        assert_eq!((stated.after.to_string().as_str(), &stated.packet_ids[..]), ("i5.t9", &[1, 3][..]));
     }
 }

@@ -53,6 +53,8 @@ pub(crate) struct Batch {
     pub(crate) packet_ids: Vec<u16>,
     /// For other devices.
     pub(crate) posts: Vec<Post>,
+    /// What the device says it has.
+    stated: Option<Stated>,
 }
 
 /// Nothing depends on subscriptions: messages come without. They are granted for the clients that want them.
@@ -97,6 +99,10 @@ impl Connection {
         if !posts.is_empty() {
             self.busy += 1;
             peer::pass_on(&turn.site, self.home(), self.peer.clone(), posts);
+        }
+        if let Some(stated) = batch.stated.take() {
+            self.busy += 1;
+            errand::look_up_heads(&turn.site, self.home(), self.peer.clone(), stated);
         }
         if !batch.uploads.is_empty() {
             self.busy += 1;
@@ -175,6 +181,12 @@ impl Connection {
         let packet_id = publish.acked_under();
         let known = Up::parse(&publish.topic).filter(|(app, _)| *app == self.peer.app);
         let Some((_, up)) = known else { return self.refuse(packet_id, Reason::NOT_AUTHORIZED) };
+        // Of no type, whose rate all devices share, but each costs the broker or the store something.
+        if matches!(up, Up::Attributes | Up::Sync | Up::Bind)
+            && let Err(reason) = self.spend(None, packet_id, |_| true, turn)
+        {
+            return self.turn_away(packet_id, reason, turn);
+        }
         match up {
             Up::Uplink(kind, request) => {
                 let kind = kind.to_owned();
@@ -196,8 +208,7 @@ impl Connection {
             }
             Up::Sync => match self.stated(packet_id, &publish) {
                 Ok(stated) => {
-                    self.busy += 1;
-                    errand::look_up_heads(&turn.site, self.home(), self.peer.clone(), stated);
+                    batch.stated.get_or_insert_default().add(stated);
                     Ok(())
                 }
                 Err(reason) => self.refuse(packet_id, reason),
@@ -219,14 +230,14 @@ impl Connection {
         let sync: Sync = serde_json::from_slice(&publish.payload).map_err(|_| Reason::BAD_PAYLOAD)?;
         let after = sync.after.parse().map_err(|_| Reason::BAD_PAYLOAD)?;
         let asked = self.fetch.as_ref().map(|_| Asked::of(&self.peer.app, &sync, publish)).transpose()?;
-        Ok(Stated { after, packet_id, asked })
+        Ok(Stated { after, packet_ids: packet_id.into_iter().collect(), asked: asked.into_iter().collect() })
     }
 
     /// The device has said what it has received. When the store cannot confirm it now, nothing is lost: entries go out
     /// once more.
     pub(crate) fn synced(
         &mut self,
-        Stated { after, packet_id, asked }: Stated,
+        Stated { after, packet_ids, asked }: Stated,
         latest: Result<Position, store::Error>,
         turn: &mut Turn,
     ) -> Result<(), Close> {
@@ -242,8 +253,13 @@ impl Connection {
                 self.link.push(&control::resync(&self.peer.app, latest))?;
             }
         }
-        self.acknowledge(packet_id, Reason::SUCCESS)?;
-        asked.map_or(Ok(()), |asked| self.open_page(asked, turn))
+        for packet_id in packet_ids {
+            self.acknowledge(Some(packet_id), Reason::SUCCESS)?;
+        }
+        for asked in asked {
+            self.open_page(asked, turn)?;
+        }
+        Ok(())
     }
 
     fn report(&self, publish: Publish, at: Timestamp) -> Report {

@@ -47,6 +47,8 @@ pub(crate) struct Link {
     /// Behind `unsent`, still growing.
     tail: Vec<u8>,
     unsent_bytes: usize,
+    /// Something may have come that was not read because too much was unsent: the socket does not tell of it again.
+    put_off: bool,
     /// Since when the socket has taken nothing though there is something.
     stalled_since: Option<Instant>,
 }
@@ -70,6 +72,7 @@ impl Link {
             unsent: VecDeque::new(),
             tail: Vec::new(),
             unsent_bytes: 0,
+            put_off: false,
             stalled_since: None,
         }
     }
@@ -110,13 +113,14 @@ impl Link {
     }
 
     /// The same for a connection without a task: wakes `context` when there is something to read. Nothing is read for a
-    /// device that does not take what is unsent.
+    /// device that does not take what is unsent; [`Link::has_read`] tells when it has.
     pub(crate) fn poll_read(
         &mut self,
         context: &mut Context<'_>,
         packets: &mut Vec<Packet>,
     ) -> Poll<Result<(), Close>> {
-        if self.unsent_bytes >= UNSENT_MAX_BYTES {
+        self.put_off = self.unsent_bytes >= UNSENT_MAX_BYTES;
+        if self.put_off {
             return Poll::Pending;
         }
         let mut fresh = [const { MaybeUninit::uninit() }; READ_BYTES];
@@ -260,9 +264,9 @@ impl Link {
         self.unsent_bytes > 0 || self.way.has_unsent()
     }
 
-    /// Whether there is something to read that no socket tells of.
+    /// Whether there is, or may be, something to read that no socket tells of.
     pub(crate) fn has_read(&self) -> bool {
-        self.way.has_read()
+        (self.put_off && self.unsent_bytes < UNSENT_MAX_BYTES) || self.way.has_read()
     }
 
     /// When there will be something to read whatever happens.
@@ -302,5 +306,38 @@ impl Link {
         }
         self.unsent = VecDeque::new();
         self.tail.drain(..written);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{future::poll_fn, task::Waker};
+
+    use tokio::net::{TcpListener, TcpStream};
+
+    use super::*;
+    use crate::transport::Stream;
+
+    #[tokio::test]
+    async fn a_read_that_was_put_off_is_made_up_for_when_the_device_has_taken_what_was_unsent() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut device = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (socket, _) = listener.accept().await.unwrap();
+        let mut link = Link::new(Stream::plain(socket).into(), 1_024);
+        while link.unsent_bytes() < UNSENT_MAX_BYTES {
+            link.push_bytes(&[0; 2 * UNSENT_MAX_BYTES]);
+            link.flush().unwrap();
+        }
+        let read = |link: &mut Link| link.poll_read(&mut Context::from_waker(Waker::noop()), &mut Vec::new());
+        assert!(read(&mut link).is_pending());
+        assert!(!link.has_read(), "as long as the device takes nothing");
+        tokio::spawn(async move { tokio::io::copy(&mut device, &mut tokio::io::sink()).await });
+        while link.has_unsent() {
+            poll_fn(|context| link.poll_flushable(context)).await;
+            link.flush().unwrap();
+        }
+        assert!(link.has_read());
+        let _ = read(&mut link);
+        assert!(!link.has_read(), "the socket tells of it again");
     }
 }

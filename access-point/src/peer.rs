@@ -56,7 +56,7 @@ impl Connection {
     ) -> Result<(), Close> {
         let packet_id = publish.acked_under();
         let taken = match is_right(&publish, BODY_MAX_BYTES) {
-            true => self.spend(COUNTED_AS, packet_id, |rules| rules.peers, turn),
+            true => self.spend(Some(COUNTED_AS), packet_id, |rules| rules.peers, turn),
             false => Err(Reason::BAD_PAYLOAD),
         };
         if let Err(reason) = taken {

@@ -39,7 +39,7 @@ impl Connection {
             Ok(reply) => self.uplink(publish, kind.to_owned(), turn.now).map(|uplink| Uplink { reply, ..uplink }),
             Err(reason) => Err(reason),
         };
-        let paid = |uplink| self.spend(kind, packet_id, |rules| rules.allow(kind), turn).map(|()| uplink);
+        let paid = |uplink| self.spend(Some(kind), packet_id, |rules| rules.allow(kind), turn).map(|()| uplink);
         match taken.and_then(paid) {
             Ok(uplink) => {
                 batch.upload(&uplink, packet_id);
@@ -62,7 +62,7 @@ impl Connection {
         let is_outcome = |uplink: &Uplink| Outcome::read(&uplink.payload, uplink.id, turn.now).is_some();
         let taken = match said {
             Ok(uplink) if !is_outcome(&uplink) => Err(Reason::BAD_PAYLOAD),
-            Ok(uplink) => self.spend(OUTCOME, packet_id, |_| true, turn).map(|()| uplink),
+            Ok(uplink) => self.spend(Some(OUTCOME), packet_id, |_| true, turn).map(|()| uplink),
             Err(reason) => Err(reason),
         };
         match taken {
@@ -74,14 +74,14 @@ impl Connection {
         }
     }
 
-    /// Counts a message of this type. One that is too many is refused where that can be said, else the device is not
-    /// heard for a while.
+    /// Counts a message of this type; one of none counts by its device alone. One that is too many is refused where that
+    /// can be said, else the device is not heard for a while.
     ///
     /// # Errors
     /// Why it is refused.
     pub(crate) fn spend(
         &mut self,
-        kind: &str,
+        kind: Option<&str>,
         packet_id: Option<u16>,
         is_allowed: impl FnOnce(&UplinkRules) -> bool,
         turn: &Turn,
@@ -94,7 +94,10 @@ impl Connection {
         let hears_no = self.link.version() == Version::V5 && packet_id.is_some();
         let (now, longest) = (turn.instant, if hears_no { Duration::ZERO } else { HELD_MAX });
         let own = self.quota.owe(Rate { per_s: device_per_s, burst: device_burst }, now, longest);
-        let of_type = own.and_then(|_| turn.site.types.owe((&self.peer.app, kind), type_per_s, now, longest));
+        let of_type = own.and_then(|_| match kind {
+            Some(kind) => turn.site.types.owe((&self.peer.app, kind), type_per_s, now, longest),
+            None => Some(Duration::ZERO),
+        });
         let wait = own.max(of_type).filter(|_| of_type.is_some()).ok_or(Reason::QUOTA_EXCEEDED)?;
         if !wait.is_zero() {
             self.held_until = self.held_until.max(Some(now + wait));

@@ -46,6 +46,9 @@ const PASSED_MAX: usize = 1_024;
 /// How often the worker looks whose time is up, and hands over cursors: fine beside every deadline of a connection.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
 
+/// A worker that looks later than this was not busy, it stood still: its process was stopped, or moved to another machine.
+const STOOD_STILL: Duration = Duration::from_secs(1);
+
 /// The mailboxes of all workers.
 pub(crate) struct Workers(Vec<Arc<Mailbox>>);
 
@@ -162,6 +165,7 @@ impl Worker {
     /// Does a little of everything there is to do; true when there is more.
     fn turn(&mut self) -> bool {
         self.turn.begin();
+        self.be_patient();
         self.open_mail();
         let stretch = if self.is_beside_unicasts() { STRETCH } else { STRETCH_ALONE };
         let begun = Instant::now();
@@ -185,6 +189,16 @@ impl Worker {
         self.turn.end();
         let walks = !self.walks.is_empty() && self.turn.instant >= self.walk_at;
         walks || !self.called.is_empty() || !self.ready.is_empty()
+    }
+
+    /// Whoever is waited for gets as long again as this worker stood still, up to what an ack may take: what devices have
+    /// sent meanwhile is yet to be read, or to be sent again by their systems.
+    fn be_patient(&mut self) {
+        let late = self.turn.instant.saturating_duration_since(self.look_at);
+        // While the table is empty nobody looks.
+        if late >= STOOD_STILL && self.table.len() > 0 {
+            self.turn.patient_until = self.turn.instant + late.min(self.turn.site.config.ack_timeout);
+        }
     }
 
     fn is_beside_unicasts(&self) -> bool {

@@ -14,7 +14,7 @@ use tokio::io::ReadBuf;
 
 use crate::transport::pour;
 
-/// Bytes that wait for the session: the device sends no more for it until some are read. One packet may go beyond.
+/// Bytes that wait for the session, beyond which the link is not read. What one read brings may go beyond.
 const UP_MAX_BYTES: usize = 32 * 1024;
 
 /// Bytes that wait for the link; the session writes no more until they are taken. One packet may go beyond.
@@ -68,15 +68,16 @@ pub(super) fn pipe(link: Waker) -> (Pipe, Far) {
 }
 
 impl Pipe {
-    /// Gives the session a packet of the device; false when too much waits for it.
-    pub(super) fn send(&self, packet: &[u8]) -> bool {
+    /// Gives the session a packet of the device.
+    pub(super) fn send(&self, packet: &[u8]) {
         let mut state = self.0.state.lock();
-        let takes = state.up.len() < UP_MAX_BYTES;
-        if takes {
-            state.up.extend_from_slice(packet);
-            state.wake();
-        }
-        takes
+        state.up.extend_from_slice(packet);
+        state.wake();
+    }
+
+    /// Whether more may be read for the session; the link is served when that is so again.
+    pub(super) fn has_room(&self) -> bool {
+        self.0.state.lock().up.len() < UP_MAX_BYTES
     }
 
     /// Takes the whole packets that the session has written, and what has become of it.
@@ -201,7 +202,7 @@ mod tests {
     #[test]
     fn each_side_stops_when_the_other_does_not_take() {
         let (near, far) = pipe(Waker::noop().clone());
-        let sent = (0..UP_MAX_BYTES).take_while(|_| near.send(&PING)).count();
+        let sent = (0..UP_MAX_BYTES).take_while(|_| near.has_room()).inspect(|_| near.send(&PING)).count();
         assert_eq!(sent, UP_MAX_BYTES / PING.len());
         far.try_write_vectored(&[IoSlice::new(&[0; DOWN_MAX_BYTES])]).unwrap();
         assert!(far.try_write_vectored(&[IoSlice::new(&PING)]).is_err());

@@ -22,6 +22,8 @@ pub(crate) struct Turn {
     /// When it began; a turn is short.
     pub(crate) now: Timestamp,
     pub(crate) instant: Instant,
+    /// Before then nobody is given up for what has not come in time.
+    pub(crate) patient_until: Instant,
     /// Lent to the connection that is served: none has one of its own while nothing is under way.
     pub(crate) buffer: Vec<u8>,
     /// When the last unicast was written.
@@ -35,7 +37,7 @@ impl Turn {
     pub(super) fn new(site: Arc<Site>) -> Self {
         let (now, instant) = (site.deps.clock.now(), Instant::now());
         let (buffer, unicast_at, facts, gained, lost) = Default::default();
-        Self { site, now, instant, buffer, unicast_at, facts, gained, lost }
+        Self { site, now, instant, patient_until: instant, buffer, unicast_at, facts, gained, lost }
     }
 
     pub(super) fn begin(&mut self) {

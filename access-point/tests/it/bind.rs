@@ -161,6 +161,30 @@ async fn a_bound_app_is_sent_to_and_an_unbound_one_is_not() {
 }
 
 #[tokio::test]
+async fn what_an_app_has_yet_to_read_costs_neither_the_acks_nor_the_messages_behind_it() {
+    for version in [Version::V5, Version::V311] {
+        let bench = Bench::start(config()).await;
+        let (_, other, mut client) = bound(&bench, version).await;
+        other.unicast(&bench, 1).await;
+        let message = client.message().await;
+        let ack = Packet::PubAck(PubAck { packet_id: message.packet_id, reason: Reason::SUCCESS });
+        let up = |packet_id| {
+            let publish = Publish { qos: 1, packet_id, ..Publish::new("push/other/up/order", vec![b'x'; 40 * 1_024]) };
+            Packet::Publish(Box::new(publish))
+        };
+        let mut bytes = Vec::new();
+        for packet in [up(1), ack, up(2), up(3)] {
+            mqtt::wire::encode(&packet, version, &mut bytes).unwrap();
+        }
+        client.send_bytes(&bytes).await;
+        for packet_id in 1..=3 {
+            assert_eq!(client.next().await, Some(Packet::PubAck(PubAck { packet_id, reason: Reason::SUCCESS })));
+        }
+        other.caught_up(&bench).await;
+    }
+}
+
+#[tokio::test]
 async fn what_cannot_be_bound_is_said_and_the_link_goes_on() {
     let bench = Bench::start(config()).await;
     let (device, other) = (bench.register("dev").await, Other::of(&bench).await);

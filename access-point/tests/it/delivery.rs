@@ -108,6 +108,23 @@ async fn a_missing_ack_closes_the_link_and_is_never_sent_twice_on_it() {
 }
 
 #[tokio::test]
+async fn who_is_waited_for_gets_as_long_again_as_the_access_point_stood_still() {
+    let bench = Bench::start(access_point::Config { ack_timeout: Duration::from_secs(1), ..config() }).await;
+    let device = bench.register("dev").await;
+    let mut client = Client::open(&bench, "dev").await;
+    bench.unicast(device, 1).await;
+    let message = client.message().await;
+    // The access point runs on this very thread.
+    std::thread::sleep(Duration::from_secs(2));
+    // What was lost meanwhile is sent again a little later.
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    client.ack(&message).await;
+    bench.unicast(device, 2).await;
+    assert_eq!(number(&client.message().await), 2);
+    assert_eq!(client.dismissed().await, Some(Reason::KEEP_ALIVE_TIMEOUT), "and no longer than that");
+}
+
+#[tokio::test]
 async fn what_the_device_says_it_has_is_acked_without_being_sent() {
     let bench = Bench::start(config()).await;
     let device = bench.register("dev").await;

@@ -63,6 +63,25 @@ async fn a_device_is_told_that_it_sends_more_than_it_may() {
 }
 
 #[tokio::test]
+async fn reports_questions_and_bindings_count_by_device_and_for_no_type() {
+    let bench = bench_with(UplinkRules { type_per_s: 1, ..rules(2, 3) }).await;
+    for (name, payload) in [("attr", "{}"), ("sync", r#"{"after":"i0.t0"}"#), ("bind", r#"{"app":"other"}"#)] {
+        let (mut client, topic) = (Client::open(&bench, name).await, format!("push/demo/{name}"));
+        for reason in [Reason::SUCCESS, Reason::SUCCESS, Reason::SUCCESS, Reason::QUOTA_EXCEEDED] {
+            assert_eq!(client.publish(&topic, payload).await, reason, "{name}");
+        }
+        let mut old = Client::open_with(bench.address, connect(&bench, &format!("old-{name}"), Version::V311)).await;
+        for _ in 0..4 {
+            assert_eq!(old.publish(&topic, payload).await, Reason::SUCCESS, "{name}");
+        }
+        let held = Instant::now();
+        old.send(&Packet::PingReq).await;
+        assert_eq!(old.next().await, Some(Packet::PingResp));
+        assert!(held.elapsed() >= Duration::from_millis(100), "{name}: {:?}", held.elapsed());
+    }
+}
+
+#[tokio::test]
 async fn devices_of_an_app_share_the_rate_of_a_type() {
     let bench = bench_with(UplinkRules { type_per_s: 2, ..UplinkRules::default() }).await;
     let [mut one, mut two] = [Client::open(&bench, "one").await, Client::open(&bench, "two").await];
