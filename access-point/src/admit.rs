@@ -9,7 +9,8 @@ use std::{
 
 use broker::Ring;
 use model::{
-    Bell, Cursor, Device, Epoch, Lane, Position, Route, Seq, Timestamp, record::Record as _, sign::DeviceToken,
+    Bell, Cursor, Device, Epoch, Lane, Position, Progress, Route, Seq, Timestamp, record::Record as _,
+    sign::DeviceToken,
 };
 use mqtt::{Format, Limits, Login, Reason, Session, Version, login::Mode, packet::Connect, session::WINDOW_FETCHED};
 use prometheus_client::metrics::gauge::Gauge;
@@ -142,10 +143,7 @@ async fn find(site: &Arc<Site>, guest: &Guest, waited: bool) -> Result<Admitted,
     }
     let peer = peer(guest, device);
     let timeline = timeline(site, &peer).await?;
-    let cursor = match site.outbox.cursor(&peer.app, peer.ordinal) {
-        Some(cursor) => cursor,
-        None => store.cursor(&peer.app, peer.ordinal).await?,
-    };
+    let cursor = cursor(site, &peer).await?;
     let latest = heads(site, &peer).await?;
     presence.handle.note_inbox_head(latest.inbox);
     let session = session(guest, cursor, latest);
@@ -261,6 +259,28 @@ async fn timeline(site: &Site, peer: &Peer) -> Result<Arc<Timeline>, store::Erro
     bell::grown(site, &peer.app, head).await;
     timeline.look_again().await?;
     Ok(timeline)
+}
+
+/// How far the device has come: what waits here to be saved may be behind what another access point has saved since. What
+/// waits is looked up first, for it goes when it is in the store.
+async fn cursor(site: &Site, peer: &Peer) -> Result<Cursor, store::Error> {
+    let waiting = site.outbox.cursor(&peer.app, peer.ordinal);
+    match (waiting, site.deps.store.cursor(&peer.app, peer.ordinal).await) {
+        (Some(waiting), Ok(kept)) => {
+            Ok(Cursor { inbox: further(kept.inbox, waiting.inbox), timeline: further(kept.timeline, waiting.timeline) })
+        }
+        (Some(waiting), Err(_)) => Ok(waiting),
+        (None, kept) => kept,
+    }
+}
+
+/// What both know, as the store does when it saves: whichever session it was, the device has acked it.
+fn further(kept: Progress, waiting: Progress) -> Progress {
+    let prefix = kept.prefix.max(waiting.prefix);
+    let mut beyond: Vec<_> = kept.beyond.into_iter().chain(waiting.beyond).filter(|seq| *seq > prefix).collect();
+    beyond.sort_unstable();
+    beyond.dedup();
+    Progress { prefix, beyond, sent: kept.sent.max(waiting.sent).max(prefix) }
 }
 
 fn session(guest: &Guest, cursor: Cursor, latest: Position) -> Session<Sent> {

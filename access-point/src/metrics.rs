@@ -69,6 +69,7 @@ pub(crate) struct Metrics {
     pub(crate) unsent_bytes: Gauge,
     pub(crate) unreported: Gauge,
     pub(crate) store_failures: Counter,
+    pub(crate) cursors_lost: Counter,
     pub(crate) sightings_lost: Counter,
     pub(crate) uplinks_refused: Counter,
     pub(crate) uplinks_held: Counter,
@@ -122,6 +123,8 @@ impl Metrics {
         let packed_bytes = counter("fanfare_pack_packed_bytes", "The same bodies when they were packed");
         let bells = counter("fanfare_bells", "Bells heard, without pulses");
         let store_failures = counter("fanfare_access_point_store_failures", "Reads and writes put off for later");
+        let help = "Cursors given up, as the store does not take them or too many waited";
+        let cursors_lost = counter("fanfare_cursors_lost", help);
         let sightings_lost =
             counter("fanfare_sightings_lost", "Devices that came or went while too many waited to be told");
         let uplinks_refused =
@@ -158,6 +161,7 @@ impl Metrics {
             unsent_bytes,
             unreported,
             store_failures,
+            cursors_lost,
             sightings_lost,
             uplinks_refused,
             uplinks_held,

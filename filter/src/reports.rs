@@ -114,7 +114,7 @@ async fn drain(
         if deliveries.is_empty() {
             return Ok(());
         }
-        let (reports, deliveries) = read(metrics, deliveries).await;
+        let (reports, deliveries) = read(metrics, deliveries, shutdown).await;
         let outcomes = loop {
             match merge(deps, &reports).await {
                 Ok(outcomes) => break outcomes,
@@ -135,8 +135,15 @@ async fn drain(
     }
 }
 
-async fn read(metrics: &Metrics, deliveries: Vec<Delivery>) -> (Vec<Reported>, Vec<Delivery>) {
+/// Reads reports; what cannot be read is set aside. When the broker refuses that, the rest of it goes back unasked, and
+/// there is a pause: in this queue it is the first to be handed out again.
+async fn read(
+    metrics: &Metrics,
+    deliveries: Vec<Delivery>,
+    shutdown: &CancellationToken,
+) -> (Vec<Reported>, Vec<Delivery>) {
     let (mut reports, mut readable) = (Vec::with_capacity(deliveries.len()), Vec::with_capacity(deliveries.len()));
+    let mut refused = false;
     for delivery in deliveries {
         match Reported::decode(delivery.body()) {
             Ok(report) => {
@@ -145,11 +152,15 @@ async fn read(metrics: &Metrics, deliveries: Vec<Delivery>) -> (Vec<Reported>, V
             }
             Err(unreadable) => {
                 metrics.reports("unreadable", 1);
-                if let Err(error) = delivery.dead_letter(unreadable.to_string()).await {
+                if !refused && let Err(error) = delivery.dead_letter(unreadable.to_string()).await {
                     warn!(%error, "cannot set a report aside now; it will come again");
+                    refused = true;
                 }
             }
         }
+    }
+    if refused {
+        pause(shutdown).await;
     }
     (reports, readable)
 }
@@ -158,5 +169,38 @@ async fn pause(shutdown: &CancellationToken) {
     tokio::select! {
         () = shutdown.cancelled() => {}
         () = time::sleep(PAUSE) => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use broker::{
+        Broker as _, Publication,
+        embedded::{Embedded, Limits},
+    };
+    use engine::Engine;
+    use model::SystemClock;
+    use prometheus_client::registry::Registry;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn what_cannot_be_set_aside_is_not_taken_again_at_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let engine = Engine::open(dir.path()).unwrap();
+        let broker = Embedded::open(engine, Arc::new(SystemClock), Limits::default()).unwrap();
+        let unreadable = Publication { queue: Queue::Reports, body: "\u{7f}?".into() };
+        broker.publish(vec![unreadable]).await.unwrap();
+        let mut consumer = broker.consume(Queue::Reports, TAKEN_MAX).await.unwrap();
+        let taken = consumer.next(TAKEN_MAX).await;
+        // What went back with its consumer is not set aside.
+        drop(consumer);
+        let (metrics, began) = (Metrics::new(&mut Registry::default()), time::Instant::now());
+        let (reports, readable) = read(&metrics, taken, &CancellationToken::new()).await;
+        assert!(reports.is_empty() && readable.is_empty());
+        assert!(broker.dead_letters(1).await.unwrap().is_empty());
+        assert!(began.elapsed() >= PAUSE, "{:?}", began.elapsed());
     }
 }

@@ -284,6 +284,10 @@ async fn prepare(api: &Api, call: &Call, request: Request, body: &[u8]) -> Resul
     {
         return Ok(Next::Answer(Outcome::replay(first.message, first.answer)));
     }
+    if api.broker.refuses() {
+        // It would be kept for nothing.
+        return Err(Problem::new(Code::BrokerUnavailable, "the broker takes nothing at present"));
+    }
     let (target, terms) = find(api, call, &request).await?;
     let budget = if is_new { Some(spend(api, caller, &request, &target).await?) } else { None };
     let now = api.clock.now();

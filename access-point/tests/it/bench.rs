@@ -157,9 +157,14 @@ impl Bench {
 
     /// Starts an access point more, under another name.
     pub(crate) async fn beside(&self, node: &str) -> SocketAddr {
+        self.beside_on(node, self.given.clone()).await
+    }
+
+    /// The same, and the broker is this one.
+    pub(crate) async fn beside_on(&self, node: &str, broker: SharedBroker) -> SocketAddr {
         let config = Config { node: node.parse().unwrap(), ..self.config.clone() };
         let mut other = Registry::default();
-        let deps = self.deps();
+        let deps = Deps { broker, ..self.deps() };
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let access_point = AccessPoint::new(config, deps, &mut other);

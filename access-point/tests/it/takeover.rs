@@ -1,10 +1,13 @@
 //! One live session of a device, wherever the next one opens.
 
+use std::{sync::Arc, time::Duration};
+
+use broker::contract::Flaky;
 use model::{Bell, Epoch};
 use mqtt::{Packet, Reason, Version};
 
 use crate::{
-    bench::{Bench, config},
+    bench::{Bench, config, eventually},
     client::{Client, connect, number},
 };
 
@@ -67,4 +70,31 @@ async fn a_revoked_token_ends_its_session_and_opens_no_other() {
     assert_eq!(client.dismissed().await, Some(Reason::ADMINISTRATIVE));
     let mut again = Client::dial(bench.address, connect(&bench, "dev", Version::V5)).await;
     assert_eq!(again.connack().await.reason, Reason::NOT_AUTHORIZED);
+}
+
+#[tokio::test]
+async fn what_was_acked_elsewhere_is_not_sent_again_where_an_older_cursor_still_waits() {
+    // What is told here is never confirmed, so no cursor leaves.
+    let bench = Bench::start_on(config(), |broker| Arc::new(Flaky::new(broker, 1))).await;
+    let there = bench.beside_on("ap-2", bench.broker.clone()).await;
+    let device = bench.register("dev").await;
+    bench.broadcast(&[device], 1..2).await;
+    let mut here = Client::open(&bench, "dev").await;
+    assert_eq!(number(&here.take().await), 1);
+    here.send(&Packet::PingReq).await;
+    assert_eq!(here.next().await, Some(Packet::PingResp));
+    drop(here);
+    let mut elsewhere = Client::open_with(there, connect(&bench, "dev", Version::V5)).await;
+    assert_eq!(number(&elsewhere.take().await), 1, "nobody else knows that it was acked");
+    bench.broadcast(&[device], 2..3).await;
+    assert_eq!(number(&elsewhere.take().await), 2);
+    let head = bench.store.timeline_head(&bench.app).await.unwrap();
+    eventually(Duration::from_secs(10), async || {
+        bench.store.cursor(&bench.app, device).await.unwrap().timeline.prefix >= head
+    })
+    .await;
+    drop(elsewhere);
+    let mut here = Client::open(&bench, "dev").await;
+    bench.broadcast(&[device], 3..4).await;
+    assert_eq!(number(&here.take().await), 3);
 }

@@ -120,6 +120,10 @@ impl Broker for Embedded {
         self.engine.write_then(move |tx| append(tx, at, parts), tell).await?
     }
 
+    fn refuses(&self) -> bool {
+        self.engine.room().is_err()
+    }
+
     async fn consume(&self, queue: model::Queue, prefetch: usize) -> Result<Consumer, Error> {
         self.queue(queue)?.join(prefetch)
     }

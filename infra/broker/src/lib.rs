@@ -109,9 +109,7 @@ pub trait Broker: Send + Sync {
     async fn publish(&self, batch: Vec<Publication>) -> Result<(), Error>;
 
     /// Whether it refuses every publication at present for want of memory or disk, as far as it has said so.
-    fn refuses(&self) -> bool {
-        false
-    }
+    fn refuses(&self) -> bool;
 
     /// Takes messages from a queue, at most `prefetch` unsettled at a time. Consumers of one queue share it.
     ///

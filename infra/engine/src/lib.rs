@@ -201,8 +201,9 @@ impl Engine {
         View(self.db.read_tx())
     }
 
-    /// That there is disk for more. Whoever takes something in asks first, since a group that finds the disk full ends
-    /// the process; whoever takes something out need not ask.
+    /// That there is disk for more, since a group that finds the disk full ends the process. What lets something new in
+    /// asks first: a publication, the entry of a message, the registration of a device. Whoever goes on with what is in,
+    /// or takes it out, does not ask: that is what the reserve is for.
     ///
     /// # Errors
     /// [`Error::Unavailable`] when no more should be taken in until some has been freed.

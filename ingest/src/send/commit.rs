@@ -17,6 +17,9 @@ use crate::{
 /// The broker and the store must have answered by then, each.
 const CONFIRM_TIMEOUT: Duration = Duration::from_secs(3);
 
+/// What is noted of a message that the store has kept and the broker refused.
+const QUEUE_WAS_FULL: &str = "its queue was full";
+
 /// A message that is kept by both.
 pub(super) struct Outcome {
     pub(super) id: MessageId,
@@ -31,6 +34,13 @@ impl Outcome {
     pub(super) fn replay(first: MessageId, answer: String) -> Self {
         Self { id: first, answer, replayed: true }
     }
+}
+
+/// What is told of those whose messages a queue did not confirm.
+struct Unconfirmed {
+    problem: Problem,
+    /// It was full, and took none of them; else nobody knows.
+    was_full: bool,
 }
 
 /// What an idempotency key was used for, if it was.
@@ -59,13 +69,13 @@ fn reused() -> Problem {
 ///
 /// With an idempotency key the store comes first: of two requests with one key only one may publish a new message.
 /// Without, store and broker work at the same time; a message that only one of them kept was not answered with 202,
-/// so both outcomes are allowed.
+/// so both outcomes are allowed. What the store kept though it is known that the broker did not is noted as failed.
 pub(super) async fn commit(api: &Api, mut items: Vec<Prepared>) -> Vec<Result<Outcome, Problem>> {
     let keyed = items.iter().any(|item| item.once.is_some());
     if !keyed {
         // What is asked for in the same breath is flushed together where both share a disk, so the longer preparation comes first.
         let (unconfirmed, accepted) = tokio::join!(publish(api, &items), accept_all(api, &items));
-        return finish(api, &items, accepted, &unconfirmed);
+        return finish(api, &items, accepted, &unconfirmed).await;
     }
     let mut accepted = accept_all(api, &items).await;
     for (item, accepted) in items.iter_mut().zip(&mut accepted) {
@@ -83,7 +93,7 @@ pub(super) async fn commit(api: &Api, mut items: Vec<Prepared>) -> Vec<Result<Ou
         }
     }
     let unconfirmed = publish(api, &items).await;
-    finish(api, &items, accepted, &unconfirmed)
+    finish(api, &items, accepted, &unconfirmed).await
 }
 
 async fn accept_all(api: &Api, items: &[Prepared]) -> Vec<Result<Accepted, Problem>> {
@@ -123,7 +133,7 @@ fn is_open(entry: &Entry) -> bool {
 
 /// Publishes what has an audience. Returns the queues that did not confirm what was for them, and why: each queue
 /// speaks for itself.
-async fn publish(api: &Api, items: &[Prepared]) -> BTreeMap<Queue, Problem> {
+async fn publish(api: &Api, items: &[Prepared]) -> BTreeMap<Queue, Unconfirmed> {
     if let [item] = items {
         return publish_batch(api, &[item]).await.into_iter().collect();
     }
@@ -135,7 +145,7 @@ async fn publish(api: &Api, items: &[Prepared]) -> BTreeMap<Queue, Problem> {
 }
 
 /// Publishes what is for one queue. Says which and why when it is not confirmed.
-async fn publish_batch(api: &Api, items: &[&Prepared]) -> Option<(Queue, Problem)> {
+async fn publish_batch(api: &Api, items: &[&Prepared]) -> Option<(Queue, Unconfirmed)> {
     let publication = |item: &&Prepared| {
         let envelope = item.envelope.as_ref()?;
         Some(Publication { queue: item.queue, body: envelope.encode().into() })
@@ -143,32 +153,65 @@ async fn publish_batch(api: &Api, items: &[&Prepared]) -> Option<(Queue, Problem
     let batch: Vec<_> = items.iter().filter_map(publication).collect();
     let queue = batch.first()?.queue;
     let started = Instant::now();
-    let problem = match tokio::time::timeout(CONFIRM_TIMEOUT, api.broker.publish(batch)).await {
+    let unconfirmed = match tokio::time::timeout(CONFIRM_TIMEOUT, api.broker.publish(batch)).await {
         Ok(Ok(())) => {
             api.metrics.confirmed(started.elapsed());
             return None;
         }
-        Ok(Err(error)) => error.into(),
-        Err(_) => Problem::new(Code::BrokerUnavailable, "the broker did not confirm in time"),
+        Ok(Err(error)) => {
+            let was_full = matches!(error, broker::Error::Full(_));
+            Unconfirmed { problem: error.into(), was_full }
+        }
+        Err(_) => {
+            let problem = Problem::new(Code::BrokerUnavailable, "the broker did not confirm in time");
+            Unconfirmed { problem, was_full: false }
+        }
     };
-    Some((queue, problem))
+    Some((queue, unconfirmed))
 }
 
-fn finish(
+/// Notes of what a full queue refused that nothing will come of it: its sender would see it wait until it expires. What
+/// has a key stays open, since its sender goes on with it by trying again.
+async fn note_refused(
+    api: &Api,
+    items: &[Prepared],
+    accepted: &[Result<Accepted, Problem>],
+    unconfirmed: &BTreeMap<Queue, Unconfirmed>,
+) {
+    let is_refused = |(item, accepted): &(&Prepared, &Result<Accepted, Problem>)| {
+        unconfirmed.get(&item.queue).is_some_and(|queue| queue.was_full)
+            && matches!(accepted, Ok(Accepted::New))
+            && item.envelope.is_some()
+            && item.once.is_none()
+    };
+    let refused = items.iter().zip(accepted).filter(is_refused);
+    join_all(refused.map(|(item, _)| note_failure(api, item))).await;
+}
+
+/// A note that cannot be taken changes no answer.
+async fn note_failure(api: &Api, item: &Prepared) {
+    let fail = api.store.fail(&item.app.id, item.entry.id, QUEUE_WAS_FULL.into());
+    if !matches!(tokio::time::timeout(CONFIRM_TIMEOUT, fail).await, Ok(Ok(()))) {
+        tracing::warn!(message.id = %item.entry.id, "cannot note that a message was refused");
+    }
+}
+
+async fn finish(
     api: &Api,
     items: &[Prepared],
     accepted: Vec<Result<Accepted, Problem>>,
-    unconfirmed: &BTreeMap<Queue, Problem>,
+    unconfirmed: &BTreeMap<Queue, Unconfirmed>,
 ) -> Vec<Result<Outcome, Problem>> {
+    note_refused(api, items, &accepted, unconfirmed).await;
     let settle = |(item, accepted): (&Prepared, Result<Accepted, Problem>)| {
         let accepted = accepted?;
         if accepted == Accepted::Reused {
             return Err(reused());
         }
         if item.envelope.is_some()
-            && let Some(problem) = unconfirmed.get(&item.queue)
+            && let Some(unconfirmed) = unconfirmed.get(&item.queue)
         {
-            return Err(problem.clone());
+            return Err(unconfirmed.problem.clone());
         }
         if let Accepted::Before(first, answer) = accepted {
             return Ok(Outcome::replay(first, answer));

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use broker::{contract::Flaky, embedded::Limits as QueueLimits};
 use model::Queue;
 
-use crate::sandbox::{Sandbox, Setup};
+use crate::sandbox::{Sandbox, Setup, until};
 
 const SEND: &str = r#"{"to":{"devices":["dev-1"]},"payload":1}"#;
 
@@ -58,6 +58,28 @@ async fn a_full_queue_refuses_and_drops_nothing() {
     let queued = sandbox.queued().await;
     let unicasts = queued.iter().filter(|(queue, _)| queue.lane() == Some(model::Lane::Unicast));
     assert_eq!(unicasts.map(|(_, e)| e.message.id.to_string()).collect::<Vec<_>>(), accepted);
+}
+
+#[tokio::test]
+async fn what_a_full_queue_refused_has_failed_unless_its_sender_can_go_on_with_it() {
+    let queues = QueueLimits { messages_max: 1, ..QueueLimits::default() };
+    let sandbox = Sandbox::with(Setup { queues, ..Setup::default() }).await;
+    sandbox.add_devices(1).await;
+    let accepted = sandbox.post("/v1/messages", SEND).await.text("id").to_owned();
+    assert_eq!(sandbox.post("/v1/messages", SEND).await.status, 503);
+    assert_eq!(sandbox.post_once("order-1", SEND).await.status, 503);
+    let listed = sandbox.get("/v1/messages").await;
+    let messages = listed.body["data"].as_array().unwrap();
+    let (failed, waiting): (Vec<_>, Vec<_>) = messages.iter().partition(|message| message["status"] == "failed");
+    assert_eq!((failed.len(), waiting.len()), (1, 2), "{messages:?}");
+    assert_eq!(failed[0]["failed"], "its queue was full");
+    assert!(waiting.iter().all(|message| message["status"] == "queued"));
+    assert!(waiting.iter().any(|message| message["id"] == accepted.as_str()));
+
+    assert_eq!(sandbox.queued().await.len(), 1);
+    until(|| async { sandbox.post_once("order-1", SEND).await.status == 202 }).await;
+    let on_broker = sandbox.queued().await;
+    assert!(waiting.iter().any(|message| message["id"] == on_broker[1].1.message.id.to_string().as_str()));
 }
 
 #[tokio::test]

@@ -37,6 +37,10 @@ impl Broker for Flaky {
         Err(Error::Unavailable("made to fail".into()))
     }
 
+    fn refuses(&self) -> bool {
+        self.inner.refuses()
+    }
+
     async fn consume(&self, queue: Queue, prefetch: usize) -> Result<Consumer, Error> {
         self.inner.consume(queue, prefetch).await
     }

@@ -1,7 +1,7 @@
 //! One queue's messages in this process: who holds what, and what the broker is to be told. No IO: the pump beside it
 //! does what this decides.
 //!
-//! A message is known here by its seq, which is never used twice. A parcel is an AMQP message, known by its delivery
+//! A message is known here by its seq, which is never used twice, and each time it is out by its attempt too. A parcel is an AMQP message, known by its delivery
 //! tag: it is acked when each of its messages is settled. A suspect is a message that was handed out before: it goes
 //! by way of the retry queue, where it is alone in its parcel, and the broker counts its attempts durably. While that
 //! queue takes nothing, suspects are tried in place, one at a time, and counted by this process only. A queue that
@@ -209,15 +209,20 @@ impl Hands {
         }
     }
 
-    /// A message that is out; nothing when it will be handed out again anyhow.
+    /// A message that is out; nothing when it will be handed out again anyhow, or has been.
     pub(super) fn held(&self, tag: Tag) -> Option<Message> {
-        self.out.get(&tag.seq).filter(|out| !out.void).map(|out| out.message.clone())
+        self.out_under(tag).filter(|out| !out.void).map(|out| out.message.clone())
     }
 
+    /// Takes the message out of the hands it is in, if it is still out under this tag.
     fn take_back(&mut self, tag: Tag) -> Option<Out> {
-        let out = self.out.remove(&tag.seq)?;
-        self.consumers.settled(out.consumer);
-        Some(out)
+        let consumer = self.out_under(tag)?.consumer;
+        self.consumers.settled(consumer);
+        self.out.remove(&tag.seq)
+    }
+
+    fn out_under(&self, tag: Tag) -> Option<&Out> {
+        self.out.get(&tag.seq).filter(|out| out.message.tag == tag)
     }
 
     fn settled(&mut self, parcel: u64) {

@@ -47,6 +47,7 @@ impl Devices for Embedded {
         devices: Vec<Registration>,
         now: Timestamp,
     ) -> Result<Vec<(Device, bool)>, Error> {
+        self.engine.room()?;
         let app = app.clone();
         self.write(move |draft| register(draft, &app, devices, now)).await
     }

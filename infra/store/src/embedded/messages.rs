@@ -43,6 +43,7 @@ impl Record for Promise {
 #[async_trait]
 impl Messages for Embedded {
     async fn accept(&self, app: &AppId, entry: Entry, once: Option<Once>) -> Result<Accepted, Error> {
+        self.engine.room()?;
         let app = app.clone();
         self.write(move |draft| {
             if let Some(once) = once

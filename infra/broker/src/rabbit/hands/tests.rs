@@ -85,13 +85,13 @@ fn suspects_that_cannot_be_moved_are_tried_in_place_one_at_a_time() {
         hand_out(&mut hands, true);
         assert_eq!(taken.try_recv().unwrap().attempt(), 2);
         assert!(taken.try_recv().is_err(), "one at a time");
-        assert!(hands.ack(tag(seq)));
+        assert!(hands.ack(Tag { seq, attempt: 2 }));
     }
     assert_eq!(hands.verdicts().up_to, Some(1));
     hands.came_back(2, chunk(2), 1);
     hands.try_in_place();
     hand_out(&mut hands, true);
-    assert!(hands.give_back(tag(3)));
+    assert!(hands.give_back(Tag { seq: 3, attempt: 2 }));
     assert!(hands.take_moves().iter().map(|message| (message.tag.seq, message.tag.attempt)).eq([(4, 1), (3, 2)]));
 }
 
@@ -103,7 +103,7 @@ fn what_was_to_be_tried_in_place_waits_for_a_suspect_from_the_retry_queue_and_is
     hands.suspect(2, Chunk { attempts: 1, ..chunk(1) }, 0);
     hand_out(&mut hands, true);
     assert_eq!(taken.try_recv().unwrap().attempt(), 2);
-    assert!(hands.ack(tag(2)));
+    assert!(hands.ack(Tag { seq: 2, attempt: 2 }));
     assert!(taken.try_recv().is_err(), "one at a time");
     assert_eq!(hands.verdicts().done, [2]);
     assert!(hands.take_moves().iter().map(|message| (message.tag.seq, message.tag.attempt)).eq([(1, 1)]));
@@ -126,6 +126,22 @@ fn a_queue_that_keeps_order_hands_out_what_came_back_by_when_it_was_published() 
     assert!(!hands.has_moves());
     hand_out(&mut hands, false);
     assert_eq!(attempts(), [4, 3, 3, 2]);
+}
+
+#[test]
+fn what_is_said_of_an_earlier_handing_out_counts_for_nothing() {
+    let (mut hands, id, _taken) = hands();
+    hands.in_order = true;
+    hands.arrived(1, chunk(1));
+    hand_out(&mut hands, false);
+    hands.give_back_all(id);
+    hand_out(&mut hands, false);
+    assert!(hands.held(tag(1)).is_none());
+    assert!(!hands.ack(tag(1)) && !hands.give_back(tag(1)));
+    assert_eq!((hands.counts(), hands.verdicts()), ((0, 1), Verdicts::default()), "it is out, for the second time");
+    let again = Tag { seq: 1, attempt: 2 };
+    assert!(hands.held(again).is_some() && hands.ack(again));
+    assert_eq!(hands.verdicts().up_to, Some(1));
 }
 
 #[test]

@@ -11,6 +11,7 @@ use std::{
 
 use broker::{Broker, Consumer, Error, Publication, Ring, rabbit::Rabbit};
 use bytes::Bytes;
+use futures_util::future::join_all;
 use model::{Lane, Queue};
 use tokio::{
     task::JoinHandle,
@@ -182,6 +183,22 @@ async fn nobody_is_served_by_a_node_that_is_not_there() {
     assert!(began.elapsed() < place.config.confirm_timeout + SLACK);
     let gone = broker.depth(QUEUE).await.and(broker.consume(QUEUE, 1).await.map(drop));
     assert!(matches!(gone, Err(Error::Unavailable(_))));
+}
+
+#[tokio::test]
+async fn all_who_publish_to_a_broker_that_is_away_hear_so_at_once() {
+    let Some(mut place) = start().await else { return };
+    let broker = place.connect().await;
+    broker.publish(numbered(1)).await.unwrap();
+    place.network(Network::Cut);
+    // Every connection has ended.
+    sleep(Duration::from_millis(50)).await;
+    // As little is known of a queue that nobody has looked at as of one that was looked at long ago.
+    let publish = |_| broker.publish(vec![Publication { queue: Queue::Uplink, body: Bytes::from("one") }]);
+    let began = Instant::now();
+    let outcomes = join_all((0..50).map(publish)).await;
+    assert!(outcomes.iter().all(|outcome| matches!(outcome, Err(Error::Unavailable(_)))), "{outcomes:?}");
+    assert!(began.elapsed() < SLACK, "{:?}", began.elapsed());
 }
 
 #[tokio::test]

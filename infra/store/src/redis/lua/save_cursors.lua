@@ -29,6 +29,7 @@ for k = 1, #KEYS, 3 do
   local a = n * 4 + 1
   local field, inbox_beyond, timeline_beyond = 'c' .. ARGV[a], ARGV[a + 2], ARGV[a + 3]
   local kept = call('HGET', KEYS[k], field) or NONE
+  if #kept < 40 then return redis.error_reply('CORRUPT a cursor is cut short') end
   local epoch, inbox, inbox_sent, timeline, timeline_sent = unpack(FIVE, ARGV[a + 1])
   local before_epoch, before_inbox, before_inbox_sent, before_timeline, before_timeline_sent = unpack(FIVE, kept)
   if epoch < before_epoch then
