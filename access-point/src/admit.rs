@@ -9,13 +9,16 @@ use std::{
 
 use broker::Ring;
 use model::{
-    Bell, Cursor, Device, Epoch, Lane, Position, Progress, Route, Seq, Timestamp, record::Record as _,
+    AppId, Bell, Cursor, Device, Epoch, Lane, Position, Progress, Route, Seq, Timestamp, record::Record as _,
     sign::DeviceToken,
 };
 use mqtt::{Format, Limits, Login, Reason, Session, Version, login::Mode, packet::Connect, session::WINDOW_FETCHED};
 use prometheus_client::metrics::gauge::Gauge;
 use store::{Claim, Registration};
-use tokio::time::{Instant, sleep, timeout};
+use tokio::{
+    sync::SemaphorePermit,
+    time::{Instant, sleep, timeout},
+};
 use tracing::debug;
 
 use crate::{
@@ -113,21 +116,31 @@ impl From<Refused> for Denied {
 pub(crate) async fn admit(site: &Arc<Site>, guest: &Guest) -> Result<Admitted, Refused> {
     let (mut pause, mut waited) = (RETRY_PAUSE_MIN, false);
     loop {
-        let turn = site.opening.acquire().await.map_err(|_| Refused::ForNow("shutting_down"))?;
-        match find(site, guest, waited).await {
+        match ask(site, guest, waited).await {
             Ok(admitted) => return Ok(admitted),
             Err(Denied::For(refused)) => return Err(refused),
             Err(Denied::Away(reason)) => debug!(reason, "a device waits for the store"),
         }
-        drop(turn);
         waited = true;
         sleep(pause.mul_f64(rand::random_range(1.0..2.0))).await;
         pause = (pause * 2).min(RETRY_PAUSE_MAX);
     }
 }
 
+/// Asks the store once. Devices that wait for the timeline of their app, which after a restart are all it has, take no turns
+/// from those of other apps.
+async fn ask(site: &Arc<Site>, guest: &Guest, waited: bool) -> Result<Admitted, Denied> {
+    let timeline = timeline(site, &guest.login.app).await?;
+    let _turn = turn(site).await?;
+    find(site, guest, timeline, waited).await
+}
+
+async fn turn(site: &Site) -> Result<SemaphorePermit<'_>, Refused> {
+    site.opening.acquire().await.map_err(|_| Refused::ForNow("shutting_down"))
+}
+
 /// Makes the device's session the one that counts, then finds out where it goes on.
-async fn find(site: &Arc<Site>, guest: &Guest, waited: bool) -> Result<Admitted, Denied> {
+async fn find(site: &Arc<Site>, guest: &Guest, timeline: Arc<Timeline>, waited: bool) -> Result<Admitted, Denied> {
     let (store, app) = (&site.deps.store, &guest.login.app);
     let looks = site.looks.load(Ordering::Acquire);
     let device = device(site, guest).await?;
@@ -142,7 +155,6 @@ async fn find(site: &Arc<Site>, guest: &Guest, waited: bool) -> Result<Admitted,
         revocation::check(site, app, slice::from_ref(&presence.handle)).await?;
     }
     let peer = peer(guest, device);
-    let timeline = timeline(site, &peer).await?;
     let cursor = cursor(site, &peer).await?;
     let latest = heads(site, &peer).await?;
     presence.handle.note_inbox_head(latest.inbox);
@@ -248,16 +260,22 @@ fn peer(guest: &Guest, device: Device) -> Peer {
     }
 }
 
-/// The timeline of the device's app, which its first device brings here.
-async fn timeline(site: &Site, peer: &Peer) -> Result<Arc<Timeline>, store::Error> {
-    if let Some(timeline) = site.timelines.get(&peer.app) {
+/// The timeline of an app, which its first device brings here.
+async fn timeline(site: &Site, app: &AppId) -> Result<Arc<Timeline>, Denied> {
+    if let Some(timeline) = site.timelines.get(app) {
         return Ok(timeline);
     }
-    let timeline = site.timelines.open(&peer.app, site.deps.clock.now()).await?;
+    let _first = site.timelines.turn(app).await;
+    if let Some(timeline) = site.timelines.get(app) {
+        return Ok(timeline);
+    }
+    let _turn = turn(site).await?;
+    let timeline = site.timelines.open(app, site.deps.clock.now()).await?;
     // Bells that rang while it was read were not for anything known here.
-    let head = site.deps.store.timeline_head(&peer.app).await?;
-    bell::grown(site, &peer.app, head).await;
-    timeline.look_again().await?;
+    if let Err(error) = look_again(site, app, &timeline).await {
+        debug!(%app, %error, "cannot look once more; the sweep will");
+        site.unheard.notify_one();
+    }
     Ok(timeline)
 }
 
@@ -281,6 +299,12 @@ fn further(kept: Progress, waiting: Progress) -> Progress {
     beyond.sort_unstable();
     beyond.dedup();
     Progress { prefix, beyond, sent: kept.sent.max(waiting.sent).max(prefix) }
+}
+
+async fn look_again(site: &Site, app: &AppId, timeline: &Timeline) -> Result<(), store::Error> {
+    let head = site.deps.store.timeline_head(app).await?;
+    bell::grown(site, app, head).await;
+    timeline.look_again().await
 }
 
 fn session(guest: &Guest, cursor: Cursor, latest: Position) -> Session<Sent> {
@@ -307,7 +331,56 @@ pub(crate) fn cut(stated: Position, latest: Position) -> Position {
 
 #[cfg(test)]
 mod tests {
+    use std::net::Ipv4Addr;
+
+    use model::DeviceId;
+    use mqtt::session::OWN_IDS;
+
     use super::*;
+    use crate::{OPENING_MAX, testing};
+
+    fn guest(site: &Arc<Site>, app: &str, device: usize) -> Guest {
+        let (app, device): (AppId, DeviceId) = (app.parse().unwrap(), format!("dev-{device}").parse().unwrap());
+        let hour = Duration::from_hours(1);
+        Guest {
+            connect: Connect::new(Version::V5, device.as_str()),
+            login: Login {
+                device: device.clone(),
+                app: app.clone(),
+                token: String::new(),
+                after: Position::default(),
+                format: Format::Envelope,
+                coding: None,
+                network: None,
+                mode: Mode::Push,
+            },
+            token: DeviceToken { sub: device.clone(), app: app.clone(), generation: 0, exp: u64::MAX, env: None },
+            token_ends: Instant::now() + hour,
+            limits: Limits { window: 32, ack_timeout: hour, keep_alive: hour },
+            packet_ids: OWN_IDS,
+            since: site.deps.clock.now(),
+            arrival: Arrival::new(site, app, device),
+            origin: Origin { address: Ipv4Addr::LOCALHOST.into(), transport: "tcp" },
+            heartbeat: None,
+        }
+    }
+
+    #[tokio::test]
+    async fn devices_that_wait_for_their_timeline_take_no_turns_of_other_apps() {
+        let (site, _dir) = testing::site();
+        for app in ["crowded", "demo"] {
+            site.deps.store.create_app(testing::app(app)).await.unwrap();
+        }
+        let _reads = site.timelines.turn(&"crowded".parse().unwrap()).await;
+        for device in 0..=OPENING_MAX {
+            let (site, guest) = (site.clone(), guest(&site, "crowded", device));
+            tokio::spawn(async move { admit(&site, &guest).await.map(drop) });
+        }
+        sleep(Duration::from_millis(100)).await;
+        let guest = guest(&site, "demo", 0);
+        let admitted = timeout(Duration::from_secs(5), admit(&site, &guest)).await;
+        assert!(admitted.is_ok_and(|admitted| admitted.is_ok()), "it waits for another app");
+    }
 
     #[test]
     fn a_stated_position_counts_up_to_the_heads() {

@@ -7,7 +7,10 @@ use model::{App, AppId, Clock, sign::DeviceToken};
 use mqtt::{Login, Reason};
 use parking_lot::RwLock;
 use store::SharedStore;
-use tokio::{sync::Semaphore, time};
+use tokio::{
+    sync::{Notify, Semaphore},
+    time,
+};
 use tracing::{debug, warn};
 
 /// How often apps are read again: bounds how long a lost bell matters.
@@ -42,27 +45,33 @@ pub(crate) struct Apps {
     store: SharedStore,
     known: RwLock<HashMap<AppId, Arc<App>>>,
     asking: Semaphore,
+    /// What is known may not be so any more.
+    changed: Notify,
 }
 
 impl Apps {
     pub(crate) fn new(store: SharedStore) -> Self {
-        Self { store, known: RwLock::default(), asking: Semaphore::new(ASKING_MAX) }
+        Self { store, known: RwLock::default(), asking: Semaphore::new(ASKING_MAX), changed: Notify::new() }
     }
 
-    /// Reads every app again.
-    pub(crate) async fn refresh(&self) -> Result<(), store::Error> {
+    /// Apps have changed: has them read again. Once more, if they are being read.
+    pub(crate) fn changed(&self) {
+        self.changed.notify_one();
+    }
+
+    async fn refresh(&self) -> Result<(), store::Error> {
         let apps = self.store.apps().await?;
         *self.known.write() = apps.into_iter().map(|app| (app.id.clone(), Arc::new(app))).collect();
         Ok(())
     }
 
-    /// Reads them again and again, in case a bell was lost.
+    /// Reads them again when they have changed, and now and then in case a bell was lost.
     pub(crate) async fn keep_fresh(&self) {
         loop {
             if let Err(error) = self.refresh().await {
                 warn!(%error, "cannot read the apps; those known go on");
             }
-            time::sleep(REFRESH.mul_f64(rand::random_range(0.9..1.1))).await;
+            let _ = time::timeout(REFRESH.mul_f64(rand::random_range(0.9..1.1)), self.changed.notified()).await;
         }
     }
 

@@ -1,5 +1,8 @@
 //! Hears the bells of this access point, each lane by itself, and wakes whom they are for. A bell says where to look; it
 //! may carry what is there, for whoever has seen all before it. One that is lost costs the time until the next sweep.
+//!
+//! Nothing here waits for the store: what must be looked for there is, by a task for each app that has any. So an app whose
+//! part of the store is slow holds up its own bells only, and no pulse is heard late.
 
 use std::{sync::Arc, time::Duration};
 
@@ -8,7 +11,7 @@ use model::{AppId, Bell, Carried, Lane, Placed, Seq, Stream, record::Record as _
 use tokio::time;
 use tracing::{debug, warn};
 
-use crate::{Site, close::Close, drain::Order, registry::Entry};
+use crate::{Site, close::Close, drain::Order, registry::Entry, rung::Wanted, timeline::Timeline};
 
 /// Pause before listening again when the broker is away.
 const RETRY_PAUSE: Duration = Duration::from_secs(1);
@@ -31,7 +34,7 @@ pub(crate) async fn listen(site: Arc<Site>, lane: Lane) {
 }
 
 /// Until there are no more.
-async fn hear_all(site: &Site, lane: Lane, mut bells: Bells) {
+async fn hear_all(site: &Arc<Site>, lane: Lane, mut bells: Bells) {
     let gaps = bells.gaps();
     loop {
         let bell = tokio::select! {
@@ -47,14 +50,14 @@ async fn hear_all(site: &Site, lane: Lane, mut bells: Bells) {
                 if !matches!(bell, Bell::Pulse { .. }) {
                     site.metrics.bells.inc();
                 }
-                hear(site, bell).await;
+                hear(site, bell);
             }
             Err(error) => warn!(%lane, %error, "a bell that cannot be read"),
         }
     }
 }
 
-async fn hear(site: &Site, bell: Bell) {
+fn hear(site: &Arc<Site>, bell: Bell) {
     match bell {
         Bell::Inbox { app, devices } => {
             let sessions = devices.iter().filter_map(|device| site.registry.get(&app, device));
@@ -69,12 +72,12 @@ async fn hear(site: &Site, bell: Bell) {
                 }
             }
         }
-        Bell::Timeline { app, head } => grown(site, &app, head).await,
-        Bell::Cancelled { app, message } => {
-            if let Some(timeline) = site.timelines.get(&app) {
-                timeline.cancel(message).await;
+        Bell::Timeline { app, head } => attend(site, app, |wanted| wanted.grown(head)),
+        Bell::Cancelled { app, message } => attend(site, app, |wanted| {
+            if !wanted.cancelled(message) {
+                site.unheard.notify_one();
             }
-        }
+        }),
         Bell::Superseded { app, device, epoch } => {
             let older = site.registry.get(&app, device).filter(|session| session.epoch < epoch);
             older.inspect(|session| session.close(Close::TakenOver));
@@ -92,10 +95,25 @@ async fn hear(site: &Site, bell: Bell) {
                 site.unheard.notify_one();
             }
         }
-        Bell::Apps => {
-            if let Err(error) = site.apps.refresh().await {
-                warn!(%error, "cannot read the apps; those known go on");
-            }
+        Bell::Apps => site.apps.changed(),
+    }
+}
+
+/// Notes what a bell has told of an app's timeline, and has it looked for unless somebody does.
+fn attend(site: &Arc<Site>, app: AppId, note: impl FnOnce(&mut Wanted)) {
+    let Some(timeline) = site.timelines.get(&app) else { return };
+    if timeline.rung.note(note) {
+        let site = site.clone();
+        tokio::spawn(async move { look(&site, &app, &timeline).await });
+    }
+}
+
+/// Looks until nothing is wanted. What was called back goes first: entries that are yet to be read tell it themselves.
+async fn look(site: &Site, app: &AppId, timeline: &Timeline) {
+    while let Some(Wanted { head, cancelled }) = timeline.rung.take() {
+        timeline.cancel(&cancelled).await;
+        if let Some(head) = head {
+            grown(site, app, head).await;
         }
     }
 }

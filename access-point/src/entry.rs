@@ -2,6 +2,7 @@
 //! byte tells MQTT from HTTP, so that one port is enough, and 443 passes firewalls that stop 8883.
 
 use std::{
+    future::pending,
     io,
     net::{IpAddr, SocketAddr},
     sync::Arc,
@@ -71,9 +72,14 @@ pub(crate) struct Entered {
 pub(crate) async fn enter(site: &Site, arrived: Arrived) -> Result<Entered, Refused> {
     let (deadline, late) = (site.config.connect_deadline, |_| Refused::ForNow("connect_deadline"));
     let address = timeout(deadline, address(site, &arrived)).await.map_err(late)??;
-    let newcomer = site.calm.turn(address, || wanted(site, &arrived.socket)).await?;
+    let newcomer = tokio::select! {
+        biased;
+        newcomer = site.calm.turn(address, || wanted(site, &arrived.socket)) => Some(newcomer?),
+        () = opens_nothing(&arrived) => None,
+    };
     let until = Instant::now() + deadline;
     let (transport, origin) = timeout_at(until, speak(site, arrived, address)).await.map_err(late)??;
+    let newcomer = newcomer.ok_or(Refused::ForNow("answered"))?;
     Ok(Entered { transport, origin, newcomer, until })
 }
 
@@ -84,6 +90,24 @@ fn wanted(site: &Site, socket: &TcpStream) -> Result<(), Refused> {
     }
     let seen = socket.ready(Interest::READABLE).now_or_never();
     if seen.is_some_and(|seen| seen.is_ok_and(Ready::is_read_closed)) { Err(Refused::ForNow("lost")) } else { Ok(()) }
+}
+
+/// Returns when a connection begins with a request that opens no session, as all do but GET: what browsers post, and what
+/// they ask beforehand. That takes no turn: it is for those who are in, and acks would come too late. Under TLS it is not
+/// known before the handshake, which is most of what turns are for.
+async fn opens_nothing(arrived: &Arrived) {
+    let first = match &arrived.door {
+        Door::Plain => {
+            let mut first = [0];
+            let peeked = arrived.socket.peek(&mut first).await;
+            peeked.is_ok_and(|peeked| peeked > 0).then_some(first[0])
+        }
+        Door::Tls(_) => None,
+        Door::Http(read) => read.first().copied(),
+    };
+    if !first.is_some_and(|first| first.is_ascii_uppercase() && first != b'G') {
+        pending::<()>().await;
+    }
 }
 
 /// Where a connection comes from, as far as trusted proxies say.

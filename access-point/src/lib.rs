@@ -39,9 +39,12 @@ mod quota;
 mod registry;
 mod revocation;
 mod routes;
+mod rung;
 mod sightings;
 mod sse;
 mod sweep;
+#[cfg(test)]
+mod testing;
 mod timeline;
 mod transport;
 mod uplink;

@@ -10,13 +10,17 @@ use std::{
     time::{Duration, Instant},
 };
 
+use futures_util::future::join_all;
 use model::{AppId, Message, MessageId, Ordinal, Ordinals, Seq, Stream, Timestamp};
 use mqtt::{Coding, Encoded, Format, Version, wire};
 use parking_lot::{Mutex, RwLock};
 use store::{SharedStore, TimelineEntry};
-use tokio::sync::Mutex as AsyncMutex;
+use tokio::sync::{Mutex as AsyncMutex, OwnedMutexGuard};
 
-use crate::packed::Packed;
+use crate::{
+    packed::Packed,
+    rung::{CANCELLED_MAX, Rung},
+};
 
 /// Entries kept of an app: a device that was away for a moment needs no read of the store.
 const KEPT_MAX: usize = 1_000;
@@ -177,6 +181,8 @@ pub(crate) struct Timeline {
     /// Held while entries are read and added, and while one is cancelled: a cancel cannot fall between the two. In it is
     /// a head that could not be read up to, and until when it is looked for.
     reading: AsyncMutex<Option<(Seq, Instant)>>,
+    /// What bells have told of it.
+    pub(crate) rung: Rung,
 }
 
 impl Timeline {
@@ -186,7 +192,7 @@ impl Timeline {
         // Numbers grow with time, so this is where the entries of an hour ago stand.
         let start = Seq::ZERO.next(now - WARM).min(head);
         let (kept, reading) = (Mutex::new(Kept::new(start)), AsyncMutex::default());
-        let timeline = Self { app: app.clone(), store: store.clone(), kept, reading };
+        let timeline = Self { app: app.clone(), store: store.clone(), kept, reading, rung: Rung::default() };
         timeline.read_on(head, |_| {}).await?;
         Ok(timeline)
     }
@@ -270,15 +276,27 @@ impl Timeline {
     /// Looks again which of the kept entries were called back, in case a bell was lost.
     pub(crate) async fn look_again(&self) -> Result<(), store::Error> {
         let floor = self.kept.lock().floor;
-        for message in self.store.timeline_cancelled(&self.app, floor).await? {
-            self.cancel(message).await;
+        let cancelled = self.store.timeline_cancelled(&self.app, floor).await?;
+        for some in cancelled.chunks(CANCELLED_MAX) {
+            self.cancel(some).await;
         }
         Ok(())
     }
 
-    /// A message was called back. When the store cannot say whom it had been sent to, nobody gets it for now.
-    pub(crate) async fn cancel(&self, message: MessageId) {
+    /// Messages were called back. When the store cannot say whom one had been sent to, nobody gets it for now.
+    pub(crate) async fn cancel(&self, messages: &[MessageId]) {
         let _reading = self.reading.lock().await;
+        // Side by side: none of them may be sent for much longer.
+        join_all(messages.iter().map(|message| self.call_back(*message))).await;
+    }
+
+    /// As if somebody read it, until what comes back is dropped.
+    #[cfg(test)]
+    pub(crate) async fn is_read(&self) -> tokio::sync::MutexGuard<'_, Option<(Seq, Instant)>> {
+        self.reading.lock().await
+    }
+
+    async fn call_back(&self, message: MessageId) {
         let known = self.kept.lock().entries.iter().find(|entry| entry.message.id == message).cloned();
         // The same is told in every lane, and more than once.
         let Some(known) = known.filter(|known| known.left.get().is_none()) else { return };
@@ -299,13 +317,13 @@ struct Open {
 pub(crate) struct Timelines {
     store: SharedStore,
     open: RwLock<HashMap<AppId, Open>>,
-    /// Held while one is opened: devices of an app come in crowds.
-    opening: AsyncMutex<()>,
+    /// Held, by app, while one is opened: devices of an app come in crowds.
+    opening: Mutex<HashMap<AppId, Arc<AsyncMutex<()>>>>,
 }
 
 impl Timelines {
     pub(crate) fn new(store: SharedStore) -> Self {
-        Self { store, open: RwLock::default(), opening: AsyncMutex::default() }
+        Self { store, open: RwLock::default(), opening: Mutex::default() }
     }
 
     /// The timeline of an app, if one of its devices was here lately.
@@ -323,14 +341,18 @@ impl Timelines {
             }
             now < open.held_at + UNHELD_MAX
         });
+        self.opening.lock().retain(|_, turn| Arc::strong_count(turn) > 1);
     }
 
-    /// Makes the timeline of an app known here. A bell that rang before was not heard: look once more after this.
+    /// Waits for whoever else opens the timeline of an app; nobody does while this is held.
+    pub(crate) async fn turn(&self, app: &AppId) -> OwnedMutexGuard<()> {
+        let turn = self.opening.lock().entry(app.clone()).or_default().clone();
+        turn.lock_owned().await
+    }
+
+    /// Makes the timeline of an app known here, in a [`turn`](Self::turn). A bell that rang before was not heard: look once
+    /// more after this.
     pub(crate) async fn open(&self, app: &AppId, now: Timestamp) -> Result<Arc<Timeline>, store::Error> {
-        let _opening = self.opening.lock().await;
-        if let Some(timeline) = self.get(app) {
-            return Ok(timeline);
-        }
         let timeline = Arc::new(Timeline::open(app, &self.store, now).await?);
         let open = Open { timeline: timeline.clone(), held_at: Instant::now() };
         self.open.write().insert(app.clone(), open);

@@ -12,7 +12,7 @@ use crate::{
 };
 
 /// A device that has seen one entry, and the number of that entry.
-async fn caught_up(bench: &Bench) -> (Ordinal, Client, Seq) {
+pub(crate) async fn caught_up(bench: &Bench) -> (Ordinal, Client, Seq) {
     let device = bench.register("dev").await;
     let mut client = Client::open(bench, "dev").await;
     let append =
@@ -24,7 +24,7 @@ async fn caught_up(bench: &Bench) -> (Ordinal, Client, Seq) {
 }
 
 /// Rings with an entry that the store does not have, so that what arrives can only have come with the bell.
-fn ring_with(bench: &Bench, what: usize, place: Placed, at: Timestamp) {
+pub(crate) fn ring_with(bench: &Bench, what: usize, place: Placed, at: Timestamp) {
     let carried = Carried { message: bench.message(Lane::Unicast, what), places: vec![place] };
     bench.ring(&Bell::Entries { app: bench.app.clone(), at, entries: vec![carried] });
 }

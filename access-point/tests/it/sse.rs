@@ -1,6 +1,9 @@
 //! Plain browsers: events down, posts up, and a session behind them like any other.
 
-use std::time::{Duration, Instant};
+use std::{
+    num::NonZeroU32,
+    time::{Duration, Instant},
+};
 
 use access_point::Config;
 use model::{Bell, Lane, Message, Position, Queue, Uplink, record::Record as _, sign::DeviceToken};
@@ -349,4 +352,22 @@ async fn a_thousand_messages_reach_a_browser_that_acks_from_time_to_time() {
         }
     }
     assert!(started.elapsed() < PATIENCE);
+}
+
+#[tokio::test]
+async fn what_a_browser_posts_does_not_stand_in_the_line_of_newcomers() {
+    let bench = Bench::start(Config { connects_per_s: NonZeroU32::new(1), ..config() }).await;
+    let device = bench.register("dev").await;
+    let mut browser = Browser::open(&bench, "").await;
+    bench.unicast(device, 1).await;
+    let event = browser.event().await;
+    let mut newcomers = Vec::new();
+    for _ in 0..8 {
+        newcomers.push(Client::silent(bench.address).await);
+    }
+    eventually(Duration::from_secs(5), async || bench.metric("fanfare_in_line") >= 6.0).await;
+    let begun = Instant::now();
+    assert_eq!(ack(&bench, &event.id).await, 204);
+    assert!(begun.elapsed() < Duration::from_secs(2), "{:?}", begun.elapsed());
+    bench.caught_up(device).await;
 }

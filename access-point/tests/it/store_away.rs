@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use model::{Queue, Uplink, record::Record as _};
+use model::{Bell, Placed, Queue, Seq, Uplink, record::Record as _};
 use mqtt::{
     Packet, Reason, Version,
     packet::{PubAck, Publish, SubAck, Subscribe},
@@ -14,6 +14,7 @@ use store::{
 
 use crate::{
     bench::{Bench, config, eventually},
+    carried::{caught_up, ring_with},
     client::{Client, connect, number},
 };
 
@@ -197,5 +198,23 @@ async fn a_thousand_devices_that_wait_all_get_their_sessions() {
         assert_eq!(number(&client.take().await), 5);
     }
     assert_eq!(bench.metric("fanfare_takeovers_total"), 0.0);
+    bench.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn bells_do_not_wait_for_what_others_have_to_read() {
+    let Some(server) = Private::start(&[]) else { return };
+    let bench = bench(&server).await;
+    let (device, mut client, head) = caught_up(&bench).await;
+    client.hears_nothing().await;
+    server.freeze();
+    // It takes so long to find out that this cannot be read that what the next bell carries would not be fresh any more.
+    for later in 1..=3 {
+        let head = Seq::ZERO.next(bench.now() + Duration::from_secs(later));
+        bench.ring(&Bell::Timeline { app: bench.app.clone(), head });
+    }
+    ring_with(&bench, 2, Placed { device, before: head, seq: Seq(head.0 + 1) }, bench.now());
+    assert_eq!(number(&client.take().await), 2);
+    server.thaw();
     bench.stop().await;
 }
