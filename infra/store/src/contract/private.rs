@@ -1,7 +1,7 @@
 //! A Redis of a test's own, which can be frozen, and ends with the test.
 
 use std::{
-    env,
+    env, fs,
     io::ErrorKind,
     net::{TcpListener, TcpStream},
     process::{Child, Command, Stdio},
@@ -30,8 +30,23 @@ impl Private {
         let (dir, port) = (tempfile::tempdir().unwrap(), free_port());
         let mut start = Command::new("redis-server");
         start.args(["--bind", "127.0.0.1", "--save", "", "--port", &port.to_string(), "--dir"]).arg(dir.path());
-        start.args(["--repl-diskless-sync-delay", "0"]);
-        let process = match start.args(settings).stdout(Stdio::null()).spawn() {
+        start.args(["--repl-diskless-sync-delay", "0"]).args(settings);
+        Self::launch(start, dir, port)
+    }
+
+    /// A Sentinel that watches another, as `main`.
+    pub fn sentinel_of(primary: &Self) -> Option<Self> {
+        let (dir, port) = (tempfile::tempdir().unwrap(), free_port());
+        let file = dir.path().join("sentinel.conf");
+        let settings = format!("bind 127.0.0.1\nport {port}\nsentinel monitor main 127.0.0.1 {} 1\n", primary.port);
+        fs::write(&file, settings).unwrap();
+        let mut start = Command::new("redis-server");
+        start.arg(file).arg("--sentinel");
+        Self::launch(start, dir, port)
+    }
+
+    fn launch(mut start: Command, dir: TempDir, port: u16) -> Option<Self> {
+        let process = match start.stdout(Stdio::null()).spawn() {
             Err(error) if error.kind() == ErrorKind::NotFound => {
                 assert!(env::var_os("TEST_REQUIRE_SERVERS").is_none(), "there is no redis-server");
                 println!("skipped: there is no redis-server; infra/test installs it");

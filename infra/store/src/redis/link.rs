@@ -18,8 +18,9 @@ use deadpool_redis::redis::{
     aio::{ConnectionLike as _, MultiplexedConnection},
     cluster_async::ClusterConnection,
     cmd, from_redis_value, parse_redis_value,
+    sentinel::SentinelClient,
 };
-use futures_util::future::try_join_all;
+use futures_util::future::{select_ok, try_join_all};
 use parking_lot::RwLock;
 use tokio::{
     sync::{Mutex, Semaphore},
@@ -274,7 +275,12 @@ impl Link {
         let config = AsyncConnectionConfig::new().set_response_timeout(None).set_connection_timeout(None);
         let mut wire = match &self.target {
             Target::One(client) => Wire::One(client.get_multiplexed_async_connection_with_config(&config).await?),
-            Target::Sentinel(client) => Wire::One(client.lock().await.get_async_connection_with_config(&config).await?),
+            Target::Sentinel(clients) => {
+                let ask = async |client: &Mutex<SentinelClient>| {
+                    client.lock().await.get_async_connection_with_config(&config).await
+                };
+                Wire::One(select_ok(clients.iter().map(|client| Box::pin(ask(client)))).await?.0)
+            }
             Target::Cluster(client) => Wire::Cluster(client.get_async_connection().await?, self.replicas),
         };
         wire.teach().await?;

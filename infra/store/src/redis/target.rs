@@ -14,8 +14,9 @@ use crate::Error;
 pub(super) enum Target {
     /// `redis://…` or `rediss://…`, `unix://…`.
     One(Client),
-    /// `redis+sentinel://[user:password@]host:port,host:port/master[/db]`; asking changes what is known of the Sentinels.
-    Sentinel(Mutex<SentinelClient>),
+    /// `redis+sentinel://[user:password@]host:port,host:port/master[/db]`: each Sentinel by itself, so that whichever
+    /// answers is enough. Asking changes what is known of it.
+    Sentinel(Vec<Mutex<SentinelClient>>),
     /// `redis+cluster://[user:password@]host:port,host:port`.
     Cluster(ClusterClient),
 }
@@ -42,7 +43,8 @@ impl Target {
 /// even a call that is to be done once may be answered as if it had been done before. The deadline of a call is kept above.
 fn cluster(rest: &str, limits: Limits) -> Result<ClusterClient, RedisError> {
     let builder = ClusterClient::builder(each(rest).1).retries(2).max_retry_wait(64);
-    builder.connection_timeout(limits.connect).response_timeout(limits.response).build()
+    // It first waits for each of the nodes named here, then for each that these name, and is to be done by then.
+    builder.connection_timeout(limits.connect / 3).response_timeout(limits.response).build()
 }
 
 /// The part before the hosts, with its `@`, and a plain URL for each of them.
@@ -57,6 +59,7 @@ fn sentinel(rest: &str) -> Result<Target, RedisError> {
     let (master, db) = service.split_once('/').unwrap_or((service, "0"));
     let node = format!("redis://{login}{}/{db}", hosts.split(',').next().unwrap_or_default()).into_connection_info()?;
     let node = SentinelNodeConnectionInfo::default().set_redis_connection_info(node.redis_settings().clone());
-    let client = SentinelClient::build(each(hosts).1, master, Some(node), SentinelServerType::Master)?;
-    Ok(Target::Sentinel(Mutex::new(client)))
+    let client =
+        |url| SentinelClient::build(vec![url], master, Some(node.clone()), SentinelServerType::Master).map(Mutex::new);
+    each(hosts).1.into_iter().map(client).collect::<Result<_, _>>().map(Target::Sentinel)
 }

@@ -11,6 +11,7 @@ use model::{Clock as _, Env, Node, NodeId, Ordinal, Receipt, ReceiptBatch, Route
 use store::{
     Appended, Claim, Cursors as _, Entry, Error, Inbox as _, Messages as _, Nodes as _, Receipts as _, Routes as _,
     Store, Timeline as _, Uplinks as _,
+    contract::private::Private,
     nodes::{ALL_HEARD, BEAT_EVERY},
     redis::{Config, Durability, Lost, Redis},
 };
@@ -366,6 +367,20 @@ async fn receipts_that_have_gathered_are_added_a_part_at_a_time() {
     let batch = |n: u32| ReceiptBatch { app: app(), receipts: (n * 2_000..(n + 1) * 2_000).map(receipt).collect() };
     store.add_receipts((0..200).map(batch).collect()).await.unwrap();
     assert_eq!(store.tally(&app(), message(0).id).await.unwrap().unwrap().acked, set([1]));
+}
+
+/// The first of the Sentinels lies on a machine that is gone: nothing refuses a connection, and nothing answers.
+#[tokio::test]
+async fn one_sentinel_that_answers_is_enough() {
+    let Some(server) = Server::new() else { return };
+    let primary = private::start(&[]);
+    let sentinel = Private::sentinel_of(&primary).unwrap();
+    let silent = Proxy::new(&sentinel.url()).await;
+    silent.hold();
+    let [silent, sentinel] = [silent.url(), sentinel.url()].map(|url| url.replace("redis://", ""));
+    let url = format!("redis+sentinel://{silent},{sentinel}/main");
+    let store = Redis::connect(Config { url, ..server.config() }).await.unwrap();
+    store.append_inbox(vec![to_inboxes(message(1), set([1]))], NOW).await.unwrap();
 }
 
 /// As long as no replica has them they are told again and again.
