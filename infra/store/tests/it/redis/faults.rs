@@ -383,6 +383,19 @@ async fn one_sentinel_that_answers_is_enough() {
     store.append_inbox(vec![to_inboxes(message(1), set([1]))], NOW).await.unwrap();
 }
 
+/// The same of a cluster.
+#[tokio::test]
+async fn one_node_of_a_cluster_that_answers_is_enough() {
+    let Some(server) = Server::new() else { return };
+    let (node, _replica) = private::cluster();
+    let silent = Proxy::new(&node.url()).await;
+    silent.hold();
+    let [silent, node] = [silent.url(), node.url()].map(|url| url.replace("redis://", ""));
+    let url = format!("redis+cluster://{silent},{node}");
+    let store = Redis::connect(Config { url, ..server.config() }).await.unwrap();
+    store.append_inbox(vec![to_inboxes(message(1), set([1]))], NOW).await.unwrap();
+}
+
 /// As long as no replica has them they are told again and again.
 #[tokio::test]
 async fn receipts_that_are_told_again_for_long_take_no_more_room() {
