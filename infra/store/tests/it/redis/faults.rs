@@ -162,6 +162,28 @@ async fn a_clock_that_is_off_appends_nothing() {
 }
 
 #[tokio::test]
+async fn a_server_that_is_slow_is_not_taken_for_a_clock_that_is_off() {
+    let Some(server) = Server::new() else { return };
+    let proxy = Proxy::new(&server.config().url).await;
+    let config = Config { url: proxy.url(), skew_max: Some(Duration::from_millis(100)), ..server.config() };
+    let store = Redis::connect(config).await.unwrap();
+    let slowly = async || {
+        proxy.hold();
+        let goes_on = async {
+            tokio::time::sleep(Duration::from_millis(250)).await;
+            proxy.let_go();
+        };
+        tokio::join!(store.append_inbox(vec![to_inboxes(message(1), set([1]))], SystemClock.now()), goes_on).0
+    };
+    said(slowly).await.unwrap();
+    let behind = said(async || {
+        let now = SystemClock.now() - Duration::from_secs(1);
+        store.append_inbox(vec![to_inboxes(message(2), set([1]))], now).await
+    });
+    assert!(matches!(behind.await, Err(Error::Unavailable(why)) if why.contains("clock_skew")));
+}
+
+#[tokio::test]
 async fn a_server_that_lost_writes_is_noticed() {
     let Some(server) = Server::new() else { return };
     let store = server.connect().await;

@@ -1,9 +1,15 @@
--- Refuses a caller whose clock is not this server's, so that a promoted replica never numbers below what was lost.
+-- How long a call may have been under way, in ms: no later than that is it answered (`RESPONSE_MAX`).
+local LATE = 500
+
+-- Refuses a caller whose clock is not this server's, so that a promoted replica never numbers below what was lost: it is
+-- promoted seconds later.
 local function skewed(now, most)
   if most < 0 then return nil end
   local time = call('TIME')
-  local off = math.abs(tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000) - now)
-  if off > most then return redis.error_reply('SKEW clock_skew: clocks differ by ' .. digits(off) .. ' ms') end
+  local ahead = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000) - now
+  if ahead < -most or ahead > most + LATE then
+    return redis.error_reply('SKEW clock_skew: clocks differ by ' .. digits(math.abs(ahead)) .. ' ms')
+  end
 end
 
 -- Begins to dispatch the messages with these keys. Gives two functions: one that notes that a message is appended, with
