@@ -137,18 +137,20 @@ async fn an_app_whose_cursors_are_not_taken_holds_up_no_other() {
 async fn a_damaged_cursor_is_given_up_and_those_beside_it_are_saved() {
     let Some(server) = Private::start(&[]) else { return };
     let bench = Bench::start(&server).await;
-    let (app, damaged, sound) = (app("demo"), Ordinal(1), Ordinal(40));
-    // Where the cursors of the first 32 devices should be.
+    let (app, damaged, short, sound) = (app("demo"), Ordinal(1), Ordinal(35), Ordinal(40));
+    // Where the cursors of the first 32 devices should be, and one of the next.
     order(&server, r#"SET "ff{demo}p\x00\x00\x00\x00" damage"#);
-    bench.outbox.keep(vec![write(&app, damaged, 1, 10), write(&app, sound, 1, 10)]);
+    order(&server, r#"HMSET "ff{demo}p\x00\x00\x00\x01" c3 damage"#);
+    bench.outbox.keep([damaged, short, sound].map(|device| write(&app, device, 1, 10)).into());
     bench
         .run(async {
-            bench.saved(&app, damaged).await;
-            bench.saved(&app, sound).await;
+            for device in [damaged, short, sound] {
+                bench.saved(&app, device).await;
+            }
         })
         .await;
     assert_eq!(bench.cursor(&app, sound).await, write(&app, sound, 1, 10).cursor);
-    assert_eq!(bench.outbox.metrics.cursors_lost.get(), 1);
+    assert_eq!(bench.outbox.metrics.cursors_lost.get(), 2);
 }
 
 #[test]
