@@ -288,10 +288,10 @@ mod tests {
         assert!(registry.get(&session.app, Ordinal(7)).is_some());
         registry.leave(&session);
         registry.let_go(|app| *app == session.app);
-        assert_eq!(registry.apps(), [session.app.clone()]);
+        assert_eq!(registry.apps(), std::slice::from_ref(&session.app));
         let about_to_enter = registry.of(&session.app);
         registry.let_go(|_| false);
-        assert_eq!(registry.apps(), [session.app.clone()]);
+        assert_eq!(registry.apps(), std::slice::from_ref(&session.app));
         drop(about_to_enter);
         registry.let_go(|_| false);
         assert!(registry.apps().is_empty());

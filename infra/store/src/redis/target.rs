@@ -13,12 +13,12 @@ use crate::Error;
 /// Where to connect to.
 pub(super) enum Target {
     /// `redis://…` or `rediss://…`, `unix://…`.
-    One(Client),
+    One(Box<Client>),
     /// `redis+sentinel://[user:password@]host:port,host:port/master[/db]`: each Sentinel by itself, so that whichever
     /// answers is enough. Asking changes what is known of it.
     Sentinel(Vec<Mutex<SentinelClient>>),
     /// `redis+cluster://[user:password@]host:port,host:port`.
-    Cluster(ClusterClient),
+    Cluster(Box<ClusterClient>),
 }
 
 impl Target {
@@ -30,9 +30,9 @@ impl Target {
         let parsed = if let Some(rest) = url.strip_prefix("redis+sentinel://") {
             sentinel(rest)
         } else if let Some(rest) = url.strip_prefix("redis+cluster://") {
-            cluster(rest, limits).map(Self::Cluster)
+            cluster(rest, limits).map(|client| Self::Cluster(Box::new(client)))
         } else {
-            Client::open(url).map(Self::One)
+            Client::open(url).map(|client| Self::One(Box::new(client)))
         };
         // The URL may carry a password: it is not repeated.
         parsed.map_err(|error| Error::Rejected(format!("not a URL of Redis: {error}")))
