@@ -9,8 +9,7 @@ use std::{
 
 use broker::Ring;
 use model::{
-    AppId, Bell, Cursor, Device, Epoch, Lane, Position, Progress, Route, Seq, Timestamp, record::Record as _,
-    sign::DeviceToken,
+    AppId, Bell, Cursor, Device, Epoch, Lane, Position, Route, Seq, Timestamp, record::Record as _, sign::DeviceToken,
 };
 use mqtt::{Format, Limits, Login, Reason, Session, Version, login::Mode, packet::Connect, session::WINDOW_FETCHED};
 use prometheus_client::metrics::gauge::Gauge;
@@ -284,21 +283,10 @@ async fn timeline(site: &Site, app: &AppId) -> Result<Arc<Timeline>, Denied> {
 async fn cursor(site: &Site, peer: &Peer) -> Result<Cursor, store::Error> {
     let waiting = site.outbox.cursor(&peer.app, peer.ordinal);
     match (waiting, site.deps.store.cursor(&peer.app, peer.ordinal).await) {
-        (Some(waiting), Ok(kept)) => {
-            Ok(Cursor { inbox: further(kept.inbox, waiting.inbox), timeline: further(kept.timeline, waiting.timeline) })
-        }
+        (Some(waiting), Ok(kept)) => Ok(kept.further(waiting)),
         (Some(waiting), Err(_)) => Ok(waiting),
         (None, kept) => kept,
     }
-}
-
-/// What both know, as the store does when it saves: whichever session it was, the device has acked it.
-fn further(kept: Progress, waiting: Progress) -> Progress {
-    let prefix = kept.prefix.max(waiting.prefix);
-    let mut beyond: Vec<_> = kept.beyond.into_iter().chain(waiting.beyond).filter(|seq| *seq > prefix).collect();
-    beyond.sort_unstable();
-    beyond.dedup();
-    Progress { prefix, beyond, sent: kept.sent.max(waiting.sent).max(prefix) }
 }
 
 async fn look_again(site: &Site, app: &AppId, timeline: &Timeline) -> Result<(), store::Error> {

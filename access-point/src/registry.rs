@@ -182,6 +182,10 @@ impl Sessions {
     fn shard(&self, ordinal: Ordinal) -> &Shard {
         &self.0[(ordinal.0 % SHARDS) as usize]
     }
+
+    fn is_empty(&self) -> bool {
+        self.0.iter().all(|shard| shard.lock().is_empty())
+    }
 }
 
 /// What happened to a session that wanted to enter.
@@ -232,7 +236,7 @@ impl Registry {
 
     /// Whether an app has any session now.
     pub(crate) fn has_sessions(&self, app: &AppId) -> bool {
-        self.of(app).is_some_and(|sessions| sessions.0.iter().any(|shard| !shard.lock().is_empty()))
+        self.of(app).is_some_and(|sessions| !sessions.is_empty())
     }
 
     /// The apps that have a session here, and some that had.
@@ -244,8 +248,7 @@ impl Registry {
     pub(crate) fn let_go(&self, keep: impl Fn(&AppId) -> bool) {
         self.apps.write().retain(|app, sessions| {
             // Whoever is about to enter holds them, and got them under this lock.
-            let is_used = Arc::strong_count(sessions) > 1 || sessions.0.iter().any(|shard| !shard.lock().is_empty());
-            is_used || keep(app)
+            Arc::strong_count(sessions) > 1 || !sessions.is_empty() || keep(app)
         });
     }
 

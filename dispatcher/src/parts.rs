@@ -1,7 +1,7 @@
 //! What is appended at once: whoever else writes waits for one part of a batch, not for all of it.
 
 /// What a part may weigh.
-pub(crate) const PART: usize = 1_024;
+const PART: usize = 1_024;
 
 /// All of it in order, each part weighing [`PART`] at most, unless it is only one.
 pub(crate) fn parts<T>(all: impl IntoIterator<Item = T>, weight: impl Fn(&T) -> usize) -> Vec<Vec<T>> {

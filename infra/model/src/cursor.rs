@@ -139,6 +139,17 @@ pub struct Progress {
     pub sent: Seq,
 }
 
+impl Progress {
+    /// What this and another know together: nothing that was acked is forgotten.
+    fn further(self, other: Self) -> Self {
+        let prefix = self.prefix.max(other.prefix);
+        let mut beyond: Vec<_> = self.beyond.into_iter().chain(other.beyond).filter(|seq| *seq > prefix).collect();
+        beyond.sort_unstable();
+        beyond.dedup();
+        Self { prefix, beyond, sent: self.sent.max(other.sent).max(prefix) }
+    }
+}
+
 /// How far a device has come in both streams.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Cursor {
@@ -153,6 +164,12 @@ impl Cursor {
     pub fn at(position: Position) -> Self {
         let progress = |seq| Progress { prefix: seq, beyond: Vec::new(), sent: seq };
         Self { inbox: progress(position.inbox), timeline: progress(position.timeline) }
+    }
+
+    /// What this cursor and another of the same device know together: whichever session it was, what was acked there
+    /// stays acked.
+    pub fn further(self, other: Self) -> Self {
+        Self { inbox: self.inbox.further(other.inbox), timeline: self.timeline.further(other.timeline) }
     }
 
     /// The acked prefixes as a position.

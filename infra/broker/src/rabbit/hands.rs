@@ -1,11 +1,12 @@
 //! One queue's messages in this process: who holds what, and what the broker is to be told. No IO: the pump beside it
 //! does what this decides.
 //!
-//! A message is known here by its seq, which is never used twice, and each time it is out by its attempt too. A parcel is an AMQP message, known by its delivery
-//! tag: it is acked when each of its messages is settled. A suspect is a message that was handed out before: it goes
-//! by way of the retry queue, where it is alone in its parcel, and the broker counts its attempts durably. While that
-//! queue takes nothing, suspects are tried in place, one at a time, and counted by this process only. A queue that
-//! keeps order has no suspects: what was handed out before goes first, in the order in which it was published.
+//! A message is known here by its seq, which is never used twice, and each time it is out by its attempt too. A parcel is
+//! an AMQP message, known by its delivery tag: it is acked when each of its messages is settled. A suspect is a message
+//! that was handed out before: it goes by way of the retry queue, where it is alone in its parcel, and the broker counts
+//! its attempts durably. While that queue takes nothing, suspects are tried in place, one at a time, and counted by this
+//! process only. A queue that keeps order has no suspects: what was handed out before goes first, in the order in which it
+//! was published.
 
 use std::{
     collections::{BTreeMap, VecDeque},

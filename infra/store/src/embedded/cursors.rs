@@ -1,7 +1,7 @@
 //! How far each device has come.
 
 use async_trait::async_trait;
-use model::{AppId, Cursor, Epoch, Ordinal, Progress, record::Record};
+use model::{AppId, Cursor, Epoch, Ordinal, record::Record};
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -40,10 +40,7 @@ fn save(draft: &mut Draft<'_, '_>, write: CursorWrite) -> Result<bool, Error> {
         return Ok(false);
     }
     let read_before = kept.cursor.inbox.prefix;
-    let cursor = Cursor {
-        inbox: further(kept.cursor.inbox, cursor.inbox),
-        timeline: further(kept.cursor.timeline, cursor.timeline),
-    };
+    let cursor = kept.cursor.further(cursor);
     // After a broadcast this is written for every device, and no inbox has changed.
     if cursor.inbox.prefix > read_before {
         let inbox = key::Inbox { app, device };
@@ -55,13 +52,4 @@ fn save(draft: &mut Draft<'_, '_>, write: CursorWrite) -> Result<bool, Error> {
     }
     draft.put(&key, &Kept { epoch, cursor });
     Ok(true)
-}
-
-/// What both know: nothing that was acked is forgotten.
-fn further(kept: Progress, told: Progress) -> Progress {
-    let prefix = kept.prefix.max(told.prefix);
-    let mut beyond: Vec<_> = kept.beyond.into_iter().chain(told.beyond).filter(|seq| *seq > prefix).collect();
-    beyond.sort_unstable();
-    beyond.dedup();
-    Progress { prefix, beyond, sent: kept.sent.max(told.sent).max(prefix) }
 }
